@@ -1,0 +1,71 @@
+# Every job of the project. `make` alone lists them; without make: `python -m btlib --help`.
+PYTHON ?= python3
+LESSON ?=
+PROFILE ?=
+VENV := .venv
+READY := $(VENV)/.ready
+ifeq ($(OS),Windows_NT)
+PY := $(VENV)/Scripts/python.exe
+else
+PY := $(VENV)/bin/python
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help .venv course test lint format lab check checkpoints browser-test pins clean clean-all
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  LESSON=02 and PROFILE=fast|full|paper choose what 'make course' runs; PYTHON=python3.12 which Python."
+
+.venv: $(READY)  ## make the environment (minutes, once)
+
+# The mark comes last, so a build that was stopped has none and is begun again from nothing.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "python: expected Python 3.11 or newer as '$(PYTHON)', got $$($(PYTHON) --version 2>&1 | head -n 1);" \
+	    "install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -e $@ || rm -rf $(VENV)
+	@rm -f $@
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "venv: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@trap 'rm -rf $(VENV); exit 1' INT TERM HUP; \
+	  $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' || { rm -rf $(VENV); exit 1; }
+	@touch $@
+
+course: .venv  ## run the lessons, leave pages and a report in build/course/
+	$(PY) -m btlib course $(if $(LESSON),--lesson $(LESSON)) $(if $(PROFILE),--profile $(PROFILE))
+
+test: .venv  ## everything CI runs: style, types, tests, lessons
+	$(PY) -m btlib test
+
+lint: .venv  ## only style and types
+	$(PY) -m btlib test lint format types
+
+format: .venv  ## put code and lessons into the house style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lab: .venv  ## open the lessons in JupyterLab
+	$(PY) -m btlib lab
+
+check: .venv  ## is this machine ready? one line per requirement
+	$(PY) -m btlib check
+
+checkpoints: .venv  ## train the networks in data/checkpoints/ again, from nothing
+	$(PY) -m btlib checkpoints --force
+
+browser-test: .venv  ## lesson 00's slider, moved in Chromium
+	$(PY) -m pytest tests/browser -m browser
+
+pins: .venv  ## write constraints.txt from what .venv holds now
+	@head -n 2 constraints.txt > constraints.part
+	@$(PY) -m pip freeze --all --exclude-editable --exclude pip \
+	  | grep -viE '^(nvidia-|cuda-|triton)' | LC_ALL=C sort -f >> constraints.part
+	@mv constraints.part constraints.txt
+
+clean:  ## remove build/ and caches; keep .venv, data and trained networks
+	@test ! -e $(READY) || $(PY) -m btlib clean
+
+clean-all: clean  ## also remove .venv
+	@rm -rf $(VENV)
