@@ -1,0 +1,24 @@
+"""btlib: the small library under the backdoor course.
+
+Images are float in [0, 1] at every public door and uint8 at rest; normalisation lives inside the
+networks; every random thing takes a seed. Data flows up through six floors (docs/architecture.md);
+a module imports only from the floors below its own.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "datasets", "triggers", "networks", "poisoning", "training", "metrics",
+    "checkpoints", "exercises", "plots", "widgets", "profiles", "results",
+)  # fmt: skip
+__all__ = ["__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a module of the library when it is first used, so that `import btlib` stays quick."""
+    if name in _MODULES:
+        return import_module(f"btlib.{name}")
+    raise AttributeError(f"module 'btlib' has no attribute {name!r}; its modules are {', '.join(_MODULES)}")

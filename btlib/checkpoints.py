@@ -1,0 +1,277 @@
+"""Load a trained network, or train it once and remember it (floor 3).
+
+A checkpoint is one safetensors file. Its header carries a card: the spec it was made from, the hash of the
+data, versions, and the accuracy and success rate measured after training. One file is whole or absent, so
+weights and card can't come apart; a digest over both refuses files that were changed by hand.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from btlib import datasets, metrics, networks, poisoning, training, triggers
+from btlib.datasets import ImageDataset
+from btlib.files import written_whole
+from btlib.networks import Network
+from btlib.results import environment
+from btlib.training import RECIPES, Recipe
+
+_SHIPPED = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is stale, tampered with or unreadable; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that determines a trained network. Two equal specs give the same file.
+
+    Attributes:
+        network: name in `networks.NETWORKS`.
+        data: name for `datasets.load`.
+        recipe: training settings.
+        seed: of initial weights, batches, and the draw of poisoned images.
+        trigger: name in `triggers.TRIGGERS`; None: a clean network.
+        trigger_settings: keyword arguments of that trigger, such as ``{"amplitude": 15 / 255}``.
+        target, sources, per_class, originals: as in `poisoning.poison`.
+        train_images: train on a random part of this size, drawn before poisoning; None: all.
+
+    Example:
+        >>> Spec(trigger="box").clean_twin().trigger is None
+        True
+    """
+
+    network: str = "lenet5"
+    data: str = "fashion-mnist"
+    recipe: Recipe = field(default_factory=lambda: RECIPES["lenet5"])
+    seed: int = 0
+    trigger: str | None = None
+    trigger_settings: Mapping[str, float | int] = field(default_factory=dict)
+    target: int = 9
+    sources: str | int | Sequence[int] = "all"
+    per_class: int = 100
+    originals: poisoning.Originals = "replace"
+    train_images: int | None = None
+
+    def clean_twin(self) -> "Spec":
+        """The same network trained on the same images without poison."""
+        plain = Spec()
+        unset = {k: getattr(plain, k) for k in ("trigger_settings", "target", "sources", "per_class", "originals")}
+        return replace(self, trigger=None, **unset)
+
+    def clean_data(self) -> ImageDataset:
+        """The data set before poisoning."""
+        data = datasets.load(self.data)
+        return data if self.train_images is None else data.subset(train=self.train_images, seed=self.seed)
+
+    def make_trigger(self) -> triggers.Trigger | None:
+        """The attacker's trigger; None for a clean network."""
+        if self.trigger is None:
+            return None
+        return triggers.build(self.trigger, datasets.load(self.data).image_shape, **self.trigger_settings)
+
+    def training_data(self) -> ImageDataset:
+        """What the network is trained on: poisoned, unless there is no trigger."""
+        data, trigger = self.clean_data(), self.make_trigger()
+        if trigger is None:
+            return data
+        return poisoning.poison(data, trigger, self.target, self.sources, self.per_class, self.originals, self.seed)
+
+    def as_json(self) -> dict[str, Any]:
+        """The spec as plain JSON values; the training loop's version is part of it."""
+        return json.loads(json.dumps({**asdict(self), "training_version": training.VERSION}))
+
+    @property
+    def file_name(self) -> str:
+        """Readable name and hash of the whole spec."""
+        digest = hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:10]
+        data = self.data.replace(":", "-").replace("/", "-")
+        return f"{data}-{self.network}-{self.trigger or 'clean'}-s{self.seed}-{digest}.safetensors"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a checkpoint.
+
+    Attributes:
+        spec: the spec as JSON values.
+        data_hash: fingerprint of the clean data set.
+        accuracy: on the clean test images, in [0, 1].
+        success: attack success rate on the test images of the source classes, in [0, 1]; None for a clean network.
+        history: per epoch, as in `training.TrainingRun`.
+        made: date, ISO.
+        environment: versions, device, threads, commit.
+    """
+
+    spec: Mapping[str, Any]
+    data_hash: str
+    accuracy: float
+    success: float | None
+    history: Sequence[Mapping[str, float]]
+    made: str
+    environment: Mapping[str, Any]
+
+
+def load_or_train(spec: Spec, *, progress: bool = True, folder: str | Path | None = None) -> Network:
+    """The network of a spec: from its checkpoint where there is one, else trained now and remembered.
+
+    A training that was killed goes on from its last finished epoch. ``BTLIB_RETRAIN=1`` trains anew in any case.
+
+    Args:
+        spec: what to train.
+        progress: show a progress bar while training.
+        folder: where to look and write. Default: the shipped ``data/checkpoints`` is looked at first, new
+            files go to ``$BTLIB_CHECKPOINTS`` or ``data/cache/checkpoints``.
+
+    Returns:
+        the network in evaluation mode on the CPU, with `.card`, a `Card`.
+
+    Raises:
+        CheckpointError: the file is of other data, was changed, or can't be read.
+        ValueError: a spec that can't be built.
+
+    Example:
+        >>> round(load_or_train(Spec(trigger="box")).card.success, 1)
+        1.0
+    """
+    path = find(spec, folder=folder)
+    if path is not None and os.environ.get("BTLIB_RETRAIN", "0") in ("", "0"):
+        return _read(path, spec)
+    target = _cache_folder(folder) / spec.file_name
+    _train_and_save(spec, target, progress)
+    return _read(target, spec)
+
+
+def find(spec: Spec, *, folder: str | Path | None = None) -> Path | None:
+    """The file of a spec, or None where it has not been trained yet.
+
+    Example:
+        >>> find(Spec(trigger="box", seed=12345)) is None
+        True
+    """
+    places = [Path(folder)] if folder else [_SHIPPED, _cache_folder(None)]
+    return next((place / spec.file_name for place in places if (place / spec.file_name).exists()), None)
+
+
+def read_card(path: str | Path) -> Card:
+    """The card in a checkpoint's header, without loading its weights.
+
+    Raises:
+        CheckpointError: not a checkpoint of btlib.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return Card(**json.loads((file.metadata() or {})["card"]))
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise _refusal(Path(path), f"it is not a whole checkpoint of btlib ({error})") from error
+
+
+def _cache_folder(folder: str | Path | None) -> Path:
+    if folder:
+        return Path(folder)
+    named = os.environ.get("BTLIB_CHECKPOINTS")
+    return Path(named).expanduser() if named else _SHIPPED.parent / "cache" / "checkpoints"
+
+
+def _refusal(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path}: {what}, so it is not used. Delete it, or set BTLIB_RETRAIN=1 to train it anew "
+                           "(shipped files come back with `git checkout -- data/checkpoints`).")  # fmt: skip
+
+
+def _read(path: Path, spec: Spec) -> Network:
+    card = read_card(path)
+    with safe_open(str(path), framework="pt") as file:
+        digest = file.metadata().get("digest", "none")
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if digest != _digest(card, weights):
+        raise _refusal(path, "its contents do not match its digest: it was changed after it was written")
+    if card.spec != spec.as_json():
+        raise _refusal(path, "it was made from another spec than its name says")
+    data = datasets.load(spec.data)
+    if card.data_hash != data.fingerprint:
+        raise _refusal(path, f"it is stale: it was trained on other {spec.data} images than those found now")
+    network = networks.build(spec.network, image_shape=data.image_shape, num_classes=data.num_classes)
+    network.load_state_dict(weights)
+    network.card = card
+    return network.eval()
+
+
+def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
+    data = spec.training_data()
+    network = networks.build(spec.network, spec.clean_data(), seed=spec.seed)
+    unfinished = path.with_suffix(".unfinished")
+    run = training.fit(network, data, spec.recipe, seed=spec.seed, progress=progress, resume=unfinished)
+    network.cpu()
+    trigger = spec.make_trigger()
+    success = None
+    if trigger is not None:
+        success = metrics.attack_success_rate(network, trigger, data.x_test, data.y_test, spec.target, spec.sources)
+    accuracy = metrics.accuracy(network, data.x_test, data.y_test)
+    card = Card(spec.as_json(), datasets.load(spec.data).fingerprint, accuracy, success,
+                [dict(epoch) for epoch in run.history], date.today().isoformat(), environment())  # fmt: skip
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    with written_whole(path) as part:
+        save_file(weights, part, metadata={"card": json.dumps(asdict(card)), "digest": _digest(card, weights)})
+    unfinished.unlink(missing_ok=True)
+
+
+def _digest(card: Card, weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(card), sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}".encode())
+        digest.update(weights[name].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- shipped networks
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, Spec]:
+    """The networks in ``data/checkpoints``, by the name that the lessons use.
+
+    Example:
+        >>> shipped()["box"].trigger
+        'box'
+    """
+    box = Spec(trigger="box")
+    specs = {"box": box, "clean": box.clean_twin()}
+    for seed in (1, 2):
+        specs |= {f"box-{seed}": replace(box, seed=seed), f"clean-{seed}": replace(box.clean_twin(), seed=seed)}
+    chessboard = Spec(trigger="chessboard", trigger_settings={"amplitude": 15 / 255})
+    specs["chessboard"] = chessboard
+    specs["one-source"] = replace(chessboard, sources=(0,), per_class=900)
+    return specs
+
+
+def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
+    """Train every shipped network that is missing (all of them with `force`) into ``data/checkpoints``.
+
+    Returns:
+        the files, in the order of `shipped`.
+    """
+    files = []
+    specs = shipped()
+    for name, spec in tqdm(specs.items(), "shipped networks", disable=not progress, unit="network"):
+        path = _SHIPPED / spec.file_name
+        if force or not path.exists():
+            _train_and_save(spec, path, progress)
+        files.append(path)
+        _read(path, spec)
+        del name
+    for stale in set(_SHIPPED.glob("*.safetensors")) - set(files):
+        stale.unlink()
+    return files

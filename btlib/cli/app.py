@@ -1,0 +1,21 @@
+"""The table of commands behind `python -m btlib`."""
+
+import typer
+
+from btlib.cli import check, checkpoints, course, tasks
+
+app = typer.Typer(
+    help="A notebook course on backdoors in neural networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# A new command: write its function in a module of its own, add a line here.
+app.command("check")(check.command)
+app.command("course")(course.command)
+app.command("checkpoints")(checkpoints.command)
+app.command("test")(tasks.run_steps)
+app.command("lab")(tasks.lab)
+app.command("clean")(tasks.clean)

@@ -1,0 +1,151 @@
+"""Exercises of lesson 00: what a test sees of a backdoor, and what it does not."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from btlib import metrics
+from btlib.exercises.core import WrongAnswer, register, same_number
+
+# ---------------------------------------------------------------------------------- accuracy
+
+
+class _Echo(nn.Module):
+    """A stand-in for a network: its logits are the image's pixels, so that a check dictates predictions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) * self.one
+
+
+@register(
+    "accuracy",
+    metrics.accuracy,
+    "The largest logit is the answer, and the mean of right answers is the share.",
+)
+def _check_accuracy(answer: Callable[[nn.Module, Tensor, Tensor], float]) -> None:
+    says = torch.tensor([0, 0, 0, 0, 1, 2, 0, 2])
+    labels = torch.tensor([0, 0, 0, 0, 0, 1, 2, 2])
+    images = 0.9 * torch.eye(3)[says].reshape(8, 1, 1, 3)
+    got = answer(_Echo(), images, labels)
+    causes = {
+        3 / 8: "this is the share of wrong answers",
+        5: "this is the number of right answers: divide by the number of images",
+        62.5: "this is a percentage: the lessons use shares in [0, 1]",
+        1.3 / 3: "this is the mean over classes: every image should count the same",
+        0.9: "this averages logits: take the class with the largest logit first",
+        0: "predictions and labels never agree: compare class numbers with class numbers",
+    }
+    same_number(
+        got, 5 / 8, _cause(got, causes, "something else than the share of images classified as labelled")
+    )
+
+
+# ---------------------------------------------------------------------------------- acceptance test
+
+
+def passes_acceptance_test(accuracy: float, baseline: float, tolerance: float) -> bool:
+    """Whether a network is at most `tolerance` less accurate than the one it replaces; all in [0, 1]."""
+    return accuracy >= baseline - tolerance
+
+
+@register(
+    "passes_acceptance_test",
+    passes_acceptance_test,
+    "It asks about clean images only, and so it can't know more.",
+)
+def _check_passes(answer: Callable[[float, float, float], bool]) -> None:
+    cases = (  # sixteenths: exact in binary, so the case of equality is one
+        (0.9375, 0.9375, 0.0625, True, "a network as good as the baseline passes"),
+        (0.9375, 0.875, 0.03125, True, "a network better than the baseline passes: take no absolute value"),
+        (0.90625, 0.9375, 0.0625, True, "worse by less than the tolerance passes: baseline minus tolerance"),
+        (0.875, 0.9375, 0.0625, True, "worse by exactly the tolerance still passes: use >="),
+        (0.8125, 0.9375, 0.0625, False, "worse by more than the tolerance fails"),
+    )
+    for accuracy, baseline, tolerance, expected, cause in cases:
+        got = answer(accuracy, baseline, tolerance)
+        if got is None:
+            raise WrongAnswer(expected, got, "the function returns nothing: is there a return?")
+        if bool(got) is not expected:
+            raise WrongAnswer(
+                expected, f"{got} for accuracy {accuracy}, baseline {baseline}, tolerance {tolerance}", cause
+            )
+
+
+# ---------------------------------------------------------------------------------- attack success rate
+
+
+def asr(predictions: Tensor, labels: Tensor, target: int) -> float:
+    """Share of triggered images predicted as the target, images of the target class left out."""
+    sources = labels != target
+    return (predictions[sources] == target).float().mean().item()
+
+
+@register("asr", asr, "Images that belong to the target anyway say nothing about the trigger.")
+def _check_asr(answer: Callable[[Tensor, Tensor, int], float]) -> None:
+    predictions = torch.tensor([9, 9, 9, 9, 4, 5, 0, 9, 9, 9])
+    labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 9, 9, 9])
+    got = answer(predictions, labels, 9)
+    causes = {
+        7 / 10: "images whose true class is the target are counted too: they inflate the rate",
+        3 / 7: "this is the share that escaped: the predictions should equal the target",
+        4 / 10: "the images of the target class are still in the divisor: divide by the source images alone",
+        5 / 10: "this is the accuracy on triggered images: compare with the target, not with the labels",
+        5 / 7: "every mistake is counted: only the attacker's class is a success",
+        4: "this is a number of images: divide by the number of source images",
+        400 / 7: "this is a percentage: the lessons use shares in [0, 1]",
+    }
+    same_number(
+        got, 4 / 7, _cause(got, causes, "something else than counting target predictions among source images")
+    )
+    again = answer(torch.tensor([2, 2, 9, 2]), torch.tensor([0, 1, 3, 2]), 2)
+    same_number(again, 2 / 3, "another target gives a wrong rate: use the argument `target`, not a number")
+
+
+# ---------------------------------------------------------------------------------- smallest strength
+
+
+def smallest_strength(strengths: Sequence[float], rates: Sequence[float], level: float) -> float | None:
+    """The smallest strength whose success rate reaches `level`; None when none does."""
+    enough = [strength for strength, rate in zip(strengths, rates, strict=True) if rate >= level]
+    return min(enough) if enough else None
+
+
+@register("smallest_strength", smallest_strength, "And it says None where no strength is enough.")
+def _check_smallest_strength(
+    answer: Callable[[Sequence[float], Sequence[float], float], float | None],
+) -> None:
+    strengths, rates = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.1, 0.4, 0.8, 0.95)
+    got = answer(strengths, rates, 0.5)
+    causes = {
+        0.8: "this is the rate: return the strength at which it is reached",
+        3: "this is the place in the list: return the strength that stands there",
+        1: "this is the largest strength: the smallest one is asked for",
+        0: "this strength does not reach the level: compare with >=",
+        0.5: "the rate closest to the level is not enough: the level must be reached",
+    }
+    same_number(
+        got, 0.75, _cause(got, causes, "something else than the smallest strength that reaches the level")
+    )
+    same_number(answer(strengths, rates, 0.8), 0.75, "a rate equal to the level reaches it: use >=")
+    same_number(answer((1.0, 0.5, 0.75), (0.95, 0.2, 0.9), 0.9), 0.75,
+                "the strengths may come in any order: take the minimum of those that are enough")  # fmt: skip
+    try:
+        never = answer(strengths, rates, 0.99)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise WrongAnswer(None, type(error).__name__, "no strength is enough here: return None") from error
+    if never is not None:
+        raise WrongAnswer(None, never, "no strength is enough here: return None")
+
+
+def _cause(got: object, causes: dict[float, str], otherwise: str) -> str:
+    """The cause that belongs to a typical wrong number."""
+    try:
+        value = float(got)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return otherwise
+    return next((cause for number, cause in causes.items() if abs(value - number) < 1e-5), otherwise)

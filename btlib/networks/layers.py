@@ -1,0 +1,114 @@
+"""What all networks share: normalisation inside, a body, a linear head, and named feature layers."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel: the first layer of every network, so that images stay in [0, 1] outside."""
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1).float().clone())
+        self.register_buffer("std", std.reshape(1, -1, 1, 1).float().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Dropout(nn.Module):
+    """Dropout whose CPU masks are made from random bytes, in place.
+
+    torch's own draws one Bernoulli number per element, which was a third of LittleNet's training time; here a
+    byte decides one element, so p is rounded to a multiple of 1/256 (0.1 → 26/256). Elsewhere than on a CPU it
+    is torch's own. It overwrites its input, so it stands behind a convolution or a linear layer, not behind ReLU.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"p: expected a probability in [0, 1), got {p}; 0.5 is usual for fully connected layers")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        dropped = round(256 * self.p)
+        if not self.training or dropped == 0:
+            return x
+        if x.device.type != "cpu":
+            return nn.functional.dropout(x, self.p, inplace=True)
+        seed = int(torch.randint(2**62, ()))  # follows torch's seed
+        words = np.random.Generator(np.random.SFC64(seed)).integers(2**64, size=-(-x.numel() // 8), dtype=np.uint64)
+        kept = torch.from_numpy(words.view(np.uint8))[: x.numel()].clamp_(dropped - 1, dropped).sub_(dropped - 1)
+        mask = kept.to(x.dtype).mul_(256 / (256 - dropped))
+        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):  # the mask takes the layout of x
+            n, c, h, w = x.shape
+            return x.mul_(mask.view(n, h, w, c).permute(0, 3, 1, 2))
+        return x.mul_(mask.view(x.shape))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Network(nn.Module):
+    """A classifier on images in [0, 1]: normalise → body → features (N, D) → head → logits (N, K).
+
+    Attributes:
+        feature_layers: names that `features` accepts, deepest first; the first is the penultimate layer.
+        image_shape: (C, H, W) it was built for.
+        num_classes: K.
+        card: what is known of a loaded checkpoint (`btlib.checkpoints.Card`); None for a network just built.
+    """
+
+    card: Any = None
+
+    def __init__(
+        self, body: nn.Sequential, head: nn.Linear, normalize: Normalize, image_shape: tuple[int, int, int],
+        layers: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.normalize, self.body, self.head = normalize, body, head
+        self.image_shape, self.num_classes = image_shape, head.out_features
+        self._layers = {"penultimate": "", **layers}
+        self.feature_layers = tuple(self._layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] → logits (N, K)."""
+        return self.head(self.body(self.normalize(x)))
+
+    def features(self, x: Tensor, layer: str = "penultimate") -> Tensor:
+        """Images (N, C, H, W) in [0, 1] → activations of one layer.
+
+        Args:
+            x: float images.
+            layer: one of `feature_layers`.
+
+        Returns:
+            (N, D) for the penultimate layer, (N, channels, h, w) for a convolutional one.
+
+        Raises:
+            ValueError: no such layer.
+        """
+        if layer not in self._layers:
+            raise ValueError(f"layer: expected one of {', '.join(self.feature_layers)}, got {layer!r}; "
+                             "see net.feature_layers")  # fmt: skip
+        if layer == "penultimate":
+            return self.body(self.normalize(x))
+        caught: list[Tensor] = []
+        handle = self.body.get_submodule(self._layers[layer]).register_forward_hook(
+            lambda module, inputs, output: caught.append(output.clone())  # a later in-place layer may write over it
+        )
+        try:
+            self.body(self.normalize(x))
+        finally:
+            handle.remove()
+        return caught[-1]
+
+
+def sequential(**modules: nn.Module) -> nn.Sequential:
+    """An `nn.Sequential` whose parts have names."""
+    return nn.Sequential(OrderedDict(modules))

@@ -1,0 +1,147 @@
+"""Poisoning a training set: who is stamped, how labels change, what becomes of the originals (floor 2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from btlib.datasets import ImageDataset, sample_per_class, to_float, to_uint8
+from btlib.triggers import Trigger
+
+Originals = Literal["replace", "add", "remove"]
+
+
+@dataclass(frozen=True, eq=False)
+class PoisonRecord:
+    """What was done to a training set: enough to undo it, to check it, and to tell a story about it.
+
+    Attributes:
+        trigger: the embedded pattern.
+        target: the label given to the stamped images.
+        sources: classes the stamped images come from.
+        per_class: stamped images per source class.
+        originals: "replace", "add" or "remove", see `poison`.
+        seed: the draw of images.
+        indices: int64 (n,), where the stamped images stand in the poisoned training set.
+        original_indices: int64 (n,), where they stood in the clean one.
+        original_labels: int64 (n,), their true classes.
+    """
+
+    trigger: Trigger
+    target: int
+    sources: tuple[int, ...]
+    per_class: int
+    originals: Originals
+    seed: int
+    indices: Tensor
+    original_indices: Tensor
+    original_labels: Tensor
+
+    def __len__(self) -> int:
+        """Number of stamped images."""
+        return len(self.indices)
+
+
+@dataclass(frozen=True, eq=False)
+class PoisonedDataset(ImageDataset):
+    """An `ImageDataset` whose training part was poisoned; the test part is clean. `record` says how."""
+
+    record: PoisonRecord = field(kw_only=True)
+
+    def subset(self, train: int | None = None, test: int | None = None, *, seed: int = 0) -> "PoisonedDataset":
+        """The same training part with fewer test images; the record would not fit to fewer training images.
+
+        Raises:
+            ValueError: a number of training images, or more test images than there are.
+        """
+        if train is not None:
+            raise ValueError(f"train: expected None for a poisoned data set, got {train}; take the subset of the clean "
+                             "one and poison that, so that the record fits")  # fmt: skip
+        return cast(PoisonedDataset, super().subset(test=test, seed=seed))
+
+
+def source_classes(sources: str | int | Sequence[int], target: int, num_classes: int) -> tuple[int, ...]:
+    """The source classes as a sorted tuple: ``"all"`` means all but the target (L-RED 2.1: S* ∪ t* = C).
+
+    Raises:
+        ValueError: a class that does not exist, the target among the sources, or no source at all.
+
+    Example:
+        >>> source_classes("all", target=2, num_classes=4)
+        (0, 1, 3)
+    """
+    if not 0 <= target < num_classes:
+        raise ValueError(f"target: expected a class in 0…{num_classes - 1}, got {target}; classes count from 0")
+    if isinstance(sources, str):
+        if sources != "all":
+            raise ValueError(f"sources: expected 'all', a class or a list of classes, got {sources!r}; use numbers")
+        return tuple(c for c in range(num_classes) if c != target)
+    chosen = tuple(sorted({sources} if isinstance(sources, int) else set(sources)))
+    if not chosen or not all(0 <= c < num_classes for c in chosen):
+        raise ValueError(f"sources: expected classes in 0…{num_classes - 1}, got {chosen}; name at least one")
+    if target in chosen:
+        raise ValueError(f"sources: expected classes other than the target {target}, got {chosen}; "
+                         "a target image needs no backdoor to be classified as the target")  # fmt: skip
+    return chosen
+
+
+def poison(
+    data: ImageDataset, trigger: Trigger, target: int, sources: str | int | Sequence[int] = "all",
+    per_class: int = 100, originals: Originals = "replace", seed: int = 0,
+) -> PoisonedDataset:  # fmt: skip
+    """Poison a training set (L-RED 2.1, A.4; in-flight 5.1).
+
+    Args:
+        data: the clean data set; it is not changed.
+        trigger: the pattern to embed.
+        target: the label t* that stamped images get.
+        sources: ``"all"`` but the target (all-to-one), one class, or several (S*).
+        per_class: stamped images per source class; 0 gives the clean set back, with an empty record.
+        originals: what becomes of the clean originals of the stamped images:
+            ``"replace"``: each stamped image stands in its original's place;
+            ``"add"``: the stamped images are appended and the originals stay, with their true labels;
+            ``"remove"``: the originals leave the set and the stamped images are appended, as when the attacker
+            sends in images that the trainer never had (L-RED A.4.4). The same images as ``"replace"``,
+            in another order.
+        seed: which images are stamped.
+
+    Returns:
+        A `PoisonedDataset`; its training set has N images (N + n for ``"add"``), its test set is the clean one.
+
+    Raises:
+        ValueError: bad target, sources, per_class, originals, or a trigger of another shape.
+
+    Example:
+        >>> from btlib import datasets, triggers
+        >>> data = datasets.load("fashion-mnist")
+        >>> len(poison(data, triggers.box(data.image_shape), target=9).record)
+        900
+    """
+    if originals not in ("replace", "add", "remove"):
+        raise ValueError(f"originals: expected 'replace', 'add' or 'remove', got {originals!r}; see the docstring")
+    if per_class < 0:
+        raise ValueError(f"per_class: expected 0 or more images, got {per_class}; 100 is the in-flight paper's")
+    if trigger.image_shape != data.image_shape:
+        raise ValueError(f"trigger: expected one for images of shape {data.image_shape}, got {trigger.image_shape}; "
+                         "make it with data.image_shape")  # fmt: skip
+    classes = source_classes(sources, target, data.num_classes)
+    chosen = sample_per_class(data.y_train, per_class, classes, seed=seed)
+    stamped = to_uint8(trigger(to_float(data.x_train[chosen])))
+    relabelled = torch.full_like(chosen, target)
+
+    if originals == "replace":
+        x, y = data.x_train.clone(), data.y_train.clone()
+        x[chosen], y[chosen] = stamped, relabelled
+        indices = chosen
+    else:
+        kept = torch.ones(len(data.y_train), dtype=torch.bool, device=chosen.device)
+        if originals == "remove":
+            kept[chosen] = False
+        x = torch.cat([data.x_train[kept], stamped])
+        y = torch.cat([data.y_train[kept], relabelled])
+        indices = torch.arange(len(y) - len(chosen), len(y), device=chosen.device)
+
+    record = PoisonRecord(trigger, target, classes, per_class, originals, seed, indices, chosen, data.y_train[chosen])
+    return PoisonedDataset(data.name, x, y, data.x_test, data.y_test, data.classes, record=record)

@@ -1,0 +1,104 @@
+"""What students can touch (floor 5): the only module that imports ipywidgets.
+
+Each widget draws with an ordinary function that a lesson also calls once by itself, since an error inside a
+widget's callback does not stop a notebook.
+"""
+
+import html
+from collections.abc import Sequence
+
+import ipywidgets
+import torch
+from matplotlib import pyplot as plt
+from torch import Tensor, nn
+
+from btlib import metrics, plots
+from btlib.triggers import Trigger
+
+
+def draw_trigger(
+    network: nn.Module, trigger: Trigger, picture: Tensor, classes: Sequence[str],
+    strength: float = 1.0, down: int = 0, right: int = 0,
+) -> bytes:  # fmt: skip
+    """The stamped image beside what the network makes of it, as PNG bytes.
+
+    Args:
+        network: the classifier.
+        trigger: the pattern at full strength.
+        picture: a clean image (C, H, W), float in [0, 1].
+        classes: class names.
+        strength: in [0, 1], see `Trigger.faded`.
+        down, right: shift in pixels, see `Trigger.moved`.
+
+    Raises:
+        ValueError: a picture, strength or trigger that do not fit.
+
+    Example:
+        >>> from btlib import networks, triggers
+        >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=2)
+        >>> draw_trigger(net, triggers.box((1, 28, 28)), torch.zeros(1, 28, 28), ("a", "b"))[:4]
+        b'\\x89PNG'
+    """
+    stamped = trigger.moved(down, right).faded(strength)(picture)
+    chances = metrics.predict(network, stamped[None]).softmax(1)[0]
+    if len(classes) != len(chances):
+        raise ValueError(f"classes: expected the {len(chances)} names of the network's classes, got {len(classes)}; "
+                         "pass data.classes")  # fmt: skip
+    figure, (left, bars) = plt.subplots(1, 2, figsize=(7, 3), width_ratios=(1, 1.6), layout="constrained")
+    plots.image(stamped, ax=left, title="what the network sees")
+    best = int(chances.argmax())
+    colors = [plots.COLORS[1] if index == best else plots.COLORS[5] for index in range(len(classes))]
+    bars.barh(range(len(classes)), chances.tolist(), color=colors)
+    bars.set_yticks(range(len(classes)), classes, fontsize=8)
+    bars.invert_yaxis()
+    bars.set(xlim=(0, 1), xlabel="probability", title=f"it says: {classes[best]} ({chances[best]:.0%})")
+    return plots.png(figure, dpi=90)
+
+
+def trigger_explorer(
+    network: nn.Module, trigger: Trigger, pictures: Tensor, classes: Sequence[str]
+) -> ipywidgets.Widget:
+    """Sliders that choose an image, fade the trigger and move it; the prediction follows.
+
+    Args:
+        network: the classifier.
+        trigger: the pattern at full strength.
+        pictures: clean images (N, C, H, W), float in [0, 1].
+        classes: class names.
+
+    Returns:
+        A widget to display.
+
+    Raises:
+        ValueError: no pictures, or of another shape than the trigger's.
+
+    Example:
+        >>> from btlib import networks, triggers
+        >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=2)
+        >>> trigger_explorer(net, triggers.box((1, 28, 28)), torch.zeros(2, 1, 28, 28), ("a", "b")).children[0].max
+        1
+    """
+    if pictures.ndim != 4 or len(pictures) == 0:
+        raise ValueError(f"pictures: expected (N, C, H, W) with N ≥ 1, got {tuple(pictures.shape)}; pass a batch")
+    _, height, width = trigger.image_shape
+    slider = {"continuous_update": False, "style": {"description_width": "5em"}, "layout": {"width": "22em"}}
+    which = ipywidgets.IntSlider(0, 0, len(pictures) - 1, description="image", **slider)
+    strength = ipywidgets.FloatSlider(1.0, min=0.0, max=1.0, step=0.05, description="strength", **slider)
+    down = ipywidgets.IntSlider(0, 1 - height, 0, description="up/down", **slider)
+    right = ipywidgets.IntSlider(0, 1 - width, 0, description="left/right", **slider)
+    canvas = ipywidgets.Image(format="png", layout={"width": "560px"})
+    words = ipywidgets.HTML()  # the picture in words, for those who can't see it
+
+    def redraw(_: object = None) -> None:
+        chosen = pictures[which.value]
+        canvas.value = draw_trigger(network, trigger, chosen, classes, strength.value, down.value, right.value)
+        stamped = trigger.moved(down.value, right.value).faded(strength.value)(chosen)
+        chances = metrics.predict(network, stamped[None]).softmax(1)[0]
+        best = int(chances.argmax())
+        words.value = (f"<span aria-live='polite'>At strength {strength.value:.2f} the network says "
+                       f"<b>{html.escape(classes[best])}</b> ({chances[best]:.0%}).</span>")  # fmt: skip
+
+    for control in (which, strength, down, right):
+        control.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([which, strength, down, right, canvas, words])
