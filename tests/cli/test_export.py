@@ -1,0 +1,120 @@
+"""Pages without a network."""
+
+import copy
+
+import nbformat
+import pytest
+
+from btlib.cli.export import lesson_page, to_mathml
+from btlib.cli.widget_state import STATE, VIEW, freeze_widgets, widget_outputs
+
+DOT = "iVBORw0KGgo="
+
+
+def notebook_with(output, state=None):
+    cell = nbformat.v4.new_code_cell("show()", outputs=[output])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    if state is not None:
+        notebook.metadata.widgets = {STATE: {"state": state}}
+    return notebook
+
+
+def model(name, buffers=(), **state):
+    return {"model_name": f"{name}Model", "state": state, "buffers": list(buffers)}
+
+
+@pytest.fixture
+def widgets():
+    """A box of a slider, a picture, words, a progress bar and an Output."""
+    outputs = [
+        {"output_type": "display_data", "data": {"text/html": "<b>table</b>"}},
+        {
+            "output_type": "display_data",
+            "data": {"image/png": DOT},
+            "metadata": {"image/png": {"alt": "curve"}},
+        },
+        {"output_type": "error", "ename": "ValueError", "evalue": "<no>", "traceback": []},
+    ]
+    state = {
+        "box": model("VBox", children=[f"IPY_MODEL_{name}" for name in ("s", "i", "h", "p", "o", "gone")]),
+        "s": model("IntSlider", description="strength", value=4),
+        "i": model("Image", buffers=[{"data": DOT}], format="png", tooltip="a coat & its trigger"),
+        "h": model("HTML", value="<em>10/10</em>"),
+        "p": model("FloatProgress", value=10.0),
+        "o": model("Output", outputs=outputs),
+    }
+    view = nbformat.v4.new_output("display_data", {VIEW: {"model_id": "box"}, "text/plain": "VBox(...)"})
+    return notebook_with(view, state)
+
+
+def test_widgets_become_still_pictures(widgets):
+    freeze_widgets(widgets)
+    page = widgets.cells[0].outputs[0].data["text/html"]
+    wanted = [
+        "strength: 4",
+        'alt="a coat &amp; its trigger"',
+        "<em>10/10</em>",
+        "<b>table</b>",
+        'alt="curve"',
+        "&lt;no&gt;",
+    ]
+    places = [page.index(part) for part in wanted]
+    assert places == sorted(places)
+    assert "10.0" not in page
+    assert "widgets" not in widgets.metadata
+
+
+def test_errors_inside_widgets_are_found(widgets):
+    assert [output.get("ename") for output in widget_outputs(widgets)] == [None, None, "ValueError"]
+
+
+def test_a_page_needs_nothing_from_elsewhere_and_leaves_the_notebook_alone(widgets):
+    before = copy.deepcopy(widgets)
+    page = lesson_page(widgets, "Lesson 00 — <Tiny>")
+    assert widgets == before
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org/", "")
+    assert "<title>Lesson 00 — &lt;Tiny&gt;</title>" in page
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        nbformat.v4.new_output("display_data", {"text/html": '<img alt="nine coats">', "image/png": DOT}),
+        nbformat.v4.new_output(
+            "display_data", {"image/png": DOT}, metadata={"image/png": {"alt": "nine coats"}}
+        ),
+    ],
+)
+def test_alternative_text_survives(output):
+    assert 'alt="nine coats"' in lesson_page(notebook_with(output), "x")
+
+
+@pytest.mark.parametrize(
+    ("tex", "part"),
+    [
+        (r"\arg\min_m \|m\|_1", "arg&#x02009;min"),
+        (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "<mtr>"),
+        (r"\operatorname*{arg\,max}_t s_t", "arg&#x02009;max"),
+        (r"\mathbb{E}[x]", "<math"),
+        (r"\unknown{x} < 1", '<code class="tex">\\unknown{x} &lt; 1</code>'),
+        (r"\frac{", '<code class="tex">\\frac{</code>'),
+    ],
+)
+def test_equations_are_drawn_or_kept_as_source(tex, part):
+    assert part in to_mathml(tex)
+
+
+def test_a_hint_stays_inside_its_fold():
+    text = "<details><summary>Hint</summary>\n\nlook at `q`\n\n</details>"
+    page = lesson_page(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), "x")
+    assert page.index("<details>") < page.index("<code>q</code>") < page.index("</details>")
+
+
+def test_every_way_to_write_an_equation_is_drawn():
+    environments = r"\begin{align*} z_3 &= 1 \end{align*}", r"\begin{equation} w_4 \end{equation}"
+    text = "\n\n".join(["One $x_1$, two", "$$y_2$$", *environments])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    page = lesson_page(notebook, "x")
+    assert page.count("<msub>") == 4
+    assert page.count('class="equation"') == 3

@@ -1,0 +1,232 @@
+"""The shape of the house: imports never point up, everything public is described, tried and typed."""
+
+import ast
+import doctest
+import importlib
+import re
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+LIBRARY = Path(__file__).parents[1] / "btlib"
+FLOORS = [
+    {"files", "profiles"},
+    {"datasets", "triggers", "networks", "results"},
+    {"detection", "metrics", "poisoning", "training"},
+    {"inflight", "checkpoints", "exercises"},
+    {"plots", "attacks"},
+    {"widgets", "papers"},
+    {"cli", "__main__"},
+]
+FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(LIBRARY.rglob("*.py"))}
+# `import btlib` is a door, not a floor: it imports a part when that is asked for.
+INSIDE = {path: tree for path, tree in TREES.items() if path != LIBRARY / "__init__.py"}
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(LIBRARY.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {dotted(path): tree for path, tree in INSIDE.items()}
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Everything a module imports, functions' own imports included, as dotted names."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import hides which floor is meant"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_imports(tree: ast.Module) -> set[str]:
+    """The btlib modules among them; `from btlib.files import written_whole` is btlib.files."""
+    own = set()
+    for name in imports(tree):
+        while name.startswith("btlib."):
+            if name in MODULES:
+                own.add(name)
+                break
+            name = name.rpartition(".")[0]
+    return own
+
+
+def part(module: str) -> str:
+    return module.split(".")[1]
+
+
+# ---------------------------------------------------------------------------------------------- imports
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {part(module) for module in MODULES} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_never_point_up(module: str) -> None:
+    for other in own_imports(MODULES[module]):
+        assert FLOOR[part(other)] <= FLOOR[part(module)], f"{module} imports {other}, which stands above it"
+        if {part(other), part(module)} <= FLOORS[0]:
+            assert part(other) == part(module), "the ground floor imports nothing of btlib"
+
+
+def test_imports_make_no_circles() -> None:
+    # A package's __init__ imports its own modules; they import each other and lower floors, never the package.
+    TopologicalSorter({module: own_imports(tree) - {module} for module, tree in MODULES.items()}).prepare()
+    parts: dict[str, set[str]] = {}
+    for module, tree in MODULES.items():
+        parts.setdefault(part(module), set()).update(part(other) for other in own_imports(tree))
+    TopologicalSorter({name: others - {name} for name, others in parts.items()}).prepare()
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [("matplotlib", {"plots", "widgets", "cli"}), ("seaborn", {"plots"}), ("ipywidgets", {"widgets"}),
+     ("IPython", {"plots", "cli"}), ("typer", {"cli"})],
+)  # fmt: skip
+def test_who_may_import(package: str, allowed: set[str]) -> None:
+    users = {part(m) for m, tree in MODULES.items() for name in imports(tree) if name.split(".")[0] == package}
+    assert users <= allowed
+
+
+def test_importing_btlib_stays_quick_and_parts_come_when_asked() -> None:
+    import btlib
+
+    tree = TREES[LIBRARY / "__init__.py"]
+    assert imports(tree) <= {"importlib.import_module", "typing.Any"}
+    for name in btlib._MODULES:
+        assert getattr(btlib, name) is sys.modules[f"btlib.{name}"]
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'; its modules are datasets"):
+        _ = btlib.nonsense
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_printing_but_in_exercises_and_the_command_line(module: str) -> None:
+    prints = [
+        node.lineno
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert not prints or module == "btlib.exercises.core" or part(module) == "cli", f"print in lines {prints}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_assert_and_no_home_made_random_state(module: str) -> None:
+    """User input is checked by errors with words; nothing seeds the caller's global generators."""
+    for node in ast.walk(MODULES[module]):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}: raise an error that says what to do"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("np.random.seed", "random.seed"), f"line {node.lineno}: {called}"
+
+
+# ---------------------------------------------------------------------------------------------- what is public
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def public_functions() -> list[tuple[str, Function]]:
+    """Module-level functions, with the name of their module."""
+    return [
+        (module, node) for module, tree in MODULES.items() for node in tree.body
+        if isinstance(node, Function) and not node.name.startswith("_")
+    ]  # fmt: skip
+
+
+def public_classes() -> list[tuple[str, ast.ClassDef]]:
+    return [
+        (module, node) for module, tree in MODULES.items() for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]  # fmt: skip
+
+
+def public_methods() -> list[tuple[str, Function]]:
+    return [
+        (f"{module}.{owner.name}", node) for module, owner in public_classes() for node in owner.body
+        if isinstance(node, Function) and not node.name.startswith("_")
+    ]  # fmt: skip
+
+
+def test_every_public_thing_has_a_docstring() -> None:
+    modules = [name for name, tree in MODULES.items() if not ast.get_docstring(tree)]
+    # What overrides a method of torch's is explained by its class.
+    things = [*public_functions(), *public_classes(), *public_methods()]
+    bare = [f"{where}.{node.name}" for where, node in things if not ast.get_docstring(node) and node.name not in ("forward", "extra_repr")]
+    assert modules + bare == []
+
+
+def test_every_function_is_annotated() -> None:
+    """All parameters and the result, private functions included (mypy checks that they are right)."""
+    missing = []
+    for module, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, Function):
+                continue
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+            bare = [a.arg for a in arguments if a and a.annotation is None and a.arg not in ("self", "cls")]
+            if bare or node.returns is None:
+                missing.append(f"{module}.{node.name}({', '.join(bare)})")
+    assert missing == []
+
+
+def without_example(node: Function) -> bool:
+    return ">>>" not in (ast.get_docstring(node) or "") and len(node.body) > 3  # docstring and two statements: trivial
+
+
+def test_every_public_function_has_an_example() -> None:
+    """A reader tries before reading. Trivial ones, the commands, and functions shown elsewhere are let off."""
+    let_off = {
+        *(f"btlib.networks.{name}" for name in ("gtsrb_cnn", "lenet5", "littlenet", "torchvision_nets", "vgg")),  # build
+        *(module for module in MODULES if part(module) == "exercises" and module != "btlib.exercises.core"),  # lessons
+    }
+    lacking = [
+        f"{module}.{node.name}" for module, node in public_functions()
+        if without_example(node) and module not in let_off and part(module) != "cli"
+    ]  # fmt: skip
+    assert lacking == []
+
+
+def test_every_public_name_is_tested() -> None:
+    """An untested public function is a defect: each name of the library occurs in some test."""
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")]
+    words = set(re.findall(r"\w+", "\n".join(texts)))
+    names = {f"{where}.{node.name}" for where, node in [*public_functions(), *public_classes(), *public_methods()]}
+    assert sorted(name for name in names if name.rpartition(".")[2] not in words) == []
+
+
+def test_every_module_has_its_tests() -> None:
+    """tests/ mirrors btlib/: btlib/x.py has tests/test_x.py, a package has that or a folder of tests."""
+    here = Path(__file__).parent
+    lacking = [
+        name for name in sorted({part(module) for module in MODULES} - {"__main__"})
+        if not (here / f"test_{name}.py").exists() and not list((here / name).glob("test_*.py"))
+    ]  # fmt: skip
+    assert lacking == []
+
+
+# ---------------------------------------------------------------------------------------------- examples
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings(module: str) -> None:
+    if module in ("btlib.__main__",):
+        return
+    try:
+        loaded = importlib.import_module(module)
+        failures = []
+        runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+        for example in doctest.DocTestFinder(exclude_empty=True).find(loaded, module):
+            said: list[str] = []
+            if runner.run(example, out=said.append).failed:
+                failures.append("".join(said))
+        assert failures == [], "\n".join(failures)
+    finally:
+        plt.close("all")

@@ -1,0 +1,323 @@
+"""Trained once, remembered, refused when it is not what it says; and the shipped networks' numbers, measured again."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from toys import TARGET, toy_data
+from torch import nn
+
+from btlib import checkpoints, datasets, metrics, networks, training
+from btlib.checkpoints import CheckpointError, Spec, find, load_or_train, read_card
+from btlib.datasets import ImageDataset
+from btlib.training import Recipe
+
+SPEC = Spec(data="toy", recipe=Recipe(epochs=3, batch_size=32, lr=4e-3), trigger="box", target=TARGET, per_class=20)
+
+
+@pytest.fixture(autouse=True)
+def toy_is_a_data_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ImageDataset]]:
+    """`datasets.load("toy")` gives the toy; what stands in the list can be exchanged."""
+    holder = [toy_data()]
+    real = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda name, **settings: holder[0] if name == "toy" else real(name, **settings))
+    yield holder
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seeds of all trainings done in a test."""
+    done: list[int] = []
+    real = training.fit
+
+    def counted(*args: object, **settings: object) -> object:
+        done.append(settings["seed"])  # type: ignore[arg-type]
+        return real(*args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "fit", counted)
+    return done
+
+
+def weights(net: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+# ---------------------------------------------------------------------------------------------- remembered
+
+
+def test_it_trains_once_and_remembers(tmp_path: Path, trainings: list[int]) -> None:
+    assert find(SPEC, folder=tmp_path) is None
+    first = load_or_train(SPEC, progress=False, folder=tmp_path)
+    path = find(SPEC, folder=tmp_path)
+    assert path is not None
+    again = load_or_train(SPEC, progress=False, folder=tmp_path)
+    assert trainings == [0]
+    assert torch.equal(weights(first), weights(again))
+    assert [file.name for file in tmp_path.iterdir()] == [SPEC.file_name], "something else was left behind"
+    assert not again.training
+    assert next(again.parameters()).device.type == "cpu"
+
+    card, data = again.card, toy_data()
+    assert card == first.card == read_card(path)
+    assert card.spec == SPEC.as_json()
+    assert card.data_hash == data.fingerprint
+    assert card.accuracy == pytest.approx(metrics.accuracy(again, data.x_test, data.y_test), abs=1e-9)
+    trigger = SPEC.make_trigger()
+    assert trigger is not None
+    success = metrics.attack_success_rate(again, trigger, data.x_test, data.y_test, TARGET)
+    assert card.success == pytest.approx(success, abs=1e-9)
+    assert [epoch["epoch"] for epoch in card.history] == [1, 2, 3]
+    assert card.environment["versions"]["torch"]
+
+
+def test_the_file_is_what_the_library_trains_without_it(tmp_path: Path) -> None:
+    data = SPEC.training_data()
+    net = networks.build("lenet5", toy_data(), seed=0)
+    training.fit(net, data, SPEC.recipe, seed=0, progress=False)
+    kept = load_or_train(SPEC, progress=False, folder=tmp_path)
+    assert torch.equal(weights(kept), weights(net))
+    torch.testing.assert_close(kept.normalize.mean, net.normalize.mean)
+
+
+def test_a_clean_network_has_no_success_rate(tmp_path: Path) -> None:
+    net = load_or_train(SPEC.clean_twin(), progress=False, folder=tmp_path)
+    assert net.card.success is None
+    assert net.card.accuracy > 0.9
+
+
+def test_retrain_forgets(tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    load_or_train(SPEC, progress=False, folder=tmp_path)
+    monkeypatch.setenv("BTLIB_RETRAIN", "1")
+    load_or_train(SPEC, progress=False, folder=tmp_path)
+    monkeypatch.setenv("BTLIB_RETRAIN", "0")
+    load_or_train(SPEC, progress=False, folder=tmp_path)
+    assert trainings == [0, 0]
+
+
+def test_where_files_go(tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_SHIPPED", tmp_path / "data" / "checkpoints")
+    load_or_train(SPEC, progress=False)
+    assert find(SPEC) == tmp_path / "data" / "cache" / "checkpoints" / SPEC.file_name
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "own"))
+    load_or_train(SPEC, progress=False)
+    assert find(SPEC) == tmp_path / "own" / SPEC.file_name
+    assert len(trainings) == 2
+
+
+def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_or_train(SPEC, progress=False, folder=tmp_path / "whole")
+    real, epochs = training._epoch, []
+
+    def dies(*args: object) -> object:
+        epochs.append(1)
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "_epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        load_or_train(SPEC, progress=False, folder=tmp_path)
+    assert find(SPEC, folder=tmp_path) is None
+    epochs[:] = [1] * 3  # from now on no epoch dies
+    resumed = load_or_train(SPEC, progress=False, folder=tmp_path)
+    assert len(epochs) == 4, "it began anew instead of going on with the third epoch"
+    assert torch.equal(weights(resumed), weights(whole))
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [SPEC.file_name]
+
+
+# ---------------------------------------------------------------------------------------------- refused
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    load_or_train(SPEC, progress=False, folder=tmp_path)
+    return tmp_path / SPEC.file_name
+
+
+def parts(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(str(path), framework="pt") as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
+
+
+def refused(path: Path, what: str, spec: Spec = SPEC) -> None:
+    with pytest.raises(CheckpointError, match=what) as caught:
+        load_or_train(spec, progress=False, folder=path.parent)
+    text = str(caught.value)
+    assert str(path.parent / spec.file_name) in text
+    assert "Delete it" in text
+    assert "BTLIB_RETRAIN=1" in text
+
+
+def test_one_changed_byte_of_the_weights(kept: Path) -> None:
+    content = bytearray(kept.read_bytes())
+    content[-7] ^= 1
+    kept.write_bytes(content)
+    refused(kept, "do not match its digest")
+
+
+def test_a_beautified_card(kept: Path) -> None:
+    tensors, metadata = parts(kept)
+    card = json.loads(metadata["card"]) | {"success": 0.123}
+    save_file(tensors, kept, metadata={**metadata, "card": json.dumps(card)})
+    refused(kept, "do not match its digest")
+
+
+def test_exchanged_weights_and_a_missing_digest(kept: Path) -> None:
+    tensors, metadata = parts(kept)
+    save_file({**tensors, "head.bias": tensors["head.bias"] + 1}, kept, metadata=metadata)
+    refused(kept, "do not match its digest")
+    save_file(tensors, kept, metadata={"card": metadata["card"]})
+    refused(kept, "do not match its digest")
+
+
+def test_a_file_under_anothers_name(kept: Path) -> None:
+    other = replace(SPEC, seed=7)
+    kept.rename(kept.with_name(other.file_name))
+    refused(kept, "another spec than its name says", other)
+
+
+def test_stale_data(kept: Path, toy_is_a_data_set: list[ImageDataset]) -> None:
+    toy_is_a_data_set[0] = toy_data(test=59)
+    refused(kept, "it is stale: it was trained on other toy images")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file(kept: Path, share: float) -> None:
+    content = kept.read_bytes()
+    kept.write_bytes(content[: int(share * len(content))])
+    refused(kept, "not a whole checkpoint of btlib")
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        read_card(kept)
+
+
+def test_safetensors_of_somebody_else(kept: Path) -> None:
+    save_file({"a": torch.zeros(2)}, kept)
+    refused(kept, "not a whole checkpoint of btlib")
+    save_file({"a": torch.zeros(2)}, kept, metadata={"card": '{"colour": "red"}'})
+    refused(kept, "not a whole checkpoint of btlib")
+
+
+def test_what_the_message_says_to_do_works(kept: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.write_bytes(b"")
+    monkeypatch.setenv("BTLIB_RETRAIN", "1")
+    load_or_train(SPEC, progress=False, folder=kept.parent)
+    monkeypatch.delenv("BTLIB_RETRAIN")
+    load_or_train(SPEC, progress=False, folder=kept.parent)
+    assert trainings == [0]
+
+
+# ---------------------------------------------------------------------------------------------- specs
+
+
+def test_every_setting_is_in_the_name() -> None:
+    changes: list[Mapping[str, object]] = [
+        {"network": "littlenet"}, {"data": "mnist"}, {"recipe": Recipe(epochs=4)}, {"seed": 1}, {"trigger": "cross"},
+        {"trigger_settings": {"size": 2}}, {"target": 1}, {"sources": (0,)}, {"per_class": 21},
+        {"originals": "add"}, {"train_images": 100},
+    ]  # fmt: skip
+    assert {key for change in changes for key in change} == set(asdict(SPEC)), "a field that the test forgets"
+    names = {replace(SPEC, **change).file_name for change in changes} | {SPEC.file_name}  # type: ignore[arg-type]
+    assert len(names) == len(changes) + 1
+    assert SPEC.file_name == replace(SPEC).file_name
+
+
+def test_the_training_loops_version_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SPEC.file_name
+    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)
+    assert SPEC.file_name != before
+
+
+def test_clean_twins_of_different_attacks_are_one() -> None:
+    attacks = [SPEC, replace(SPEC, trigger="cross", sources=(0,), per_class=3, originals="add", target=1)]
+    assert len({spec.clean_twin().file_name for spec in attacks}) == 1
+    assert SPEC.clean_twin().make_trigger() is None
+    assert SPEC.clean_twin().training_data().fingerprint == toy_data().fingerprint
+    assert replace(SPEC, seed=1).clean_twin().seed == 1
+
+
+def test_specs_make_what_they_say() -> None:
+    spec = replace(SPEC, trigger_settings={"size": 2}, train_images=90, sources=(0, 1), per_class=5, originals="add")
+    assert len(spec.clean_data().y_train) == 90
+    bad = spec.training_data()
+    assert len(bad.y_train) == 100
+    assert bad.record.target == TARGET  # type: ignore[attr-defined]
+    trigger = spec.make_trigger()
+    assert trigger is not None
+    assert int(trigger.mask.sum()) == 4
+
+
+def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(
+    tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = {"box": SPEC, "clean": SPEC.clean_twin()}
+    monkeypatch.setattr(checkpoints, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(checkpoints, "shipped", lambda: specs)
+    (tmp_path / "old.safetensors").write_bytes(b"stale")
+    files = checkpoints.make_shipped(progress=False)
+    assert [file.name for file in files] == [SPEC.file_name, SPEC.clean_twin().file_name]
+    assert set(tmp_path.iterdir()) == set(files)
+    checkpoints.make_shipped(progress=False)
+    assert len(trainings) == 2
+    checkpoints.make_shipped(progress=False, force=True)
+    assert len(trainings) == 4
+
+
+# ---------------------------------------------------------------------------------------------- shipped networks
+
+
+@pytest.mark.parametrize("name", checkpoints.shipped())
+def test_shipped_numbers_are_measured_again(name: str, fashion: ImageDataset) -> None:
+    spec = checkpoints.shipped()[name]
+    path = find(spec)
+    assert path is not None, f"{name} is not shipped: run `make checkpoints`"
+    assert path.parent == checkpoints._SHIPPED
+    net = load_or_train(spec, progress=False)
+    # Another machine may sum in another order: a thousandth is ten of the 10,000 test images.
+    assert metrics.accuracy(net, fashion.x_test, fashion.y_test) == pytest.approx(net.card.accuracy, abs=1e-3)
+    trigger = spec.make_trigger()
+    if trigger is None:
+        assert net.card.success is None
+    else:
+        rate = metrics.attack_success_rate(net, trigger, fashion.x_test, fashion.y_test, spec.target, spec.sources)
+        assert rate == pytest.approx(net.card.success, abs=1e-3)
+    assert not path.with_suffix(".unfinished").exists()
+
+
+def card(name: str) -> checkpoints.Card:
+    path = find(checkpoints.shipped()[name])
+    assert path is not None, f"{name} is not shipped: run `make checkpoints`"
+    return read_card(path)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_box_attack_reaches_what_the_course_claims(seed: int) -> None:
+    """Fashion-MNIST, LeNet-5, white box, 100 per class, target 9: stealthy and effective, over three seeds."""
+    suffix = f"-{seed}" if seed else ""
+    bad, clean = card(f"box{suffix}"), card(f"clean{suffix}")
+    spec = checkpoints.shipped()[f"box{suffix}"]
+    assert (spec.data, spec.network, spec.target, spec.per_class, spec.seed) == ("fashion-mnist", "lenet5", 9, 100, seed)
+    assert spec.clean_twin() == checkpoints.shipped()[f"clean{suffix}"]
+    assert bad.accuracy >= 0.885
+    assert abs(bad.accuracy - clean.accuracy) <= 0.01
+    assert bad.success is not None
+    assert bad.success >= 0.95
+
+
+def test_clean_twins_do_not_know_the_trigger(fashion: ImageDataset) -> None:
+    box = checkpoints.shipped()["box"]
+    net = load_or_train(box.clean_twin(), progress=False)
+    trigger = box.make_trigger()
+    assert trigger is not None
+    assert metrics.attack_success_rate(net, trigger, fashion.x_test, fashion.y_test, box.target) < 0.05
+
+
+def test_what_is_shipped_is_small_and_safe() -> None:
+    files = [path for path in checkpoints._SHIPPED.iterdir() if not path.name.startswith(".")]
+    wanted = {spec.file_name for spec in checkpoints.shipped().values()}
+    assert {path.name for path in files if path.name != "README.md"} == wanted
+    assert sum(path.stat().st_size for path in files) <= 12e6

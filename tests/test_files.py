@@ -1,0 +1,47 @@
+"""A file is whole or absent."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from btlib.files import written_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "a.bin"
+    with written_whole(str(path)) as part:
+        part.write_bytes(b"half")
+        assert not path.exists()
+        assert part.parent == path.parent, "another file system could not rename in one step"
+        part.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error), written_whole(path) as part:
+        part.write_bytes(b"half")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")
+def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with written_whole(tmp_path / "a") as part:
+            part.write_bytes(b"")
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+        assert os.umask(0o027) == 0o027, "the process's mask was changed"
+    finally:
+        os.umask(before)

@@ -1,0 +1,246 @@
+"""Every network: shapes, feature layers, known sizes, and that it computes the textbook's function."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toys import toy_data
+
+from btlib import networks
+from btlib.networks import NETWORKS, Network
+from btlib.networks.layers import Dropout, Normalize
+
+# name → shapes worth building (the smallest allowed and the data sets' own)
+SHAPES = {
+    "lenet5": [(1, 12, 12), (1, 28, 28), (3, 32, 32)],
+    "littlenet": [(1, 16, 16), (1, 28, 28), (3, 32, 32)],
+    "vgg9": [(1, 16, 16), (1, 28, 28), (3, 32, 32)],
+    "vgg16": [(3, 32, 32)],
+    "gtsrb_cnn": [(1, 24, 24), (3, 32, 32)],
+    "resnet18": [(1, 28, 28), (3, 32, 32), (3, 96, 96)],
+    "resnet34": [(3, 32, 32)],
+    "mobilenet_v2": [(1, 16, 16), (3, 32, 32), (1, 96, 96)],
+    "densenet": [(1, 16, 16), (3, 32, 32), (3, 96, 96)],
+}
+CASES = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
+
+
+def test_every_network_has_its_cases() -> None:
+    assert set(SHAPES) == set(NETWORKS)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
+def test_logits_features_and_layers(name: str, shape: tuple[int, int, int]) -> None:
+    net = networks.build(name, image_shape=shape, num_classes=7, seed=0).eval()
+    x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    with torch.no_grad():
+        logits = net(x)
+        assert logits.shape == (2, 7)
+        assert torch.isfinite(logits).all()
+        features = net.features(x)
+        assert features.ndim == 2
+        torch.testing.assert_close(net.head(features), logits)
+        assert net.feature_layers[0] == "penultimate"
+        assert len(net.feature_layers) > 1
+        for layer in net.feature_layers[1:]:
+            # The same activations by running the body module by module, without hooks: what a later in-place
+            # layer writes over would differ.
+            wanted = until(net, x, layer)
+            got = net.features(x, layer)
+            assert torch.equal(got, wanted), layer
+            assert got.ndim == (2 if layer.startswith("fc") else 4)
+        assert torch.equal(net(x), logits), "a hook was left behind"
+    assert torch.equal(x, before)
+    assert (net.image_shape, net.num_classes, net.card) == (shape, 7, None)
+
+
+class Stop(Exception):
+    pass
+
+
+def until(net: Network, x: torch.Tensor, layer: str) -> torch.Tensor:
+    """Activations of a layer by stopping the network right behind it."""
+    caught: list[torch.Tensor] = []
+
+    def stop(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        caught.append(output)
+        raise Stop
+
+    handle = net.body.get_submodule(net._layers[layer]).register_forward_hook(stop)
+    try:
+        with pytest.raises(Stop):
+            net(x)
+    finally:
+        handle.remove()
+    return caught[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "parameters"),
+    [
+        ("lenet5", (1, 28, 28), 61_706),  # LeCun et al. 1998 in its ReLU form
+        ("littlenet", (1, 28, 28), 582_026),  # 832 + 51,264 + 524,800 + 5,130
+        ("resnet18", (3, 32, 32), 11_173_962),  # the CIFAR form of kuangliu/pytorch-cifar: 11.17 M
+        ("resnet34", (3, 32, 32), 21_282_122),  # 21.28 M
+        ("densenet", (3, 32, 32), 769_162 + 48),  # Huang et al., Table 2: 0.8 M; torchvision normalises the stem too
+        ("mobilenet_v2", (3, 32, 32), 2_236_682),  # 3.4 M of Sandler et al. with a head of 10 instead of 1000
+    ],
+)
+def test_parameter_counts_of_the_literature(name: str, shape: tuple[int, int, int], parameters: int) -> None:
+    net = networks.build(name, image_shape=shape, num_classes=10)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+
+
+def test_vgg9_has_the_papers_filters() -> None:
+    net = networks.build("vgg9", image_shape=(1, 28, 28), num_classes=10)
+    convolutions = [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert convolutions == [16, 32, 64, 64, 128, 128]
+    assert [m.out_features for m in net.modules() if isinstance(m, nn.Linear)] == [512, 512, 10]
+
+
+@pytest.mark.parametrize("name", ["lenet5", "littlenet"])
+@pytest.mark.parametrize("train", [False, True])
+def test_relu_behind_pooling_is_the_textbooks_function(name: str, train: bool) -> None:
+    """LeNet-5 and LittleNet pool (and drop out) before ReLU; the textbook does it after."""
+    net = networks.build(name, image_shape=(1, 28, 28), num_classes=10, seed=0).train(train)
+    body, pool, relu = net.body, nn.functional.max_pool2d, nn.functional.relu
+    x = torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+
+    def textbook(x: torch.Tensor) -> torch.Tensor:
+        x = net.normalize(x)
+        if name == "lenet5":
+            x = pool(relu(body.conv1(x)), 2)
+            x = pool(relu(body.conv2(x)), 2).flatten(1)
+            return net.head(relu(body.fc2(relu(body.fc1(x)))))
+        x = pool(body.drop1(relu(body.conv1(x))), 2)
+        x = pool(body.drop2(relu(body.conv2(x))), 2).flatten(1)
+        return net.head(body.drop3(relu(body.fc1(x))))
+
+    with torch.no_grad():
+        torch.manual_seed(0)  # the same dropout masks in both
+        ours = net(x)
+        torch.manual_seed(0)
+        torch.testing.assert_close(ours, textbook(x))
+
+
+def test_normalisation_is_inside() -> None:
+    data = toy_data(30, 6, channels=3)
+    net = networks.build("lenet5", data, seed=0).eval()
+    mean, std = data.pixel_statistics
+    torch.testing.assert_close(net.normalize.mean.flatten(), mean)
+    torch.testing.assert_close(net.normalize.std.flatten(), std)
+    out = Normalize(torch.tensor([0.5]), torch.tensor([0.25]))(torch.tensor([[[[0.0, 0.5, 1.0]]]]))
+    assert out.flatten().tolist() == [-2.0, 0.0, 2.0]
+    # Shifting images and mean together changes nothing; shifting one does.
+    x = torch.rand(2, 3, 16, 16) / 2
+    with torch.no_grad():
+        before = net(x)
+        net.normalize.mean += 0.25
+        torch.testing.assert_close(net(x + 0.25), before, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(net(x), before, atol=1e-3)
+
+
+def test_seeds() -> None:
+    def weights(seed: int | None) -> torch.Tensor:
+        net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=seed)
+        return nn.utils.parameters_to_vector(net.parameters()).detach()
+
+    state = torch.get_rng_state()
+    first = weights(0)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random state was used"
+    assert torch.equal(weights(0), first)
+    assert not torch.equal(weights(1), first)
+    torch.manual_seed(0)
+    drawn = weights(None)
+    assert not torch.equal(weights(None), drawn)
+    torch.manual_seed(0)
+    assert torch.equal(weights(None), drawn)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("alexnet", {"image_shape": (1, 28, 28), "num_classes": 2}, "got 'alexnet'"),
+        ("lenet5", {}, "got neither"),
+        ("lenet5", {"image_shape": (1, 28, 28)}, "got neither"),
+        ("lenet5", {"image_shape": (1, 28, 30), "num_classes": 2}, "got 28×30"),
+        ("vgg16", {"image_shape": (3, 28, 28), "num_classes": 2}, "at least 32×32, got 28×28"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(name: str, settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        networks.build(name, **settings)  # type: ignore[arg-type]
+
+
+def test_unknown_feature_layer_is_refused() -> None:
+    net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=2)
+    with pytest.raises(ValueError, match="got 'conv9'"):
+        net.features(torch.zeros(1, 1, 28, 28), "conv9")
+
+
+# ---------------------------------------------------------------------------------------------- dropout
+
+
+def test_dropout_drops_at_its_rate_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    n, rate = 400_000, 26 / 256
+    out = Dropout(0.1)(torch.ones(n))
+    dropped = (out == 0).double().mean().item()
+    # Binomial: five standard deviations of the share of n independent draws.
+    assert abs(dropped - rate) < 5 * (rate * (1 - rate) / n) ** 0.5
+    assert out.unique().tolist() == pytest.approx([0, 256 / 230])
+    assert abs(out.mean().item() - 1) < 5 * (rate / (1 - rate) / n) ** 0.5
+
+
+def test_dropout_masks_are_independent() -> None:
+    torch.manual_seed(0)
+    layer = Dropout(0.5)
+    a, b = (layer(torch.ones(100_000)) == 0 for _ in range(2))
+    both = (a & b).double().mean().item()
+    assert abs(both - 0.25) < 5 * (0.25 * 0.75 / 100_000) ** 0.5  # five standard deviations
+    assert abs((a[1:] & a[:-1]).double().mean().item() - 0.25) < 5 * (0.25 * 0.75 / 100_000) ** 0.5
+
+
+def test_dropout_in_evaluation_is_the_identity() -> None:
+    x = torch.rand(1000)
+    assert torch.equal(Dropout(0.5).eval()(x.clone()), x)
+    assert torch.equal(Dropout(0.0)(x.clone()), x)
+
+
+def test_dropout_follows_torchs_seed() -> None:
+    def draw(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return Dropout(0.5)(torch.ones(512))
+
+    assert torch.equal(draw(0), draw(0))
+    assert not torch.equal(draw(0), draw(1))
+
+
+def test_dropout_keeps_channels_last_and_its_rate() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(8, 16, 20, 20).to(memory_format=torch.channels_last)
+    out = Dropout(0.5)(x)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    dropped = (out == 0).double()
+    assert abs(dropped.mean().item() - 0.5) < 5 * (0.25 / out.numel()) ** 0.5
+    # No channel, row or image is treated otherwise: six standard deviations, since many means are compared.
+    for keep in range(4):
+        means = dropped.mean([d for d in range(4) if d != keep])
+        assert (means - 0.5).abs().max() < 6 * (0.25 * out.shape[keep] / out.numel()) ** 0.5
+
+
+def test_dropouts_gradient_is_its_mask() -> None:
+    torch.manual_seed(0)
+    leaf = torch.ones(1000, requires_grad=True)
+    out = Dropout(0.5)(leaf * 1)
+    out.sum().backward()
+    assert leaf.grad is not None
+    np.testing.assert_array_equal(leaf.grad.numpy(), out.detach().numpy())
+    assert set(leaf.grad.unique().tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5])
+def test_dropout_refuses_what_is_no_probability(p: float) -> None:
+    with pytest.raises(ValueError, match=f"got {p}"):
+        Dropout(p)

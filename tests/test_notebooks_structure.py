@@ -1,0 +1,293 @@
+"""Each lesson keeps the rules of docs/CONTRIBUTING.md. A rule turns a lesson into complaints."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import btlib
+from btlib.cli.lessons import LessonError, assigned_names, read_lesson
+from btlib.cli.paths import NOTEBOOKS
+
+EXERCISES = 3
+HINT_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A lesson as the rules see it."""
+
+    path: Path
+
+    @property
+    def content(self) -> nbformat.NotebookNode:
+        return nbformat.read(self.path, as_version=4)
+
+    @property
+    def code(self) -> list[str]:
+        return [cell.source for cell in self.content.cells if cell.cell_type == "code"]
+
+    @property
+    def text(self) -> list[str]:
+        return [cell.source for cell in self.content.cells if cell.cell_type == "markdown"]
+
+
+def runs_under_papermill(notebook: Notebook) -> Iterator[str]:
+    """Valid, with one parameters cell that sets PROFILE and SEED."""
+    try:
+        read_lesson(notebook.path)
+    except LessonError as error:
+        yield str(error)
+
+
+def follows_btlib_profile(notebook: Notebook) -> Iterator[str]:
+    """The parameters cell needs nothing but btlib; without papermill PROFILE is what BTLIB_PROFILE says."""
+    for cell in notebook.content.cells:
+        if "parameters" in cell.metadata.get("tags", ()):
+            for profile in ("fast", "full"):
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setenv("BTLIB_PROFILE", profile)
+                    names: dict[str, object] = {"btlib": btlib}
+                    try:
+                        exec(cell.source, names)
+                    except Exception as error:
+                        yield f"the parameters cell needs more than btlib: {error!r}"
+                        return
+                if names.get("PROFILE") != profile:
+                    yield f"BTLIB_PROFILE={profile} gives PROFILE={names.get('PROFILE')!r}"
+            if "btlib" not in cell.source:
+                yield "PROFILE is not read through btlib"
+            if "SEED" in assigned_names(cell.source) and not assigned_names(cell.source)["SEED"].isdigit():
+                yield "SEED is not a plain number"
+
+
+def is_stripped(notebook: Notebook) -> Iterator[str]:
+    """No outputs, no counts, no widget state."""
+    for place, cell in enumerate(notebook.content.cells):
+        if cell.get("outputs") or cell.get("execution_count") is not None:
+            yield f"cell {place} has outputs or an execution count"
+    if "widgets" in notebook.content.metadata:
+        yield "widget state was saved"
+
+
+def asks_for_the_kernel_python3(notebook: Notebook) -> Iterator[str]:
+    """The name that every Jupyter installation knows."""
+    name = notebook.content.metadata.get("kernelspec", {}).get("name")
+    if name != "python3":
+        yield f"kernel {name!r}"
+
+
+def has_cell_ids(notebook: Notebook) -> Iterator[str]:
+    """One each, as format 4.5 has them."""
+    content = notebook.content
+    ids = [cell.get("id") for cell in content.cells]
+    if (content.nbformat, content.nbformat_minor) < (4, 5) or None in ids or len(set(ids)) != len(ids):
+        yield "cell ids are missing or double"
+
+
+def has_its_title(notebook: Notebook) -> Iterator[str]:
+    """`# Lesson NN — …`, with the file's number, and no second title."""
+    titles = re.findall(r"^# .+$", "\n".join(notebook.text), re.MULTILINE)
+    if not titles or not re.match(rf"# Lesson {notebook.path.name[:2]} — \S", titles[0]) or len(titles) > 1:
+        yield f"titles {titles}"
+
+
+def has_its_headings(notebook: Notebook) -> Iterator[str]:
+    """What a reader looks for in every lesson."""
+    headings = re.findall(r"^#{2,} +(.+)$", "\n".join(notebook.text), re.MULTILINE)
+    for wanted in ("Objectives", "Recap", "References"):
+        if not any(heading.startswith(wanted) for heading in headings):
+            yield f"no heading {wanted}"
+
+
+def states_its_minutes(notebook: Notebook) -> Iterator[str]:
+    """In the first two text cells."""
+    if not re.search(r"\d+\s+minutes", "\n".join(notebook.text[:2])):
+        yield "no minutes stated at its start"
+
+
+def has_exercises_with_hints(notebook: Notebook) -> Iterator[str]:
+    """Enough of both, and no hint lies open."""
+    text = "\n\n".join(notebook.text)
+    exercises = len(re.findall(r"^@(?:\w+\.)*exercise\(", "\n".join(notebook.code), re.MULTILINE))
+    if exercises < EXERCISES:
+        yield f"{exercises} exercises"
+    opened, closed = text.count("<details"), text.count("</details>")
+    if opened != closed:
+        yield f"{opened} <details>, {closed} </details>"
+    if opened < HINT_LAYERS * exercises:
+        yield f"{opened} <details> for {exercises} exercises"
+    shown = re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
+    if re.search(r"^[\s>*_#-]*hints?\b", shown, re.IGNORECASE | re.MULTILINE):
+        yield "a hint outside <details>"
+
+
+def asserts_its_claims(notebook: Notebook) -> Iterator[str]:
+    """At least one assert statement."""
+    nodes = (node for source in notebook.code for node in ast.walk(ast.parse(_python(source))))
+    if not any(isinstance(node, ast.Assert) for node in nodes):
+        yield "no assert"
+
+
+def uses_no_shell(notebook: Notebook) -> Iterator[str]:
+    """It runs where there is neither a shell nor a network."""
+    for line in re.findall(
+        r"^\s*(?:!|%%?(?:pip|conda|bash|sh|system|sx)\b).*$", "\n".join(notebook.code), re.MULTILINE
+    ):
+        yield f"shell line {line.strip()!r}"
+
+
+def names_no_absolute_path(notebook: Notebook) -> Iterator[str]:
+    """It runs on another machine."""
+    everything = "\n".join(notebook.code + notebook.text)
+    for path in re.findall(
+        r"(?:(?<![\w.:/~])/(?:home|root|tmp|work|usr|mnt|Users)/|\b[A-Z]:\\)\S*", everything
+    ):
+        yield f"absolute path {path}"
+
+
+def describes_its_pictures(notebook: Notebook) -> Iterator[str]:
+    """Alternative text for each picture in the text and for each one written as HTML."""
+    text = "\n".join(notebook.text)
+    for picture in re.findall(r"!\[\s*\]\([^)]*\)", text):
+        yield f"no alternative text: {picture[:60]}"
+    for tag in re.findall(r"<img\b[^>]*>", "\n".join([text, *notebook.code])):
+        if not re.search(r"""\balt=\\?["'][^"']*[^"'\s\\]""", tag):
+            yield f"no alternative text: {tag[:60]}"
+
+
+def _python(source: str) -> str:
+    """The source with Jupyter's own lines commented out."""
+    return re.sub(r"^(\s*)[%!]", r"\1#", source, flags=re.MULTILINE)
+
+
+RULES: list[Callable[[Notebook], Iterator[str]]] = [
+    runs_under_papermill,
+    follows_btlib_profile,
+    is_stripped,
+    asks_for_the_kernel_python3,
+    has_cell_ids,
+    has_its_title,
+    has_its_headings,
+    states_its_minutes,
+    has_exercises_with_hints,
+    asserts_its_claims,
+    uses_no_shell,
+    names_no_absolute_path,
+    describes_its_pictures,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_lesson_keeps_the_rule(rule):
+    lessons = [Notebook(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    assert [f"{lesson.path.name}: {complaint}" for lesson in lessons for complaint in rule(lesson)] == []
+
+
+def test_lessons_are_numbered_from_00_without_a_gap():
+    names = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
+    assert [name[:3] for name in names] == [f"{number:02}_" for number in range(len(names))]
+
+
+# The rules themselves: a lesson that keeps all of them, and one change for each way to break one.
+
+HINTS = "<details><summary>Hint</summary>look</details>\n" * HINT_LAYERS * EXERCISES
+GOOD_TEXT = (
+    "# Lesson 03 — Triggers\n\n20 minutes\n\n## Objectives\n## Recap\n## References\n\n"
+    "![a coat](coat.png)\n\n" + HINTS
+)
+GOOD_PARAMETERS = "import btlib\nPROFILE = btlib.profiles.profile().name\nSEED = 0"
+GOOD_CODE = (
+    '@exercise("embed")\ndef f(): ...\n' * EXERCISES
+    + "assert True\nshow('<img alt=\"a coat\">')\n%matplotlib inline"
+)
+
+
+def make(folder, old="", new="", change=lambda notebook: None) -> Notebook:
+    """A lesson that keeps every rule, but for `old` replaced by `new` and what `change` does."""
+    cells = [
+        nbformat.v4.new_markdown_cell(GOOD_TEXT.replace(old, new) if old else GOOD_TEXT),
+        nbformat.v4.new_code_cell(
+            GOOD_PARAMETERS.replace(old, new) if old else GOOD_PARAMETERS, metadata={"tags": ["parameters"]}
+        ),
+        nbformat.v4.new_code_cell(GOOD_CODE.replace(old, new) if old else GOOD_CODE),
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "x"}}
+    )
+    change(notebook)
+    path = folder / "03_triggers.ipynb"
+    nbformat.write(notebook, path)
+    return Notebook(path)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_good_lesson_has_no_complaints(rule, tmp_path):
+    assert list(rule(make(tmp_path))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "old", "new"),
+    [
+        (runs_under_papermill, "PROFILE", "PROFIEL"),
+        (follows_btlib_profile, "btlib.profiles.profile().name", '"fast"'),
+        (follows_btlib_profile, "SEED = 0", "SEED = 0\nsettings = other"),
+        (follows_btlib_profile, "SEED = 0", "SEED = len('abc')"),
+        (has_its_title, "Lesson 03", "Lesson 02"),
+        (has_its_title, "# Lesson 03 — Triggers", "Triggers"),
+        (has_its_title, "## Recap", "# Recap"),
+        (has_its_headings, "## Recap", "Recap"),
+        (states_its_minutes, "20 minutes", "a while"),
+        (has_exercises_with_hints, '@exercise("embed")\ndef f(): ...\n' * 3, "# @exercise("),
+        (has_exercises_with_hints, HINTS, ""),
+        (has_exercises_with_hints, "</details>", ""),
+        (has_exercises_with_hints, "![a coat]", "**Hint 1** think\n\n![a coat]"),
+        (asserts_its_claims, "assert True", "# assert True"),
+        (uses_no_shell, "%matplotlib inline", "%pip install torch"),
+        (uses_no_shell, "%matplotlib inline", "!ls"),
+        (names_no_absolute_path, "assert True", "open('/home/me/x')"),
+        (names_no_absolute_path, "![a coat](coat.png)", "![a coat](C:\\coat.png)"),
+        (describes_its_pictures, "![a coat]", "![]"),
+        (describes_its_pictures, '<img alt="a coat">', '<img src="x">'),
+        (describes_its_pictures, '<img alt="a coat">', '<img alt="">'),
+    ],
+)
+def test_a_broken_rule_is_noticed(rule, old, new, tmp_path):
+    assert list(rule(make(tmp_path, old, new))) != []
+
+
+def _with_output(notebook):
+    notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="x")]
+
+
+def _with_other_kernel(notebook):
+    notebook.metadata.kernelspec.name = "btlib"
+
+
+def _with_widgets(notebook):
+    notebook.metadata.widgets = {}
+
+
+def _with_old_format(notebook):
+    notebook.nbformat_minor = 4
+    for cell in notebook.cells:
+        del cell["id"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        (is_stripped, _with_output),
+        (is_stripped, lambda notebook: notebook.cells[1].update(execution_count=1)),
+        (is_stripped, _with_widgets),
+        (asks_for_the_kernel_python3, _with_other_kernel),
+        (has_cell_ids, _with_old_format),
+        (runs_under_papermill, lambda notebook: notebook.cells[1].metadata.clear()),
+    ],
+)
+def test_a_broken_file_is_noticed(rule, change, tmp_path):
+    assert list(rule(make(tmp_path, change=change))) != []

@@ -1,0 +1,145 @@
+"""Who is poisoned, how labels change, what becomes of the originals, and what the record says."""
+
+import pytest
+import torch
+from torch import Tensor
+from toys import toy_data
+
+from btlib import poisoning, triggers
+from btlib.datasets import ImageDataset, to_float, to_uint8
+from btlib.poisoning import PoisonedDataset, poison
+
+def data() -> ImageDataset:
+    """Four classes, sixty training images each."""
+    return toy_data(240, 40, classes=4, size=20)
+
+
+def trigger_for(clean: ImageDataset) -> triggers.Trigger:
+    return triggers.box(clean.image_shape)
+
+
+def multiset(bad: PoisonedDataset) -> list[tuple[bytes, int]]:
+    return sorted((x.numpy().tobytes(), int(y)) for x, y in zip(bad.x_train, bad.y_train, strict=True))
+
+
+@pytest.mark.parametrize("originals", ["replace", "add", "remove"])
+def test_record_and_data_agree(originals: poisoning.Originals) -> None:
+    clean = data()
+    before = clean.fingerprint, clean.x_train.clone(), clean.y_train.clone()
+    trigger = trigger_for(clean)
+    bad = poison(clean, trigger, target=1, per_class=10, originals=originals, seed=3)
+    record = bad.record
+
+    assert len(record) == 30
+    assert len(bad.y_train) == 240 + (30 if originals == "add" else 0)
+    assert (record.target, record.sources, record.per_class, record.originals, record.seed) == (1, (0, 2, 3), 10, originals, 3)
+    assert record.trigger is trigger
+    # The stamped images are the trigger on their originals, rounded to 8 bits, and carry the target's label.
+    assert torch.equal(bad.x_train[record.indices], to_uint8(trigger(to_float(clean.x_train[record.original_indices]))))
+    assert bad.y_train[record.indices].tolist() == [1] * 30
+    assert torch.equal(record.original_labels, clean.y_train[record.original_indices])
+    assert torch.bincount(record.original_labels, minlength=4).tolist() == [10, 0, 10, 10]
+    assert len(record.original_indices.unique()) == len(record.indices.unique()) == 30
+    # The others are as they were, in their order.
+    others = torch.ones(len(bad.y_train), dtype=torch.bool)
+    others[record.indices] = False
+    kept = torch.ones(240, dtype=torch.bool)
+    if originals != "add":
+        kept[record.original_indices] = False
+    assert torch.equal(bad.x_train[others], clean.x_train[kept])
+    assert torch.equal(bad.y_train[others], clean.y_train[kept])
+    # Test images and the clean set are untouched.
+    assert torch.equal(bad.x_test, clean.x_test)
+    assert torch.equal(bad.y_test, clean.y_test)
+    assert torch.equal(clean.x_train, before[1])
+    assert torch.equal(clean.y_train, before[2])
+    assert ImageDataset(clean.name, clean.x_train, clean.y_train, clean.x_test, clean.y_test,
+                        clean.classes).fingerprint == before[0]  # fmt: skip
+
+
+def test_replace_and_remove_train_on_the_same_images() -> None:
+    clean = data()
+    replaced, removed, added = (
+        poison(clean, trigger_for(clean), 0, per_class=7, originals=how) for how in ("replace", "remove", "add")
+    )
+    assert multiset(replaced) == multiset(removed)
+    assert torch.equal(replaced.record.indices, replaced.record.original_indices)
+    assert removed.record.indices.tolist() == list(range(240 - 21, 240))
+    assert added.record.indices.tolist() == list(range(240, 261))
+
+
+def test_only_the_chosen_sources_are_stamped() -> None:
+    clean = data()
+    for sources, expected in ((3, {3}), ([2, 0], {0, 2}), ("all", {0, 2, 3})):
+        bad = poison(clean, trigger_for(clean), target=1, sources=sources, per_class=4)
+        assert set(bad.record.original_labels.tolist()) == expected
+        assert len(bad.record) == 4 * len(expected)
+
+
+def test_the_seed_draws_the_images() -> None:
+    clean = data()
+
+    def drawn(seed: int) -> Tensor:
+        return poison(clean, trigger_for(clean), 0, per_class=10, seed=seed).record.original_indices
+
+    assert torch.equal(drawn(0), drawn(0))
+    # Two draws of 10 from 60, three times: 5 in common expected, all 30 never.
+    assert len(set(drawn(0).tolist()) & set(drawn(1).tolist())) < 20
+    state = torch.get_rng_state()
+    drawn(0)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random state was used"
+
+
+def test_no_poison_gives_the_clean_set_and_an_empty_record() -> None:
+    clean = data()
+    for originals in ("replace", "add", "remove"):
+        bad = poison(clean, trigger_for(clean), 0, per_class=0, originals=originals)
+        assert len(bad.record) == 0
+        assert bad.fingerprint == clean.fingerprint
+
+
+def test_whole_class_can_be_poisoned_but_no_more() -> None:
+    clean = data()
+    assert len(poison(clean, trigger_for(clean), 0, sources=2, per_class=60).record) == 60
+    with pytest.raises(ValueError, match=r"at most 60 .*class 2.*got 61"):
+        poison(clean, trigger_for(clean), 0, sources=2, per_class=61)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"target": 4}, "got 4"),
+        ({"target": -1}, "got -1"),
+        ({"sources": "some"}, "got 'some'"),
+        ({"sources": [0, 1]}, r"other than the target 0, got \(0, 1\)"),
+        ({"sources": 0}, r"other than the target 0"),
+        ({"sources": []}, r"got \(\)"),
+        ({"sources": [1, 9]}, r"got \(1, 9\)"),
+        ({"per_class": -1}, "got -1"),
+        ({"originals": "hide"}, "got 'hide'"),
+        ({"trigger": triggers.box((3, 20, 20))}, r"got \(3, 20, 20\)"),
+    ],
+)
+def test_bad_input_is_refused(settings: dict[str, object], says: str) -> None:
+    clean = data()
+    call = {"trigger": trigger_for(clean), "target": 0} | settings
+    with pytest.raises(ValueError, match=says):
+        poison(clean, **call)  # type: ignore[arg-type]
+
+
+def test_source_classes() -> None:
+    assert poisoning.source_classes("all", 9, 10) == tuple(range(9))
+    assert poisoning.source_classes(3, 9, 10) == (3,)
+    assert poisoning.source_classes([5, 3, 5], 9, 10) == (3, 5)
+
+
+def test_the_record_stays_true_to_the_data() -> None:
+    """A part of the training images would leave the record's indices pointing anywhere."""
+    clean = data()
+    bad = poison(clean, trigger_for(clean), 0, per_class=5)
+    with pytest.raises(ValueError, match="got 50"):
+        bad.subset(train=50)
+    fewer = bad.subset(test=8)
+    assert (len(fewer.y_train), len(fewer.y_test)) == (240, 8)
+    assert torch.equal(fewer.y_train[fewer.record.indices], torch.zeros(15, dtype=torch.int64))
+    assert isinstance(bad.to("cpu"), PoisonedDataset)

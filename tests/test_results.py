@@ -1,0 +1,55 @@
+"""Results on disk, and where they come from."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from btlib import results
+
+
+def test_save_writes_readable_json_whole(tmp_path: Path) -> None:
+    path = results.save(tmp_path / "deep" / "a.json", {"b": [1, 2.5], "a": None})
+    assert path == tmp_path / "deep" / "a.json"
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == {"a": None, "b": [1, 2.5]}
+    assert text.index('"a"') < text.index('"b"'), "sorted, so that two runs can be compared line by line"
+    with pytest.raises(TypeError, match="Tensor"):
+        results.save(path, {"a": torch.zeros(1)})
+    assert path.read_text(encoding="utf-8") == text, "a result that is not JSON destroyed the old one"
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_relative_paths_are_below_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    assert results.save("results/a.json", {}) == tmp_path / "results" / "a.json"
+    assert (tmp_path / "results" / "a.json").exists()
+
+
+def test_environment_says_what_it_takes_to_believe() -> None:
+    found = results.environment()
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0] or found["versions"]["torch"] == torch.__version__
+    assert found["threads"] == torch.get_num_threads()
+    assert found["device"]
+    json.dumps(found)
+
+
+def test_commit_marks_changes_and_survives_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    assert results.environment()["commit"] == "unknown"
+
+    def git(*words: str) -> str:
+        settings = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *settings, *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    assert results.environment()["commit"] == "unknown"  # no commit yet
+    (tmp_path / "a").write_text("1", encoding="utf-8")
+    git("add", "a")
+    git("commit", "-q", "-m", "one")
+    assert git("rev-parse", "HEAD").startswith(results.environment()["commit"])
+    (tmp_path / "a").write_text("2", encoding="utf-8")
+    assert results.environment()["commit"].endswith("+changes")
