@@ -1,0 +1,93 @@
+"""Images per second of btlib's training loop against the usual tutorial loop, in one run.
+
+The tutorial loop is what most courses show: a DataLoader over torchvision's data set, each image converted
+by PIL and ToTensor when it is asked for, batch 128, Adam at 1e-3, the layers in textbook order. Both train
+the same architecture on the same images for the same number of epochs; rounds alternate, so that a change
+of the machine's speed meets both. Ratios, not seconds, are what is claimed.
+
+    python benchmarks/training.py --epochs 4 --rounds 3
+"""
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+import torchvision
+from torch import nn
+
+from btlib import datasets, metrics, networks, training
+from btlib.results import environment, save
+
+TEXTBOOK = {
+    "lenet5": lambda: nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    ),
+    "littlenet": lambda: nn.Sequential(
+        nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Dropout(0.1), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5), nn.ReLU(), nn.Dropout(0.1), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(1024, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 10),
+    ),
+}  # fmt: skip
+RECIPES = {"lenet5": "lenet5", "littlenet": "littlenet"}
+
+
+def tutorial(name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> tuple[float, float]:
+    """Train the usual way; returns images per second and test accuracy."""
+    torch.manual_seed(seed)
+    root = next(root for root in datasets.roots() if (root / "FashionMNIST").exists())
+    source = torchvision.datasets.FashionMNIST(str(root), transform=torchvision.transforms.ToTensor())
+    loader = torch.utils.data.DataLoader(source, batch_size=128, shuffle=True)
+    network = TEXTBOOK[name]()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    started = time.perf_counter()
+    for _ in range(epochs):
+        network.train()
+        for images, labels in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+    seconds = time.perf_counter() - started
+    return epochs * len(source) / seconds, metrics.accuracy(network, data.x_test, data.y_test)
+
+
+def ours(name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> tuple[float, float]:
+    """Train with btlib's recipe of that name; returns images per second and test accuracy."""
+    recipe = replace(training.RECIPES[RECIPES[name]], epochs=epochs)
+    network = networks.build(name, data, seed=seed)
+    started = time.perf_counter()
+    training.fit(network, data, recipe, seed=seed, progress=False, device="cpu")
+    seconds = time.perf_counter() - started
+    return epochs * len(data.y_train) / seconds, metrics.accuracy(network, data.x_test, data.y_test)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", default=list(TEXTBOOK), choices=list(TEXTBOOK))
+    parser.add_argument("--out", default="results/benchmark-training.json")
+    settings = parser.parse_args()
+
+    data = datasets.load("fashion-mnist")
+    rows = {}
+    print(f"{'network':<10} {'tutorial img/s':>15} {'btlib img/s':>12} {'ratio':>6} {'acc. tutorial':>14} {'acc. btlib':>11}")
+    for name in settings.networks:
+        pairs = [(tutorial(name, data, settings.epochs, seed), ours(name, data, settings.epochs, seed))
+                 for seed in range(settings.rounds)]  # fmt: skip
+        slow, fast = ([pair[side][0] for pair in pairs] for side in (0, 1))
+        plain, better = ([pair[side][1] for pair in pairs] for side in (0, 1))
+        ratios = [b / a for a, b in zip(slow, fast, strict=True)]
+        rows[name] = {
+            "tutorial_images_per_second": slow, "btlib_images_per_second": fast, "ratios": ratios,
+            "median_ratio": statistics.median(ratios), "tutorial_accuracy": plain, "btlib_accuracy": better,
+        }  # fmt: skip
+        print(f"{name:<10} {statistics.median(slow):>15,.0f} {statistics.median(fast):>12,.0f} "
+              f"{statistics.median(ratios):>6.2f} {statistics.mean(plain):>14.4f} {statistics.mean(better):>11.4f}")  # fmt: skip
+    save(settings.out, {"benchmark": "training", "settings": vars(settings), "rows": rows, **environment()})
+
+
+if __name__ == "__main__":
+    main()

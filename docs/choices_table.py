@@ -1,0 +1,32 @@
+"""Copy the measured rows of results/choice-*.json into docs/choices.md: python docs/choices_table.py"""
+
+import json
+
+from btlib.files import written_whole
+from btlib.results import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "choices.md"
+HEADING = "## Measured\n"
+
+
+def tables() -> str:
+    """The page's last part, from the JSON files alone."""
+    parts = [HEADING]
+    for path in sorted((REPOSITORY / "results").glob("choice-*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        parts.append(f"\n### {result['choice']}\n{result['network']} on {result['data']}, [{path.name}](../results/{path.name}).\n")
+        parts.append("\n| setting | accuracy | attack success rate |\n|---|---|---|\n")
+        for name, row in result["rows"].items():
+            parts.append(f"| {name} | {row['accuracy']:.4f} | {row['success']:.4f} |\n")
+    return "".join(parts)
+
+
+def main() -> None:
+    """Rewrite the page's last part."""
+    text = PAGE.read_text(encoding="utf-8").split(HEADING)[0]
+    with written_whole(PAGE) as part:
+        part.write_text(text + tables(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
