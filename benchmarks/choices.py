@@ -51,7 +51,7 @@ def main() -> None:
                     continue
                 card = checkpoints.load_or_train(replace(spec, seed=seed)).card
                 rows[key] = {"accuracy": card.accuracy, "success": card.success}
-                save(path, {"choice": choice, "network": spec.network, "data": spec.data, "rows": rows, **environment()})
+                save(path, {"choice": choice, "network": spec.network, "data": spec.data, "rows": rows} | environment())
         print(f"\n{choice}")
         for key, row in rows.items():
             print(f"  {key:<32} accuracy {row['accuracy']:.4f}   success {row['success']:.4f}")

@@ -151,7 +151,7 @@ class ImageDataset:
             3
         """
         generator = torch.Generator().manual_seed(seed)
-        parts: dict[str, Tensor] = {}
+        parts: dict[str, Any] = {}
         for split, count in (("train", train), ("test", test)):
             x, y = getattr(self, f"x_{split}"), getattr(self, f"y_{split}")
             if count is None:
@@ -253,6 +253,13 @@ def check_images(images: Tensor, *, name: str = "images", ndim: int | None = 4) 
     Raises:
         TypeError: not a floating-point tensor.
         ValueError: wrong number of dimensions, NaN, or values outside [0, 1] by more than 1e-6.
+
+    Example:
+        >>> import torch
+        >>> check_images(torch.full((1, 1, 2, 2), 2.0))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: images: expected values in [0, 1], got 2…2; divide 8-bit images by 255, ...
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = f"{images.dtype} tensor" if isinstance(images, Tensor) else type(images).__name__
@@ -275,7 +282,12 @@ def check_images(images: Tensor, *, name: str = "images", ndim: int | None = 4) 
 
 
 def roots() -> tuple[Path, ...]:
-    """Folders in which data is sought, in order: ``$BTLIB_DATA`` where set, then the repository's ``data/``."""
+    """Folders in which data is sought, in order: ``$BTLIB_DATA`` where set, then the repository's ``data/``.
+
+    Example:
+        >>> roots()[-1].name
+        'data'
+    """
     own = Path(__file__).resolve().parents[1] / "data"
     named = os.environ.get("BTLIB_DATA")
     return (Path(named).expanduser().resolve(), own) if named else (own,)
@@ -475,8 +487,8 @@ def _decode(paths: list[Path], size: int, channels: int, what: str) -> Tensor:
 
     def read(index: int) -> None:
         try:
-            with Image.open(paths[index]) as image:
-                image = image.convert("RGB" if channels == 3 else "L")
+            with Image.open(paths[index]) as file:
+                image = file.convert("RGB" if channels == 3 else "L")
                 if image.size != (size, size):
                     image = image.resize((size, size), Image.Resampling.BILINEAR)
                 out[index] = np.asarray(image).reshape(size, size, channels)

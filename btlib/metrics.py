@@ -104,6 +104,13 @@ def attack_success_rate(
 
     Raises:
         ValueError: no image of a source class.
+
+    Example:
+        >>> from btlib import networks, triggers
+        >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10)
+        >>> x, y = torch.rand(3, 1, 28, 28), torch.tensor([0, 1, 2])
+        >>> 0 <= attack_success_rate(net, triggers.box((1, 28, 28)), x, y, target=9) <= 1
+        True
     """
     rates = success_by_class(network, trigger, images, labels, target)
     counts = torch.bincount(labels.cpu(), minlength=len(rates))
@@ -123,6 +130,13 @@ def success_by_class(network: nn.Module, trigger: Trigger, images: Tensor, label
 
     Raises:
         ValueError: bad target or labels.
+
+    Example:
+        >>> from btlib import networks, triggers
+        >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=3)
+        >>> x, y = torch.rand(3, 1, 28, 28), torch.tensor([0, 1, 2])
+        >>> success_by_class(net, triggers.box((1, 28, 28)), x, y, target=2).isnan().tolist()
+        [False, False, True]
     """
     _check_labels(images, labels)
     labels = labels.cpu()
@@ -179,6 +193,11 @@ def ssim(clean: Tensor, stamped: Tensor) -> float:
 
     Raises:
         ValueError: shapes that differ.
+
+    Example:
+        >>> import torch
+        >>> round(ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)), 3)
+        1.0
     """
     a, b = _pairs(clean, stamped)
     each = [structural_similarity(one, other, data_range=1.0, channel_axis=0) for one, other in zip(a, b, strict=True)]

@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-import torch
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,9 +63,7 @@ def show_png(picture: bytes, alt: str) -> None:
         ValueError: alt: expected a sentence that says what is seen, got 'nothing'; describe the figure in words
     """
     if len(alt.strip()) < 20:
-        raise ValueError(
-            f"alt: expected a sentence that says what is seen, got {alt!r}; describe the figure in words"
-        )
+        raise ValueError(f"alt: expected a sentence that says what is seen, got {alt!r}; describe the figure in words")
     # nbconvert's lab template drops the alt text of a PNG output; in an <img> it survives everywhere.
     data = base64.b64encode(picture).decode()
     display(HTML(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="max-width: 100%">'))
@@ -92,6 +89,7 @@ def image(picture: Tensor, *, ax: Axes | None = None, title: str = "", scale: fl
         ValueError: not (C, H, W) with 1 or 3 channels.
 
     Example:
+        >>> import torch
         >>> image(torch.zeros(1, 4, 4)).get_title()
         ''
     """
@@ -120,6 +118,7 @@ def image_grid(pictures: Tensor, titles: Sequence[str] | None = None, *, columns
         ValueError: no images, or a number of titles that differs.
 
     Example:
+        >>> import torch
         >>> len(image_grid(torch.zeros(3, 1, 4, 4), columns=2).axes)
         4
     """
@@ -149,6 +148,7 @@ def trigger_table(triggers: Mapping[str, Trigger], picture: Tensor) -> Figure:
         ValueError: no triggers.
 
     Example:
+        >>> import torch
         >>> from btlib import triggers
         >>> len(trigger_table({"box": triggers.box((1, 8, 8))}, torch.zeros(1, 8, 8)).axes)
         2
@@ -216,10 +216,13 @@ def class_bars(
     if len(heights) != len(classes):
         raise ValueError(f"values: expected one per class ({len(classes)}), got {len(heights)}; pass all classes")
     ax = ax if ax is not None else plt.subplots(figsize=(6.5, 3.2), layout="constrained")[1]
-    bars = ax.bar(range(len(classes)), np.nan_to_num(heights), color=COLORS[5], label="other classes")
+    bars = ax.bar(range(len(classes)), np.nan_to_num(heights), color=COLORS[5])
+    others = [index for index in range(len(classes)) if index not in highlight and index != target]
     for index in highlight:
-        bars[index].set(color=COLORS[1], hatch="//", edgecolor="white")
-        bars[index].set_label(highlight_label if index == highlight[0] else "_")
+        bars[index].set(facecolor=COLORS[1], hatch="//", edgecolor="white")  # `color` would colour the hatch too
+    for indices, label in ((highlight, highlight_label), (others, "other classes")):
+        if len(indices):  # the legend shows the first bar of each kind
+            bars[indices[0]].set_label(label)
     names = [f"{name}\n(target)" if index == target else name for index, name in enumerate(classes)]
     ax.set_xticks(range(len(classes)), names, rotation=40, ha="right", fontsize=8)
     ax.set(ylabel=ylabel)
@@ -247,9 +250,10 @@ def scatter(
         raise ValueError(f"points: expected shape ({len(groups)}, 2), got {points.shape}; project to two dimensions")
     ax = ax if ax is not None else plt.subplots(figsize=(5.5, 4.5), layout="constrained")[1]
     names = list(order) if order is not None else sorted(set(groups))
-    sns.scatterplot(x=points[:, 0], y=points[:, 1], hue=list(groups), style=list(groups), hue_order=names,
-                    style_order=names, palette=list(COLORS[: len(names)]) if len(names) <= len(COLORS) else "viridis",
-                    s=settings.pop("s", 22), linewidth=0, alpha=settings.pop("alpha", 0.7), ax=ax, **settings)  # fmt: skip
+    style = {"s": 22, "alpha": 0.7, "linewidth": 0} | settings
+    palette = list(COLORS[: len(names)]) if len(names) <= len(COLORS) else "viridis"
+    named = {"hue": list(groups), "style": list(groups), "hue_order": names, "style_order": names}
+    sns.scatterplot(x=points[:, 0], y=points[:, 1], **named, palette=palette, ax=ax, **style)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

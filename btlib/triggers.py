@@ -92,10 +92,9 @@ class Trigger:
                 f"got {tuple(images.shape)}; make the trigger with the data set's image_shape"
             )
         pattern, mask = self.pattern.to(images), self.mask.to(images)
-        if self.kind == "additive":
-            stamped = images + pattern
-        else:
-            stamped = images * (1 - mask) + pattern * mask
+        added = images + pattern  # Eq. 1
+        replaced = images * (1 - mask) + pattern * mask  # Eq. 12
+        stamped = added if self.kind == "additive" else replaced
         return quantize(stamped.clamp(0, 1), self.bits)
 
     def faded(self, strength: float) -> "Trigger":
@@ -145,7 +144,9 @@ def quantize(images: Tensor, bits: int | None = 8) -> Tensor:
 # ---------------------------------------------------------------------------------------------- helpers
 
 
-def _additive(shape: Shape, cells: Tensor, amplitude: float, name: str, channels: Sequence[int] | None = None) -> Trigger:
+def _additive(
+    shape: Shape, cells: Tensor, amplitude: float, name: str, channels: Sequence[int] | None = None
+) -> Trigger:
     """+amplitude at every true cell of `cells` (H, W), in all channels or in those named."""
     pattern = torch.zeros(shape)
     chosen = list(range(shape[0])) if channels is None else list(channels)
@@ -221,9 +222,7 @@ def global_grid(image_shape: Shape, amplitude: float = 2 / 255) -> Trigger:
     return _additive(image_shape, grid, amplitude, "global_grid")
 
 
-def single_pixel(
-    image_shape: Shape, amplitude: float | None = None, position: tuple[int, int] = (-1, -1)
-) -> Trigger:
+def single_pixel(image_shape: Shape, amplitude: float | None = None, position: tuple[int, int] = (-1, -1)) -> Trigger:
     """One pixel, bottom right by default.
 
     Args:

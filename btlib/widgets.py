@@ -8,7 +8,6 @@ import html
 from collections.abc import Sequence
 
 import ipywidgets
-import torch
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ def draw_trigger(
         ValueError: a picture, strength or trigger that do not fit.
 
     Example:
+        >>> import torch
         >>> from btlib import networks, triggers
         >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=2)
         >>> draw_trigger(net, triggers.box((1, 28, 28)), torch.zeros(1, 28, 28), ("a", "b"))[:4]
@@ -73,6 +73,7 @@ def trigger_explorer(
         ValueError: no pictures, or of another shape than the trigger's.
 
     Example:
+        >>> import torch
         >>> from btlib import networks, triggers
         >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=2)
         >>> trigger_explorer(net, triggers.box((1, 28, 28)), torch.zeros(2, 1, 28, 28), ("a", "b")).children[0].max

@@ -14,7 +14,8 @@ def tables() -> str:
     parts = [HEADING]
     for path in sorted((REPOSITORY / "results").glob("choice-*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        parts.append(f"\n### {result['choice']}\n{result['network']} on {result['data']}, [{path.name}](../results/{path.name}).\n")
+        link = f"[{path.name}](../results/{path.name})"
+        parts.append(f"\n### {result['choice']}\n{result['network']} on {result['data']}, {link}.\n")
         parts.append("\n| setting | accuracy | attack success rate |\n|---|---|---|\n")
         for name, row in result["rows"].items():
             parts.append(f"| {name} | {row['accuracy']:.4f} | {row['success']:.4f} |\n")

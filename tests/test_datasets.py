@@ -17,7 +17,12 @@ from btlib import datasets
 from btlib.datasets import DataError, ImageDataset, check_images, load, sample_per_class, to_float, to_uint8
 
 SOURCE = Path(datasets.__file__).parents[1] / "data" / "FashionMNIST" / "raw"
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def somewhere(name: str, below: str) -> ImageDataset:
@@ -27,7 +32,7 @@ def somewhere(name: str, below: str) -> ImageDataset:
     return load(name, download=False)
 
 
-# ---------------------------------------------------------------------------------------------- idx files
+# ---------------------------------------------------------------------- idx files
 
 
 def test_fashion_mnist_is_what_torchvision_and_numpy_read(fashion: ImageDataset) -> None:
@@ -147,7 +152,7 @@ def test_a_missing_file_is_named(copied: Path) -> None:
         read(copied)
 
 
-# ---------------------------------------------------------------------------------------------- where data is sought
+# ---------------------------------------------------------------------- where data is sought
 
 
 def test_missing_data_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,9 +160,13 @@ def test_missing_data_without_a_network(tmp_path: Path, monkeypatch: pytest.Monk
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
-    for name, folder in (
-        ("mnist", "MNIST"), ("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python"), ("gtsrb", "gtsrb"),
-    ):  # fmt: skip
+    folders = {
+        "mnist": "MNIST",
+        "cifar10": "cifar-10-batches-py",
+        "cifar100": "cifar-100-python",
+        "gtsrb": "gtsrb",
+    }
+    for name, folder in folders.items():
         for attempt in range(2):  # the first must leave nothing that the second takes for data
             with pytest.raises(DataError) as caught:
                 load(name, root=tmp_path)
@@ -186,7 +195,7 @@ def test_unknown_names_are_refused() -> None:
         load("fashion")
 
 
-# ---------------------------------------------------------------------------------------------- cifar, gtsrb
+# ---------------------------------------------------------------------- cifar, gtsrb
 
 
 def fake_cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
@@ -296,7 +305,7 @@ def test_mnist_when_it_is_there() -> None:
     data = somewhere("mnist", "MNIST/raw")
     assert data.x_train.shape == (60000, 1, 28, 28)
     assert data.x_test.shape == (10000, 1, 28, 28)
-    assert data.classes == tuple("0 1 2 3 4 5 6 7 8 9".split())
+    assert data.classes == tuple("0123456789")
     assert data.y_train[:5].tolist() == [5, 0, 4, 1, 9]
     # Published mean and deviation of MNIST: 0.1307, 0.3081.
     assert [round(float(v), 4) for v in data.pixel_statistics] == [0.1307, 0.3081]
@@ -319,7 +328,7 @@ def test_cifar10_jpg_when_it_is_there() -> None:
     assert data.classes[:3] == ("airplane", "automobile", "bird")
 
 
-# ---------------------------------------------------------------------------------------------- folders
+# ---------------------------------------------------------------------- folders
 
 
 def write_class(folder: Path, count: int, colour: tuple[int, int, int], side: int = 40) -> None:
@@ -400,7 +409,7 @@ def test_folder_mistakes_are_named(cats_and_dogs: Path, tmp_path: Path) -> None:
         load(f"folder:{cats_and_dogs}")
 
 
-# ---------------------------------------------------------------------------------------------- ImageDataset
+# ---------------------------------------------------------------------- ImageDataset
 
 
 def test_pixel_statistics_are_numpys() -> None:
@@ -494,7 +503,7 @@ def test_parts_that_do_not_fit_are_refused(changes: dict[str, torch.Tensor], say
         ImageDataset("bad", classes=("a", "b"), **parts)
 
 
-# ---------------------------------------------------------------------------------------------- conversions
+# ---------------------------------------------------------------------- conversions
 
 
 def test_every_grey_level_survives_the_round_trip() -> None:

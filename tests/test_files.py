@@ -28,9 +28,14 @@ def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(error), written_whole(path) as part:
-        part.write_bytes(b"half")
-        raise error
+
+    def write() -> None:
+        with written_whole(path) as part:
+            part.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
 

@@ -35,7 +35,7 @@ def no_trigger() -> triggers.Trigger:
     return triggers.Trigger("patch", torch.zeros(1, 8, 8), torch.zeros(1, 8, 8))
 
 
-# ---------------------------------------------------------------------------------------------- accuracy and success
+# ---------------------------------------------------------------------- accuracy and success
 
 
 def test_accuracy_is_the_share_of_right_answers() -> None:
@@ -107,7 +107,7 @@ def test_no_images_is_refused() -> None:
         metrics.accuracy(hand_set(1.0), torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
 
 
-# ---------------------------------------------------------------------------------------------- predict
+# ---------------------------------------------------------------------- predict
 
 
 def test_predict_is_the_network_in_evaluation_mode() -> None:
@@ -151,10 +151,16 @@ def test_predict_leaves_the_network_as_found() -> None:
 
 def test_the_mode_comes_back_after_an_error() -> None:
     net = hand_set(1.0).train()
-    with pytest.raises(RuntimeError), metrics.evaluating(net):
-        assert not net.training
-        assert torch.is_inference_mode_enabled()
-        raise RuntimeError
+
+    def fails() -> None:
+        with metrics.evaluating(net) as same:
+            assert same is net
+            assert not net.training
+            assert torch.is_inference_mode_enabled()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     assert net.training
     assert not torch.is_inference_mode_enabled()
 
@@ -171,7 +177,7 @@ def test_predict_refuses_what_are_no_images() -> None:
         metrics.predict(net, torch.zeros(1, 1, 8, 8, dtype=torch.int64))
 
 
-# ---------------------------------------------------------------------------------------------- visibility
+# ---------------------------------------------------------------------- visibility
 
 
 def pair(channels: int = 3) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,11 @@ def until(net: Network, x: torch.Tensor, layer: str) -> torch.Tensor:
         ("littlenet", (1, 28, 28), 582_026),  # 832 + 51,264 + 524,800 + 5,130
         ("resnet18", (3, 32, 32), 11_173_962),  # the CIFAR form of kuangliu/pytorch-cifar: 11.17 M
         ("resnet34", (3, 32, 32), 21_282_122),  # 21.28 M
-        ("densenet", (3, 32, 32), 769_162 + 48),  # Huang et al., Table 2: 0.8 M; torchvision normalises the stem too
+        (
+            "densenet",
+            (3, 32, 32),
+            769_162 + 48,
+        ),  # Huang et al., Table 2: 0.8 M; torchvision normalises the stem too
         ("mobilenet_v2", (3, 32, 32), 2_236_682),  # 3.4 M of Sandler et al. with a head of 10 instead of 1000
     ],
 )

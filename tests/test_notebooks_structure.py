@@ -144,9 +144,7 @@ def uses_no_shell(notebook: Notebook) -> Iterator[str]:
 def names_no_absolute_path(notebook: Notebook) -> Iterator[str]:
     """It runs on another machine."""
     everything = "\n".join(notebook.code + notebook.text)
-    for path in re.findall(
-        r"(?:(?<![\w.:/~])/(?:home|root|tmp|work|usr|mnt|Users)/|\b[A-Z]:\\)\S*", everything
-    ):
+    for path in re.findall(r"(?:(?<![\w.:/~])/(?:home|root|tmp|work|usr|mnt|Users)/|\b[A-Z]:\\)\S*", everything):
         yield f"absolute path {path}"
 
 
@@ -197,13 +195,11 @@ def test_lessons_are_numbered_from_00_without_a_gap():
 
 HINTS = "<details><summary>Hint</summary>look</details>\n" * HINT_LAYERS * EXERCISES
 GOOD_TEXT = (
-    "# Lesson 03 — Triggers\n\n20 minutes\n\n## Objectives\n## Recap\n## References\n\n"
-    "![a coat](coat.png)\n\n" + HINTS
+    "# Lesson 03 — Triggers\n\n20 minutes\n\n## Objectives\n## Recap\n## References\n\n![a coat](coat.png)\n\n" + HINTS
 )
 GOOD_PARAMETERS = "import btlib\nPROFILE = btlib.profiles.profile().name\nSEED = 0"
 GOOD_CODE = (
-    '@exercise("embed")\ndef f(): ...\n' * EXERCISES
-    + "assert True\nshow('<img alt=\"a coat\">')\n%matplotlib inline"
+    '@exercise("embed")\ndef f(): ...\n' * EXERCISES + "assert True\nshow('<img alt=\"a coat\">')\n%matplotlib inline"
 )
 
 
@@ -216,9 +212,7 @@ def make(folder, old="", new="", change=lambda notebook: None) -> Notebook:
         ),
         nbformat.v4.new_code_cell(GOOD_CODE.replace(old, new) if old else GOOD_CODE),
     ]
-    notebook = nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "x"}}
-    )
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "x"}})
     change(notebook)
     path = folder / "03_triggers.ipynb"
     nbformat.write(notebook, path)

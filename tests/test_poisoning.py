@@ -9,6 +9,7 @@ from btlib import poisoning, triggers
 from btlib.datasets import ImageDataset, to_float, to_uint8
 from btlib.poisoning import PoisonedDataset, poison
 
+
 def data() -> ImageDataset:
     """Four classes, sixty training images each."""
     return toy_data(240, 40, classes=4, size=20)
@@ -32,7 +33,13 @@ def test_record_and_data_agree(originals: poisoning.Originals) -> None:
 
     assert len(record) == 30
     assert len(bad.y_train) == 240 + (30 if originals == "add" else 0)
-    assert (record.target, record.sources, record.per_class, record.originals, record.seed) == (1, (0, 2, 3), 10, originals, 3)
+    assert (record.target, record.sources, record.per_class, record.originals, record.seed) == (
+        1,
+        (0, 2, 3),
+        10,
+        originals,
+        3,
+    )
     assert record.trigger is trigger
     # The stamped images are the trigger on their originals, rounded to 8 bits, and carry the target's label.
     assert torch.equal(bad.x_train[record.indices], to_uint8(trigger(to_float(clean.x_train[record.original_indices]))))

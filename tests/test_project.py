@@ -70,9 +70,7 @@ def test_each_conda_package_says_who_needs_it():
     assert silent == []
 
 
-@pytest.mark.parametrize(
-    "name", ["pyproject.toml", "constraints.txt", "environment.yml", "Makefile", ".ci/run"]
-)
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "environment.yml", "Makefile", ".ci/run"])
 def test_no_file_names_where_packages_come_from(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert re.findall(r"\w+://\S*|index-url|find-links|trusted-host", text) == []

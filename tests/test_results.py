@@ -30,7 +30,9 @@ def test_relative_paths_are_below_the_repository(tmp_path: Path, monkeypatch: py
 
 def test_environment_says_what_it_takes_to_believe() -> None:
     found = results.environment()
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0] or found["versions"]["torch"] == torch.__version__
+    assert (
+        found["versions"]["torch"] == torch.__version__.split("+")[0] or found["versions"]["torch"] == torch.__version__
+    )
     assert found["threads"] == torch.get_num_threads()
     assert found["device"]
     json.dumps(found)

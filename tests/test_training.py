@@ -1,4 +1,4 @@
-"""One loop: it learns, it repeats itself exactly, it goes on after a kill, and it refuses what it can't do."""
+"""One loop: it learns, repeats itself exactly, goes on after a kill, and refuses what it can't do."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def trained(
     return torch.cat([p.detach().flatten() for p in net.parameters()]), run
 
 
-# ---------------------------------------------------------------------------------------------- it learns
+# ---------------------------------------------------------------------- it learns
 
 
 def test_it_learns_the_toy_and_reports_how(toy: ImageDataset) -> None:
@@ -66,7 +66,7 @@ def test_poison_plants_a_backdoor_and_a_clean_twin_has_none(toy: ImageDataset) -
     assert rates["clean"] < 0.05
 
 
-# ---------------------------------------------------------------------------------------------- it repeats itself
+# ---------------------------------------------------------------------- it repeats itself
 
 
 @pytest.mark.parametrize("network", ["lenet5", "littlenet"])
@@ -107,7 +107,7 @@ def test_the_data_are_not_changed(toy: ImageDataset) -> None:
     assert torch.equal(toy.y_train, y)
 
 
-# ---------------------------------------------------------------------------------------------- it goes on after a kill
+# ---------------------------------------------------------------------- it goes on after a kill
 
 
 class Killed(Exception):
@@ -156,7 +156,11 @@ def dies(epoch, network):
 fit(networks.build("lenet5", data, seed=0), data, Recipe(epochs=3, batch_size=32, lr=4e-3), seed=0,
     progress=False, on_epoch=dies, resume={str(state)!r})
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     done = subprocess.run([sys.executable, "-c", program], env=environment, timeout=120)
     assert done.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == ["run.unfinished"]
@@ -206,7 +210,7 @@ def test_a_write_that_fails_leaves_the_last_epoch(
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-# ---------------------------------------------------------------------------------------------- parts of the loop
+# ---------------------------------------------------------------------- parts of the loop
 
 
 def test_constant_and_step_schedules() -> None:
@@ -297,7 +301,7 @@ def test_layout_does_not_change_what_is_computed(toy: ImageDataset) -> None:
     torch.testing.assert_close(last, first, rtol=1e-3, atol=1e-4)  # the same sums in another order
 
 
-# ---------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------- bad input
 
 
 def test_a_loss_that_explodes_is_an_error(toy: ImageDataset) -> None:

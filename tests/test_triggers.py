@@ -77,7 +77,7 @@ def test_fading_grows_with_strength(name: str) -> None:
     assert change == pytest.approx([s * change[3] for s in (0.0, 0.25, 0.5, 1.0)], rel=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------- each pattern
+# ---------------------------------------------------------------------- each pattern
 
 
 def board(h: int, w: int) -> np.ndarray:
@@ -207,7 +207,7 @@ def test_blend_mixes_the_whole_image_with_one_pattern() -> None:
     assert not torch.equal(trigger.pattern, triggers.blend((1, 28, 28), seed=1).pattern)
 
 
-# ---------------------------------------------------------------------------------------------- Trigger itself
+# ---------------------------------------------------------------------- Trigger itself
 
 
 def test_additive_clips_on_both_sides() -> None:
@@ -249,7 +249,7 @@ def test_offset_display_shows_negative_values_on_grey() -> None:
     assert patch[0, 0, 0].item() == pytest.approx(127, abs=1e-3)
 
 
-# ---------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------- bad input
 
 
 def make(**changes: object) -> Trigger:

@@ -25,7 +25,14 @@ def explorer(network: Network) -> ipywidgets.VBox:
 
 def controls(explorer: ipywidgets.VBox) -> dict[str, ipywidgets.Widget]:
     which, strength, down, right, canvas, words = explorer.children
-    return {"image": which, "strength": strength, "up/down": down, "left/right": right, "canvas": canvas, "words": words}
+    return {
+        "image": which,
+        "strength": strength,
+        "up/down": down,
+        "left/right": right,
+        "canvas": canvas,
+        "words": words,
+    }
 
 
 def test_the_explorer_opens_on_the_stamped_image(explorer: ipywidgets.VBox) -> None:
@@ -93,7 +100,11 @@ def test_drawing_leaves_network_and_picture_alone(network: Network) -> None:
 def test_what_does_not_fit_is_refused(network: Network) -> None:
     x, _ = lit_pixels(1)
     box = triggers.box((1, 8, 8))
-    for pictures, says in ((x[:0], r"got \(0, 1, 8, 8\)"), (x[0], r"got \(1, 8, 8\)"), (x[..., :7], r"got \(1, 8, 7\)")):
+    for pictures, says in (
+        (x[:0], r"got \(0, 1, 8, 8\)"),
+        (x[0], r"got \(1, 8, 8\)"),
+        (x[..., :7], r"got \(1, 8, 7\)"),
+    ):
         with pytest.raises(ValueError, match=says):
             widgets.trigger_explorer(network, box, pictures, CLASSES)
     with pytest.raises(ValueError, match=r"got 1\.5"):

@@ -21,9 +21,7 @@ def shapes(
     return x, y
 
 
-def toy_data(
-    train: int = 240, test: int = 60, *, classes: int = 3, size: int = 16, channels: int = 1
-) -> ImageDataset:
+def toy_data(train: int = 240, test: int = 60, *, classes: int = 3, size: int = 16, channels: int = 1) -> ImageDataset:
     x_train, y_train = shapes(train, classes=classes, size=size, channels=channels, seed=0)
     x_test, y_test = shapes(test, classes=classes, size=size, channels=channels, seed=1)
     names = tuple(f"bar {k}" for k in range(classes))

@@ -43,9 +43,7 @@ def command(
     raise typer.Exit(bool(failed))
 
 
-def run_course(
-    notebooks: Path, out: Path, profile: str = "fast", number: str | None = None
-) -> "list[LessonRun]":
+def run_course(notebooks: Path, out: Path, profile: str = "fast", number: str | None = None) -> "list[LessonRun]":
     """Run lessons one after the other and write their pages as they end.
 
     Args:

@@ -118,9 +118,7 @@ def _execute(
     return executed, _hidden_error(executed)
 
 
-def _describe(
-    failure: Exception, source: nbformat.NotebookNode, executed: nbformat.NotebookNode
-) -> CellError:
+def _describe(failure: Exception, source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> CellError:
     """Say which cell of the source notebook failed and how."""
     begun = [cell.id for cell in executed.cells if cell.metadata.get("papermill", {}).get("start_time")]
     places = {cell.id: place for place, cell in enumerate(source.cells)}

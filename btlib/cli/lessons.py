@@ -68,9 +68,7 @@ def read_lesson(path: Path) -> nbformat.NotebookNode:
         raise LessonError(f"{path.name}: expected a valid notebook, got {error}; {remedy}") from error
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     if len(cells) != 1:
-        raise LessonError(
-            f"{path.name}: expected exactly one cell tagged 'parameters', got {len(cells)}; tag one cell"
-        )
+        raise LessonError(f"{path.name}: expected exactly one cell tagged 'parameters', got {len(cells)}; tag one cell")
     missing = [name for name in PARAMETERS if name not in assigned_names(cells[0].source)]
     if missing:
         raise LessonError(

@@ -40,9 +40,7 @@ def _check_accuracy(answer: Callable[[nn.Module, Tensor, Tensor], float]) -> Non
         0.9: "this averages logits: take the class with the largest logit first",
         0: "predictions and labels never agree: compare class numbers with class numbers",
     }
-    same_number(
-        got, 5 / 8, _cause(got, causes, "something else than the share of images classified as labelled")
-    )
+    same_number(got, 5 / 8, _cause(got, causes, "something else than the share of images classified as labelled"))
 
 
 # ---------------------------------------------------------------------------------- acceptance test
@@ -99,9 +97,7 @@ def _check_asr(answer: Callable[[Tensor, Tensor, int], float]) -> None:
         4: "this is a number of images: divide by the number of source images",
         400 / 7: "this is a percentage: the lessons use shares in [0, 1]",
     }
-    same_number(
-        got, 4 / 7, _cause(got, causes, "something else than counting target predictions among source images")
-    )
+    same_number(got, 4 / 7, _cause(got, causes, "something else than counting target predictions among source images"))
     again = answer(torch.tensor([2, 2, 9, 2]), torch.tensor([0, 1, 3, 2]), 2)
     same_number(again, 2 / 3, "another target gives a wrong rate: use the argument `target`, not a number")
 
@@ -128,9 +124,7 @@ def _check_smallest_strength(
         0: "this strength does not reach the level: compare with >=",
         0.5: "the rate closest to the level is not enough: the level must be reached",
     }
-    same_number(
-        got, 0.75, _cause(got, causes, "something else than the smallest strength that reaches the level")
-    )
+    same_number(got, 0.75, _cause(got, causes, "something else than the smallest strength that reaches the level"))
     same_number(answer(strengths, rates, 0.8), 0.75, "a rate equal to the level reaches it: use >=")
     same_number(answer((1.0, 0.5, 0.75), (0.95, 0.2, 0.9), 0.9), 0.75,
                 "the strengths may come in any order: take the minimum of those that are enough")  # fmt: skip

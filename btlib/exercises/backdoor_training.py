@@ -13,9 +13,7 @@ from btlib.triggers import Trigger
 # ---------------------------------------------------------------------------------------- poisoning rate
 
 
-def poisoning_rate(
-    per_class: int, source_classes: int, train_images: int, originals: str = "replace"
-) -> float:
+def poisoning_rate(per_class: int, source_classes: int, train_images: int, originals: str = "replace") -> float:
     """Share of a training set that is stamped; `train_images` counts the clean set, before poisoning."""
     stamped = per_class * source_classes
     if originals == "add":  # "replace" and "remove" leave the size as it was
@@ -48,9 +46,7 @@ def _check_poisoning_rate(answer: Callable[..., float]) -> None:
 # ---------------------------------------------------------------------------------------- one training step
 
 
-def training_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
-) -> float:
+def training_step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
     """One step of gradient descent on the mean cross-entropy; returns the loss before the step."""
     loss = nn.functional.cross_entropy(network(images), labels)
     optimizer.zero_grad()
@@ -113,9 +109,7 @@ def _check_training_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Ten
     if torch.equal(after, before):
         gradient = network.weight.grad
         if gradient is None or not gradient.any():
-            cause = (
-                "there is no gradient to step along: backward() is missing, or zero_grad() stands after it"
-            )
+            cause = "there is no gradient to step along: backward() is missing, or zero_grad() stands after it"
         else:
             cause = "the gradient is there, but optimizer.step() is never called"
         raise WrongAnswer("weights that change", "the weights of before", cause)
@@ -131,9 +125,7 @@ def _check_training_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Ten
     for got, expected in zip(numbers, right_losses, strict=True):
         same_number(got, expected, cause)
     if isinstance(losses[0], Tensor) and losses[0].requires_grad:
-        raise WrongAnswer(
-            "a number", "a tensor with its graph", "return loss.item(): a tensor keeps its whole graph"
-        )
+        raise WrongAnswer("a number", "a tensor with its graph", "return loss.item(): a tensor keeps its whole graph")
 
 
 # ---------------------------------------------------------------------------------------- success by class

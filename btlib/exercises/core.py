@@ -43,7 +43,10 @@ class Exercise:
 EXERCISES: dict[str, Exercise] = {}
 
 
-def register(name: str, solution: Callable[..., Any], praise: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+Answer = Callable[..., Any]
+
+
+def register(name: str, solution: Answer, praise: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
     """Decorate a check with this to make it an exercise."""
 
     def add(check: Callable[[Callable[..., Any]], None]) -> Callable[[Callable[..., Any]], None]:
@@ -110,7 +113,8 @@ def _unanswered(answer: Callable[..., Any]) -> bool:
         tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
     except (OSError, SyntaxError, TypeError):
         return False
-    held = (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr | ast.Return | ast.Assign | ast.AnnAssign))
+    statements = (ast.Expr, ast.Return, ast.Assign, ast.AnnAssign)
+    held = (node.value for node in ast.walk(tree) if isinstance(node, statements))
     return any(isinstance(value, ast.Constant) and value.value is Ellipsis for value in held)
 
 
@@ -146,6 +150,12 @@ def same_tensor(got: Any, expected: Tensor, cause: str, *, tolerance: float = 1e
 
     Raises:
         WrongAnswer: another type, shape, or a value that differs by more than `tolerance`.
+
+    Example:
+        >>> same_tensor(torch.zeros(2), torch.ones(2), "the mask is upside down")
+        Traceback (most recent call last):
+        ...
+        btlib.exercises.core.WrongAnswer: expected 1.0000 at (0,), got 0.0000. Likely cause: the mask is upside down
     """
     if not isinstance(got, Tensor):
         raise WrongAnswer("a tensor", f"{type(got).__name__}", "the function should return a tensor")

@@ -9,17 +9,13 @@ from torch import Tensor
 from btlib import triggers
 from btlib.exercises.core import WrongAnswer, register, same_number, same_tensor
 
-IN_PLACE = (
-    "the input itself was changed: work on a copy (images.clone()), or with operators that make new tensors"
-)
+IN_PLACE = "the input itself was changed: work on a copy (images.clone()), or with operators that make new tensors"
 
 
 def _equal(got: Any, wrong: Tensor) -> bool:
     """Whether an answer is this well-known wrong one."""
     return (
-        isinstance(got, Tensor)
-        and got.shape == wrong.shape
-        and torch.allclose(got.float(), wrong.float(), atol=1e-5)
+        isinstance(got, Tensor) and got.shape == wrong.shape and torch.allclose(got.float(), wrong.float(), atol=1e-5)
     )
 
 
@@ -28,9 +24,7 @@ def _untouched(now: Tensor, before: Tensor) -> None:
         raise WrongAnswer("an input that is left as it was", "an input that has changed", IN_PLACE)
 
 
-def _diagnose(
-    got: Any, expected: Tensor, mistakes: dict[str, Tensor], otherwise: str, tolerance: float = 1e-6
-) -> None:
+def _diagnose(got: Any, expected: Tensor, mistakes: dict[str, Tensor], otherwise: str, tolerance: float = 1e-6) -> None:
     """Complain unless right, with the cause of the first mistake that gives the same result."""
     cause = next((cause for cause, wrong in mistakes.items() if _equal(got, wrong)), otherwise)
     same_tensor(got, expected, cause, tolerance=tolerance)
@@ -63,9 +57,7 @@ def _check_embed_additive(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "the sum wraps round at 1, as overflowing bytes do; it has to be clipped": total % 1,
         "this is the pattern alone; it has to be added to the images": pattern.expand_as(images).clamp(0, 1),
     }  # fmt: skip
-    _diagnose(
-        got, embed_additive(images, pattern), mistakes, "something else than Eq. 1: x + v, clipped to [0, 1]"
-    )
+    _diagnose(got, embed_additive(images, pattern), mistakes, "something else than Eq. 1: x + v, clipped to [0, 1]")
 
 
 # ------------------------------------------------------------------------------------------ Eq. 12
@@ -76,16 +68,12 @@ def embed_patch(images: Tensor, pattern: Tensor, mask: Tensor) -> Tensor:
     return images * (1 - mask) + pattern * mask
 
 
-@register(
-    "embed_patch", embed_patch, "The pattern replaces what lies under it, and a mask between 0 and 1 blends."
-)
+@register("embed_patch", embed_patch, "The pattern replaces what lies under it, and a mask between 0 and 1 blends.")
 def _check_embed_patch(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     images = torch.tensor([[[[0.2, 0.4], [0.6, 0.8]]], [[[0.9, 0.1], [0.3, 0.7]]]])
     pattern = torch.tensor([[[0.5, 0.3], [0.9, 0.25]]])
     general = "something else than x·(1 - m) + u·m (L-RED Eq. 12)"
-    blended = (
-        "right for zeros and ones, but a mask of 0.25 mixes 3 parts of image with 1 of pattern (footnote 1)"
-    )
+    blended = "right for zeros and ones, but a mask of 0.25 mixes 3 parts of image with 1 of pattern (footnote 1)"
     masks = {general: torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]), blended: torch.full((1, 2, 2), 0.25)}
     for otherwise, mask in masks.items():
         given = images.clone()
@@ -117,17 +105,12 @@ def _check_round_to_8_bit(answer: Callable[[Tensor], Tensor]) -> None:
     scaled = images * 256
     mistakes = {
         "the levels are right but still in 0…255: divide by 255 again": whole,
-        "rounded down: use .round(), the nearest level, or every image gets a little darker": (
-            images * 255
-        ).floor()
+        "rounded down: use .round(), the nearest level, or every image gets a little darker": (images * 255).floor()
         / 255,
         "rounded up: use .round(), the nearest level": (images * 255).ceil() / 255,
         "scaled by 256: 8 bits have 256 levels, which are 255 steps apart": scaled.round() / 256,
         "scaled by 256 and rounded down; there are 255 steps between the 256 levels": scaled.floor() / 256,
-        "scaled by 256 on the way in and 255 on the way back; use 255 both times": scaled.floor().clamp(
-            max=255
-        )
-        / 255,
+        "scaled by 256 on the way in and 255 on the way back; use 255 both times": scaled.floor().clamp(max=255) / 255,
         "converting to bytes rounds down: call .round() first": (images * 255).floor(),
         "the images were not rounded at all": images,
         "rounded to whole numbers: only black and white are left; scale to 0…255 first": images.round(),
@@ -175,13 +158,10 @@ def _check_psnr(answer: Callable[[Tensor, Tensor], Any]) -> None:
         "natural logarithm: decibels need log10": 10 * (1 / each).log().mean(),
         "logarithm to base 2: decibels need log10": 10 * (1 / each).log2().mean(),
         "the factor 10 is missing: this is in bels": (1 / each).log10().mean(),
-        "20 belongs to the root of the mean squared error, 10 to the mean itself": 20
-        * (1 / each).log10().mean(),
+        "20 belongs to the root of the mean squared error, 10 to the mean itself": 20 * (1 / each).log10().mean(),
     }
     if isinstance(got, Tensor) and got.numel() > 1:
-        raise WrongAnswer(
-            "one number", f"shape {tuple(got.shape)}", "take the mean over the images at the end"
-        )
+        raise WrongAnswer("one number", f"shape {tuple(got.shape)}", "take the mean over the images at the end")
     value = torch.as_tensor(got).float().reshape(()) if isinstance(got, int | float | Tensor) else None
     cause = next((cause for cause, wrong in results.items() if value is not None and _equal(value, wrong)),
                  "something else than the mean over images of 10·log10(1 / mean squared error)")  # fmt: skip
@@ -212,9 +192,7 @@ def _check_poison_by_hand(answer: Callable[..., Any]) -> None:
     _untouched(given_images, images)
     _untouched(given_labels, labels)
     if not (isinstance(got, tuple) and len(got) == 2):
-        raise WrongAnswer(
-            "a pair (images, labels)", type(got).__name__, "return both, as `return images, labels`"
-        )
+        raise WrongAnswer("a pair (images, labels)", type(got).__name__, "return both, as `return images, labels`")
     x, y = got
     if isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim == 1 and y.ndim == 4:
         raise WrongAnswer("(images, labels)", "(labels, images)", "the two results are swapped")
@@ -222,9 +200,7 @@ def _check_poison_by_hand(answer: Callable[..., Any]) -> None:
     if count == len(indices):
         raise WrongAnswer("5 images", "2 images", "only the stamped images are returned; keep the clean ones")
     if count == len(images) + len(indices):
-        raise WrongAnswer(
-            "5 images", "7 images", "stamped images are appended; here each replaces its original"
-        )
+        raise WrongAnswer("5 images", "7 images", "stamped images are appended; here each replaces its original")
     expected_images, expected_labels = poison_by_hand(images, labels, stamp, 2, indices)
     _diagnose(x, expected_images, {
         "the images are not stamped": images,

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """(x - mean) / std per channel: the first layer of every network, so that images stay in [0, 1] outside."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1).float().clone())
         self.register_buffer("std", std.reshape(1, -1, 1, 1).float().clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images in [0, 1] → normalised images, same shape."""
         return (x - self.mean) / self.std
 
 
@@ -36,6 +40,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        """Drop and rescale when training; the identity otherwise."""
         dropped = round(256 * self.p)
         if not self.training or dropped == 0:
             return x
@@ -51,6 +56,7 @@ class Dropout(nn.Module):
         return x.mul_(mask.view(x.shape))
 
     def extra_repr(self) -> str:
+        """What `print(network)` shows of it."""
         return f"p={self.p}"
 
 

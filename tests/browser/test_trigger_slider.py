@@ -101,10 +101,7 @@ def test_moving_the_slider_changes_the_picture(server, page, tmp_path):
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
     output = (
-        notebook.locator(".jp-OutputArea")
-        .filter(has=page.locator(".widget-slider"))
-        .filter(has_text="strength")
-        .last
+        notebook.locator(".jp-OutputArea").filter(has=page.locator(".widget-slider")).filter(has_text="strength").last
     )
     slider = output.locator(".widget-slider").filter(has_text="strength").first
     picture = output.locator("img").first

@@ -12,9 +12,7 @@ PARAMETERS = 'PROFILE = "fast"\nSEED = 0'
 def write_lesson():
     """A function that writes a notebook: a title, a parameters cell and the given code cells."""
 
-    def write(
-        path: Path, *code: str, parameters: str | None = PARAMETERS, text: str = "# Lesson 00 — Tiny"
-    ) -> None:
+    def write(path: Path, *code: str, parameters: str | None = PARAMETERS, text: str = "# Lesson 00 — Tiny") -> None:
         cells = [nbformat.v4.new_markdown_cell(text)]
         if parameters is not None:
             cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))

@@ -21,9 +21,7 @@ def test_every_requirement_has_a_line_and_this_machine_is_ready():
 
 def test_lines_read_well():
     assert str(CheckResult("disk", True, "9 GiB free", "make room")) == "[OK] disk: 9 GiB free"
-    assert (
-        str(CheckResult("disk", False, "0 GiB free", "make room")) == "[FAIL] disk: 0 GiB free -> make room"
-    )
+    assert str(CheckResult("disk", False, "0 GiB free", "make room")) == "[FAIL] disk: 0 GiB free -> make room"
 
 
 def test_requirements_are_those_of_the_project():

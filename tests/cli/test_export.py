@@ -81,9 +81,7 @@ def test_a_page_needs_nothing_from_elsewhere_and_leaves_the_notebook_alone(widge
     "output",
     [
         nbformat.v4.new_output("display_data", {"text/html": '<img alt="nine coats">', "image/png": DOT}),
-        nbformat.v4.new_output(
-            "display_data", {"image/png": DOT}, metadata={"image/png": {"alt": "nine coats"}}
-        ),
+        nbformat.v4.new_output("display_data", {"image/png": DOT}, metadata={"image/png": {"alt": "nine coats"}}),
     ],
 )
 def test_alternative_text_survives(output):

@@ -149,9 +149,7 @@ def test_solution_is_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_right_answer_is_used(
-    name: str, answer: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_right_answer_is_used(name: str, answer: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     taken = exercise(name)(answer)
     assert f"{name}: right." in capsys.readouterr().out
     assert taken is not get(name).solution

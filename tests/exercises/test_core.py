@@ -47,7 +47,13 @@ def test_a_wrong_answer_is_explained_and_replaced(capsys: pytest.CaptureFixture[
         return x / 2
 
     said = capsys.readouterr().out
-    for words in ("double: not yet.", "6.0000", "1.5000", "halved instead of doubled", "Going on with the library's"):
+    for words in (
+        "double: not yet.",
+        "6.0000",
+        "1.5000",
+        "halved instead of doubled",
+        "Going on with the library's",
+    ):
         assert words in said
     assert mine is double
 
@@ -65,8 +71,7 @@ def test_an_answer_that_breaks_is_explained_and_replaced(capsys: pytest.CaptureF
 
 def test_unanswered_forms(capsys: pytest.CaptureFixture[str]) -> None:
     @exercise("double")
-    def bare(x: float) -> float:
-        ...
+    def bare(x: float) -> float: ...
 
     @exercise("double")
     def returned(x: float) -> float:
@@ -106,8 +111,7 @@ def test_strict_raises_for_wrong_answers_only(monkeypatch: pytest.MonkeyPatch) -
         exercise("double")(lambda x: undefined)  # type: ignore[name-defined]  # noqa: F821
     assert exercise("double")(lambda x: 2 * x)(5) == 10
 
-    def todo(x: float) -> float:
-        ...
+    def todo(x: float) -> float: ...
 
     assert exercise("double")(todo) is double
     monkeypatch.setenv("BTLIB_STRICT", "0")
