@@ -73,9 +73,8 @@ def main() -> None:
 
     data = datasets.load("fashion-mnist")
     rows = {}
-    print(
-        f"{'network':<10} {'tutorial img/s':>15} {'btlib img/s':>12} {'ratio':>6} {'tutorial acc.':>14} {'btlib acc.':>11}"
-    )
+    header = ("network", "tutorial img/s", "btlib img/s", "ratio", "tutorial acc.", "btlib acc.")
+    print("{:<10} {:>15} {:>12} {:>6} {:>14} {:>11}".format(*header))
     for name in settings.networks:
         pairs = [(tutorial(name, data, settings.epochs, seed), ours(name, data, settings.epochs, seed))
                  for seed in range(settings.rounds)]  # fmt: skip
