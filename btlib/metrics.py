@@ -164,7 +164,9 @@ def _check_labels(images: Tensor, labels: Tensor) -> None:
 
 
 def psnr(clean: Tensor, stamped: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB (stealthy attack 3.2), the mean over images; infinite for equal images.
+    """Peak signal-to-noise ratio in dB (stealthy attack 3.2), the mean over images.
+
+    An image that does not change has an infinite one, and so then has the batch: leave such images out.
 
     Args:
         clean, stamped: float (N, C, H, W) in [0, 1].

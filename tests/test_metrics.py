@@ -45,11 +45,11 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
 
 
 def test_success_leaves_images_of_the_target_out() -> None:
-    # Counting them would give 5/8, and only them 2/2.
+    # Counting them would give 6/8, only them 2/2, and the images that resist 2/6.
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
-    x = saying(2, 2, 2, 0, 1, 1, 2, 2)
+    x = saying(2, 2, 2, 0, 1, 2, 2, 2)
     rate = metrics.attack_success_rate(Answers(4), no_trigger(), x, labels, target=2)
-    assert rate == pytest.approx(3 / 6)
+    assert rate == pytest.approx(4 / 6)
 
 
 def test_success_of_chosen_sources() -> None:

@@ -1,7 +1,6 @@
 """How an exercise works: unanswered, right and wrong all let the lesson run to its end."""
 
 import ast
-import functools
 import html
 import inspect
 import os
@@ -97,7 +96,7 @@ def exercise(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             mistake = WrongAnswer("a result", f"{type(error).__name__}: {error}", "an error inside your function")
         else:
             print(f"{name}: right. {task.praise}")
-            return functools.wraps(answer)(answer)
+            return answer
         if os.environ.get("BTLIB_STRICT", "0") not in ("", "0"):
             raise mistake
         print(f"{name}: not yet.\n  expected:     {mistake.expected}\n  got:          {mistake.got}\n"

@@ -92,7 +92,7 @@ RIGHT = {
 @pytest.mark.parametrize("name", NAMES)
 def test_right_answer_is_praised_and_used(name, capsys):
     answer = RIGHT[name]
-    assert exercise(name)(answer).__wrapped__ is answer
+    assert exercise(name)(answer) is answer
     assert f"{name}: right." in capsys.readouterr().out
 
 
