@@ -146,12 +146,14 @@ def load_or_train(spec: Spec, *, progress: bool = True, folder: str | Path | Non
         >>> round(load_or_train(Spec(trigger="box")).card.success, 1)
         1.0
     """
+    retrain = os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
     path = find(spec, folder=folder)
-    if path is not None and os.environ.get("BTLIB_RETRAIN", "0") in ("", "0"):
-        return _read(path, spec)
-    target = _cache_folder(folder) / spec.file_name
-    _train_and_save(spec, target, progress)
-    return _read(target, spec)
+    if path is None or retrain:
+        path = _cache_folder(folder) / spec.file_name
+        if retrain:
+            _unfinished(path).unlink(missing_ok=True)
+        _train_and_save(spec, path, progress)
+    return _read(path, spec)
 
 
 def find(spec: Spec, *, folder: str | Path | None = None) -> Path | None:
@@ -211,7 +213,7 @@ def _read(path: Path, spec: Spec) -> Network:
 def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
     data = spec.training_data()
     network = networks.build(spec.network, spec.clean_data(), seed=spec.seed)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = _unfinished(path)
     run = training.fit(network, data, spec.recipe, seed=spec.seed, progress=progress, resume=unfinished)
     network.cpu()
     trigger = spec.make_trigger()
@@ -225,6 +227,11 @@ def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
     with written_whole(path) as part:
         save_file(weights, part, metadata={"card": json.dumps(asdict(card)), "digest": _digest(card, weights)})
     unfinished.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    """Where the training of a checkpoint keeps its last finished epoch."""
+    return path.with_suffix(".unfinished")
 
 
 def _digest(card: Card, weights: Mapping[str, Tensor]) -> str:

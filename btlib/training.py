@@ -183,7 +183,7 @@ def fit(
                 history.append(entry)
                 bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
                 state.save(network, optimizer, history)
-    network.eval()
+    network.eval().to(memory_format=torch.contiguous_format)
     return TrainingRun(recipe, seed, tuple(history), sum(entry["seconds"] for entry in history))
 
 
@@ -324,7 +324,7 @@ class _State:
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
         if self.path is None or not self.path.exists():
             return []
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
         if state["identity"] != self.identity:
             raise ValueError(f"resume: expected a state of this recipe, seed and data set, got another in {self.path}; "
                              "delete the file or choose another")  # fmt: skip

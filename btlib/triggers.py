@@ -63,6 +63,8 @@ class Trigger:
                     f"{name}: expected values in [{least:g}, 1] for kind {self.kind!r}, got {smallest:g}…{largest:g}; "
                     "give amplitudes as fractions of full scale, such as 25/255"
                 )
+        if self.kind == "patch" and not bool(((self.mask == 0) | (self.mask == 1)).all()):
+            raise ValueError("mask: expected 0 and 1 only for kind 'patch', got values between; use kind 'blend'")
         if self.bits is not None and not 1 <= self.bits <= 16:
             raise ValueError(f"bits: expected 1 to 16, or None for no rounding, got {self.bits}; 8 is usual")
 
