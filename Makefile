@@ -10,6 +10,9 @@ else
 PY := $(VENV)/bin/python
 endif
 
+# Waiting threads give their core away; why: btlib/__init__.py.
+export OMP_WAIT_POLICY ?= passive
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help .venv course test lint format lab check checkpoints browser-test pins clean clean-all

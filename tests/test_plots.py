@@ -199,3 +199,16 @@ def test_heatmap() -> None:
 
 def test_colours_differ_in_grey_too() -> None:
     assert len(set(plots.COLORS)) == len(plots.COLORS) == len(set(plots.MARKERS)) == len(plots.MARKERS)
+
+
+def test_class_bars_hatch_is_seen_and_the_legend_shows_each_kind() -> None:
+    ax = plots.class_bars([0.9, 0.1], ("a", "b"), ylabel="rate", highlight=[0])
+    source, other = ax.patches
+    assert source.get_facecolor() != source.get_edgecolor(), "a hatch in the bar's own colour is invisible"
+    legend = ax.get_legend()
+    assert legend is not None
+    shown = {
+        text.get_text(): patch.get_facecolor()
+        for text, patch in zip(legend.get_texts(), legend.get_patches(), strict=True)
+    }
+    assert shown == {"source class": source.get_facecolor(), "other classes": other.get_facecolor()}

@@ -1,0 +1,50 @@
+"""The README's example runs and prints what the README says it prints."""
+
+import contextlib
+import io
+import json
+import re
+
+from btlib import checkpoints
+from btlib.results import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_example_prints_what_is_printed_below_it() -> None:
+    (code,), (shown,) = (re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL) for kind in ("python", "text"))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert printed.getvalue() == shown
+
+
+def test_the_twins_accuracy_is_the_measured_one() -> None:
+    card = checkpoints.load_or_train(checkpoints.shipped()["clean"]).card
+    assert f"reaches an accuracy of {card.accuracy:.3f}." in README
+
+
+def test_it_is_short_and_lists_every_lesson_with_its_title() -> None:
+    assert len(README.splitlines()) <= 150
+    for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0]
+        number, name = re.fullmatch(r"# Lesson (\d\d) — (.+)", title).groups()  # type: ignore[union-attr]
+        assert f"[{number} {name}](notebooks/{path.name})" in README
+
+
+def test_local_links_lead_somewhere() -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "data" / "README.md"]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_choices_show_the_measured_rows() -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("choices_table", REPOSITORY / "docs" / "choices_table.py")
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert page.endswith(module.tables()), "run python docs/choices_table.py"
