@@ -1,14 +1,11 @@
 """The shape of the house: imports never point up, everything public is described, tried and typed."""
 
 import ast
-import doctest
-import importlib
 import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 
 LIBRARY = Path(__file__).parents[1] / "btlib"
@@ -226,24 +223,3 @@ def test_every_module_has_its_tests() -> None:
         if not (here / f"test_{name}.py").exists() and not list((here / name).glob("test_*.py"))
     ]  # fmt: skip
     assert lacking == []
-
-
-# ---------------------------------------------------------------------- examples
-
-
-WITH_EXAMPLES = [dotted(path) for path in INSIDE if ">>>" in path.read_text(encoding="utf-8")]
-
-
-@pytest.mark.parametrize("module", WITH_EXAMPLES)
-def test_examples_in_docstrings(module: str) -> None:
-    try:
-        loaded = importlib.import_module(module)
-        failures = []
-        runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-        for example in doctest.DocTestFinder(exclude_empty=True).find(loaded, module):
-            said: list[str] = []
-            if runner.run(example, out=said.append).failed:
-                failures.append("".join(said))
-        assert failures == [], "\n".join(failures)
-    finally:
-        plt.close("all")
