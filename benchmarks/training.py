@@ -39,18 +39,19 @@ def tutorial(name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> 
     torch.manual_seed(seed)
     root = next(root for root in datasets.roots() if (root / "FashionMNIST").exists())
     source = torchvision.datasets.FashionMNIST(str(root), transform=torchvision.transforms.ToTensor())
-    loader = torch.utils.data.DataLoader(source, batch_size=128, shuffle=True)
+    images = torch.utils.data.Subset(source, range(len(data.y_train)))
+    loader = torch.utils.data.DataLoader(images, batch_size=128, shuffle=True)
     network = TEXTBOOK[name]()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     started = time.perf_counter()
     for _ in range(epochs):
         network.train()
-        for images, labels in loader:
+        for batch, labels in loader:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images), labels).backward()
+            nn.functional.cross_entropy(network(batch), labels).backward()
             optimizer.step()
     seconds = time.perf_counter() - started
-    return epochs * len(source) / seconds, metrics.accuracy(network, data.x_test, data.y_test)
+    return epochs * len(images) / seconds, metrics.accuracy(network, data.x_test, data.y_test)
 
 
 def ours(name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> tuple[float, float]:
@@ -67,11 +68,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=60_000, help="training images, the first of the set")
     parser.add_argument("--networks", nargs="+", default=list(TEXTBOOK), choices=list(TEXTBOOK))
     parser.add_argument("--out", default="results/benchmark-training.json")
     settings = parser.parse_args()
 
     data = datasets.load("fashion-mnist")
+    data = replace(data, x_train=data.x_train[: settings.images], y_train=data.y_train[: settings.images])
     rows = {}
     header = ("network", "tutorial img/s", "btlib img/s", "ratio", "tutorial acc.", "btlib acc.")
     print("{:<10} {:>15} {:>12} {:>6} {:>14} {:>11}".format(*header))
