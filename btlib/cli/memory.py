@@ -34,8 +34,13 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
+        seen: set[int] = set()
         while not self._done.wait(self._interval):
-            self.mb = max(self.mb, sum(map(_resident, self._children())) / 2**20)
+            children = self._children()
+            # Between fork and exec a new process shows its parent's pages: it counts from the second look on.
+            settled = (child for child in children if child.pid in seen)
+            self.mb = max(self.mb, sum(map(_resident, settled)) / 2**20)
+            seen = {child.pid for child in children}
 
     def _children(self) -> list[psutil.Process]:
         return [child for child in psutil.Process().children(recursive=True) if child.pid not in self._before]
