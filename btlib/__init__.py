@@ -16,8 +16,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 __version__ = "0.1.0"
 
 _MODULES = (
-    "datasets", "triggers", "networks", "poisoning", "training", "metrics",
-    "checkpoints", "exercises", "plots", "widgets", "profiles", "results",
+    "datasets", "triggers", "networks", "poisoning", "training", "metrics", "detection",
+    "checkpoints", "inflight", "exercises", "plots", "widgets", "profiles", "results",
 )  # fmt: skip
 __all__ = ["__version__", *_MODULES]
 

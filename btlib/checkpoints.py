@@ -260,6 +260,9 @@ def shipped() -> dict[str, Spec]:
     chessboard = Spec(trigger="chessboard", trigger_settings={"amplitude": 15 / 255})
     specs["chessboard"] = chessboard
     specs["one-source"] = replace(chessboard, sources=(0,), per_class=900)
+    specs["box-one-source"] = replace(box, sources=(0,), per_class=900)
+    local = Spec(trigger="local_chessboard", trigger_settings={"amplitude": 80 / 255})
+    specs["three-sources"] = replace(local, sources=(0, 3, 6), per_class=300)
     return specs
 
 

@@ -1,0 +1,230 @@
+"""What a post-training detector returns: estimates, statistics, verdict (floor 2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from btlib.detection import anomaly
+from btlib.triggers import Trigger
+
+Rule = Literal["mad", "published", "calibrated"]
+DEFAULT_LEVEL: dict[Rule, float] = {"mad": 2.0, "published": 0.05, "calibrated": 0.05}
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """The smallest pattern found that sends images to one class.
+
+    Attributes:
+        target: the putative target class t.
+        trigger: the estimate, ready to be embedded: ``additive`` (v_t) or ``blend`` (pattern and mask), not rounded.
+        norm: its size: ‖v‖₂ of a perturbation, ‖m‖₁ of a mask, in units of full scale × pixels.
+        success: share of the detection images (those of t left out) that it sends to t, in [0, 1].
+        by_class: float (K,), the same for each source class, q_st; NaN where there is no image.
+        weights: float (K,), the final w_s; uniform where weights are not annealed.
+        steps: iterations of the estimation.
+        gradients: evaluations of the gradient of one image with respect to its pixels.
+        converged: whether the wished misclassification was reached within the allowed steps.
+        history: by iteration: ``step``, ``norm``, ``Q`` (n,) and ``weights`` (n, K), where they were recorded.
+        source: for RED-P the source class s of this pair; None: all classes at once.
+    """
+
+    target: int
+    trigger: Trigger
+    norm: float
+    success: float
+    by_class: Tensor
+    weights: Tensor
+    steps: int
+    gradients: int
+    converged: bool
+    history: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    source: int | None = None
+
+    @property
+    def pattern(self) -> Tensor:
+        """The estimated pattern, float (C, H, W)."""
+        return self.trigger.pattern
+
+    @property
+    def mask(self) -> Tensor:
+        """The estimated mask, float (1, H, W) in [0, 1]; where the pattern is not zero, for a perturbation."""
+        return self.trigger.mask
+
+    def sources(self, share: float = 0.5) -> tuple[int, ...]:
+        """Source classes read from the weights: those with at least `share` of the largest weight.
+
+        The paper shows weights (Figure 2b) and gives no rule; the choice is in docs/choices.md.
+        """
+        if self.source is not None:
+            return (self.source,)
+        return tuple(int(s) for s in (self.weights >= share * self.weights.max()).nonzero().flatten())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a detector says at one threshold.
+
+    Attributes:
+        attacked: the answer.
+        target: inferred target class; None when not attacked.
+        sources: inferred source classes; empty when not attacked.
+        statistic: anomaly index (rule "mad") or p-value (the others) of the most suspicious class.
+        threshold: what it was compared with.
+        rule: "mad", "published" or "calibrated".
+    """
+
+    attacked: bool
+    target: int | None
+    sources: tuple[int, ...]
+    statistic: float
+    threshold: float
+    rule: Rule
+
+    def __str__(self) -> str:
+        """One sentence."""
+        name = "anomaly index" if self.rule == "mad" else f"{self.rule} p-value"
+        said = f"attacked, target {self.target}, sources {self.sources}" if self.attacked else "no backdoor found"
+        return f"{said} ({name} {self.statistic:.3g}, threshold {self.threshold:g})"
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """The outcome of a post-training detector over all classes.
+
+    Attributes:
+        method: its name, for titles.
+        estimates: one per class, `estimates[t]`; for RED-P the smallest of the class's pairs.
+        rule: how `verdict` decides unless told otherwise: the detector's own, published, rule.
+        seconds: wall time of the estimation.
+        settings: what it was run with.
+        warnings: what makes the outcome less to be trusted.
+        pairs: RED-P's K(K-1) estimates; empty for the others.
+    """
+
+    method: str
+    estimates: Sequence[Estimate]
+    rule: Rule
+    seconds: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    pairs: Sequence[Estimate] = ()
+
+    @property
+    def norms(self) -> np.ndarray:
+        """float64 (K,): size of each class's estimate."""
+        return np.array([e.norm for e in self.estimates])
+
+    @property
+    def suspect(self) -> int:
+        """The class with the smallest estimate: arg max r_t."""
+        return int(self.norms.argmin())
+
+    @property
+    def anomaly_index(self) -> np.ndarray:
+        """float64 (K,): distance of each norm below the median in units of MAD × 1.4826; negative above it."""
+        return anomaly.mad_index(self.norms)
+
+    @property
+    def log_p_value(self) -> float:
+        """Natural logarithm of the order-statistic p-value as published (L-RED 3.2); never underflows."""
+        if self.pairs:
+            return anomaly.pairs_log_p(self._pair_norms())
+        return anomaly.published_log_p(1 / self.norms)
+
+    @property
+    def p_value(self) -> float:
+        """The order-statistic p-value as published, in [0, 1]; 0 where it underflows, see `log_p_value`."""
+        return float(np.exp(self.log_p_value))
+
+    @property
+    def calibrated_p_value(self) -> float:
+        """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
+        if self.pairs:
+            return anomaly.calibrated_pairs_p(self._pair_norms())
+        return anomaly.calibrated_p(1 / self.norms)
+
+    def verdict(self, threshold: float | None = None, rule: Rule | None = None) -> Verdict:
+        """Attacked or not, at a threshold.
+
+        Args:
+            threshold: 2 for the anomaly index, the level θ = 0.05 for p-values, unless given.
+            rule: "mad" (Neural Cleanse), "published" (L-RED 3.2), "calibrated"; None: the detector's own.
+
+        Raises:
+            ValueError: unknown rule.
+        """
+        rule = rule or self.rule
+        if rule not in DEFAULT_LEVEL:
+            raise ValueError(f"rule: expected one of {', '.join(DEFAULT_LEVEL)}, got {rule!r}; see Detection.verdict")
+        level = DEFAULT_LEVEL[rule] if threshold is None else threshold
+        if rule == "mad":
+            statistic = float(self.anomaly_index[self.suspect])
+            attacked = statistic > level
+        else:
+            statistic = self.p_value if rule == "published" else self.calibrated_p_value
+            attacked = statistic < level
+        suspect = self.estimates[self.suspect]
+        return Verdict(attacked, self.suspect if attacked else None, suspect.sources() if attacked else (),
+                       statistic, level, rule)  # fmt: skip
+
+    def _pair_norms(self) -> np.ndarray:
+        """(K, K) norms by source and target, NaN on the diagonal."""
+        norms = np.full((len(self.estimates),) * 2, np.nan)
+        for pair in self.pairs:
+            norms[pair.source, pair.target] = pair.norm
+        return norms
+
+
+def shared_warnings(estimates: Sequence[Estimate]) -> list[str]:
+    """What every detector says about its own estimates: not converged, too few classes, no spread.
+
+    Example:
+        >>> patch = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
+        >>> alike = [Estimate(t, patch, 5.0, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t in range(9)]
+        >>> shared_warnings(alike)
+        ['the norms do not vary (MAD 0): the anomaly index means nothing']
+    """
+    said = [f"class {e.target}: the pattern did not reach the wished success ({e.success:.2f})"
+            for e in estimates if not e.converged]  # fmt: skip
+    norms = np.array([e.norm for e in estimates])
+    if len(norms) < 7:
+        said.append(f"{len(norms)} classes are few for an outlier test; look at the norms themselves")
+    if np.median(np.abs(norms - np.median(norms))) == 0:
+        said.append("the norms do not vary (MAD 0): the anomaly index means nothing")
+    return said
+
+
+def uniform(classes: int, target: int) -> Tensor:
+    """w^(0) of Algorithm 1: 1/(K-1) for every class but the target, whose weight is 0.
+
+    Example:
+        >>> uniform(3, target=1).tolist()
+        [0.5, 0.0, 0.5]
+    """
+    weights = torch.full((classes,), 1 / (classes - 1))
+    weights[target] = 0
+    return weights
+
+
+def histories(records: Sequence[tuple[Tensor, ...]], problems: int) -> list[dict[str, Tensor]]:
+    """Records by iteration → one history per problem.
+
+    Args:
+        records: tuples (row, step, norm, Q, weights), one entry per problem that was still open.
+        problems: P.
+
+    Example:
+        >>> ones = torch.ones(1)
+        >>> histories([(torch.tensor([0]), ones, ones, ones, torch.ones(1, 3))] * 2, 1)[0]["weights"].shape
+        torch.Size([2, 3])
+    """
+    rows, *columns = (torch.cat(column).cpu() for column in zip(*records, strict=True))
+    order = rows.argsort(stable=True)
+    sizes = torch.bincount(rows, minlength=problems).tolist()
+    split = [column[order].split(sizes) for column in columns]
+    return [dict(zip(("step", "norm", "Q", "weights"), each, strict=True)) for each in zip(*split, strict=True)]

@@ -1,0 +1,182 @@
+"""Mask inversion: Neural Cleanse and mask RED-A, on networks set by hand and on trained ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toys import hand_set, lit_pixels
+
+from btlib import checkpoints, detection, metrics
+from btlib.datasets import ImageDataset
+from btlib.detection import PUBLIC, QUICK, Inversion
+from btlib.detection.images import defense_set, undisturbed
+from btlib.detection.mask import Classes, invert, squash, stamp
+
+CLASSES, SIZE = 10, 12
+SHORT = Inversion(rounds=120, steps=1, batch_size=20, lr=0.3, patience=2, multiplier=1.5, check=False, bisections=6)
+
+
+def planted(strength: float = 10.0) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    return hand_set(strength, classes=CLASSES, size=SIZE), *lit_pixels(2, classes=CLASSES, size=SIZE)
+
+
+def test_the_embedding_is_equation_5():
+    x, raw = torch.rand(3, 2, 4, 4), torch.randn(2, 3, 4, 4)
+    mask, pattern = squash(raw[:, :1]), squash(raw[:, 1:])
+    expected = torch.stack([(1 - mask[t]) * x[b] + mask[t] * pattern[t] for t in range(2) for b in range(3)])
+    torch.testing.assert_close(stamp(x, raw), expected)
+    assert squash(torch.tensor(0.0)) == 0.5
+
+
+def test_channels_are_not_rows():
+    # The pattern (C, H, W) is per channel; a public fork indexes it by rows.
+    x, raw = torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4, 4), 10.0)
+    raw[:, 2] = -10  # the second channel's pattern is black
+    assert stamp(x, raw)[0].mean((1, 2)).tolist() == pytest.approx([1, 0, 1], abs=1e-6)
+
+
+def test_the_planted_pixel_is_found_and_the_clean_twin_is_not_flagged():
+    net, x, y = planted()
+    found = detection.neural_cleanse(net, x, y, per_class=None, inversion=SHORT)
+    assert found.verdict().target == 2
+    assert found.norms[2] < 0.5 * np.delete(found.norms, 2).min()
+    assert int(found.estimates[2].mask.argmax()) == SIZE * SIZE - 1
+    clean = detection.neural_cleanse(hand_set(0.0, classes=CLASSES, size=SIZE), x, y, per_class=None, inversion=SHORT)
+    assert clean.norms[2] > 0.5 * np.median(clean.norms)
+
+
+class OnlyFrom(nn.Module):
+    """A trigger pixel that counts only where the source's own pixel is lit."""
+
+    def __init__(self, source: int) -> None:
+        super().__init__()
+        self.net, self.source = hand_set(0.0, classes=CLASSES, size=SIZE), source
+
+    def forward(self, x):
+        gate = torch.relu(4 * (x[:, 0, 0, self.source] - 0.75))
+        return self.net(x) + 20 * (gate * x[:, 0, -1, -1])[:, None] * nn.functional.one_hot(torch.tensor(2), CLASSES)
+
+
+def test_annealed_weights_find_one_source_where_uniform_ones_do_not():
+    _, x, y = planted()
+    net = OnlyFrom(5)
+    plain = detection.neural_cleanse(net, x, y, per_class=None, inversion=SHORT)
+    annealed = detection.red_a_mask(net, x, y, per_class=None, inversion=replace(SHORT, batch_size=20))
+    assert annealed.norms[2] < 0.7 * plain.norms[2]
+    assert annealed.estimates[2].by_class[5] > 0.9
+    assert 5 in annealed.estimates[2].sources()
+
+
+def test_the_smallest_mask_that_works_is_kept_with_its_own_success():
+    net, x, y = planted()
+    data = defense_set(net, x, y)
+    with undisturbed(net):
+        (found,) = invert(net, data, [2], replace(SHORT, check=True, bisections=0), annealed=False)
+    history = found.history
+    works = history["Q"] >= SHORT.success
+    assert bool(works.any())
+    assert found.norm == pytest.approx(float(history["norm"][works].min()), rel=1e-5)
+    again = metrics.attack_success_rate(net, found.trigger, x, y, target=2)
+    assert again == pytest.approx(found.success)
+    assert float((metrics.predict(net, found.trigger(x)).argmax(1) == 2).float().mean()) >= SHORT.success
+
+
+def test_bisection_ends_just_where_the_mask_succeeds():
+    net, x, y = planted()
+    found = detection.neural_cleanse(net, x, y, per_class=None, inversion=SHORT, targets=[2]).estimates[0]
+    smaller = replace(found.trigger, mask=found.mask * 0.97)
+    stamped = [(metrics.predict(net, t(x)).argmax(1) == 2).float().mean() for t in (found.trigger, smaller)]
+    assert stamped[0] >= 0.99 > stamped[1]
+
+
+def test_lambda_rises_after_patience_good_rounds_and_falls_after_bad_ones():
+    from btlib.detection import mask
+
+    net, x, y = planted()
+    at = Classes(defense_set(net, x, y), [0], PUBLIC, seed=0)
+    costs = []
+    for works in [True] * 6 + [False] * 5 + [True] * 4:
+        mask._adjust_cost(at, torch.tensor([works]), PUBLIC)
+        costs.append(float(at.cost))
+    start = PUBLIC.start
+    assert costs[:5] == pytest.approx([start] * 5)
+    assert costs[5] == pytest.approx(2 * start)
+    assert costs[10] == pytest.approx(2 * start / 2**1.5)
+    assert costs[-1] == costs[10]
+
+
+def test_cost_and_mask_start_anew_for_each_call_and_class():
+    net, x, y = planted()
+    data = defense_set(net, x, y)
+    at = Classes(data, [0, 5], QUICK, seed=0)
+    assert at.cost.tolist() == [0, 0]
+    assert torch.equal(at.raw[0], at.raw[1])
+    assert len(at.take(torch.tensor([1])).row) == 1
+    both = detection.neural_cleanse(net, x, y, per_class=None, inversion=SHORT, targets=[2, 4])
+    alone = detection.neural_cleanse(net, x, y, per_class=None, inversion=SHORT, targets=[4])
+    assert alone.norms[0] == pytest.approx(both.norms[1], rel=1e-3)
+
+
+def test_early_stopping_really_stops():
+    net, x, y = planted()
+    settings = replace(SHORT, rounds=400, stop_after=5, check=True, bisections=0)
+    found = detection.neural_cleanse(net, x, y, per_class=None, inversion=settings, targets=[2]).estimates[0]
+    assert found.steps < 400
+    assert found.converged
+
+
+def test_a_class_that_cannot_be_reached_is_mentioned():
+    class Stubborn(nn.Module):
+        def forward(self, x):
+            return torch.arange(4.0) * 50 + 0 * x.flatten(1).sum(1, keepdim=True)
+
+    x, y = torch.rand(8, 1, 6, 6), torch.arange(8) % 4
+    found = detection.neural_cleanse(Stubborn(), x, y, per_class=None, inversion=replace(SHORT, rounds=5))
+    assert not found.estimates[0].converged
+    assert any("class 0" in w for w in found.warnings)
+
+
+def test_the_network_is_left_as_found():
+    net, x, y = planted()
+    net.train()
+    before = torch.get_rng_state()
+    detection.red_a_mask(net, x, y, per_class=1, inversion=replace(SHORT, rounds=3))
+    assert net.training
+    assert net.head.weight.requires_grad
+    assert net.head.weight.grad is None
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_public_defaults():
+    assert (PUBLIC.rounds, PUBLIC.batch_size, PUBLIC.lr, PUBLIC.success, PUBLIC.start) == (30, 64, 0.1, 0.99, 1e-3)
+    assert (PUBLIC.patience, PUBLIC.multiplier, PUBLIC.fall, PUBLIC.check) == (5, 2.0, 1.5, True)
+
+
+@pytest.mark.parametrize("bad", [{"rounds": 0}, {"lr": -1.0}, {"success": 0.0}, {"multiplier": 1.0}])
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Inversion(**({"rounds": 1, "steps": 1, "batch_size": 1, "lr": 0.1} | bad))
+
+
+def test_a_trained_backdoor_is_found_and_works_on_held_out_images(fashion: ImageDataset):
+    net = checkpoints.load_or_train(checkpoints.shipped()["box"])
+    x, y = fashion.x_test[:5000], fashion.y_test[:5000]
+    found = detection.neural_cleanse(net, x, y, targets=[8, 9, 0], inversion=replace(QUICK, rounds=100))
+    assert found.suspect == 1
+    assert found.norms[1] < 0.4 * found.norms[[0, 2]].min()
+    held_out = metrics.attack_success_rate(
+        net, found.estimates[1].trigger, fashion.x_test[5000:], fashion.y_test[5000:], target=9
+    )
+    assert held_out > 0.95
+
+
+def test_one_source_in_a_trained_network_needs_the_weights(fashion: ImageDataset):
+    net = checkpoints.load_or_train(checkpoints.shipped()["box-one-source"])
+    x, y = fashion.x_test[:5000], fashion.y_test[:5000]
+    plain, annealed = (
+        f(net, x, y, targets=[9], inversion=replace(QUICK, rounds=100)).norms[0]
+        for f in (detection.neural_cleanse, detection.red_a_mask)
+    )
+    assert annealed < 0.5 * plain
