@@ -7,6 +7,7 @@ from btlib.results import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "choices.md"
 HEADING = "## Measured\n"
+TITLES = {"success": "attack success rate"}
 
 
 def tables() -> str:
@@ -16,9 +17,11 @@ def tables() -> str:
         result = json.loads(path.read_text(encoding="utf-8"))
         link = f"[{path.name}](../results/{path.name})"
         parts.append(f"\n### {result['choice']}\n{result['network']} on {result['data']}, {link}.\n")
-        parts.append("\n| setting | accuracy | attack success rate |\n|---|---|---|\n")
+        columns = list(next(iter(result["rows"].values())))
+        titles = ["setting", *(TITLES.get(column, column) for column in columns)]
+        parts.append(f"\n| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n")
         for name, row in result["rows"].items():
-            parts.append(f"| {name} | {row['accuracy']:.4f} | {row['success']:.4f} |\n")
+            parts.append(f"| {name} | {' | '.join(f'{row[column]:.4f}' for column in columns)} |\n")
     return "".join(parts)
 
 

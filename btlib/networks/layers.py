@@ -99,20 +99,38 @@ class Network(nn.Module):
         Raises:
             ValueError: no such layer.
         """
+        if layer == "penultimate":
+            return self.body(self.normalize(x))
+        return self.with_features(x, layer)[1]
+
+    def with_features(self, x: Tensor, layer: str = "penultimate") -> tuple[Tensor, Tensor]:
+        """Logits and activations of one layer, from a single forward pass.
+
+        Args:
+            x: float images (N, C, H, W) in [0, 1].
+            layer: one of `feature_layers`.
+
+        Returns:
+            logits (N, K), and what `features` returns.
+
+        Raises:
+            ValueError: no such layer.
+        """
         if layer not in self._layers:
             raise ValueError(f"layer: expected one of {', '.join(self.feature_layers)}, got {layer!r}; "
                              "see net.feature_layers")  # fmt: skip
         if layer == "penultimate":
-            return self.body(self.normalize(x))
+            features = self.body(self.normalize(x))
+            return self.head(features), features
         caught: list[Tensor] = []
         handle = self.body.get_submodule(self._layers[layer]).register_forward_hook(
             lambda module, inputs, output: caught.append(output.clone())  # a later in-place layer may write over it
         )
         try:
-            self.body(self.normalize(x))
+            logits = self(x)
         finally:
             handle.remove()
-        return caught[-1]
+        return logits, caught[-1]
 
 
 def sequential(**modules: nn.Module) -> nn.Sequential:

@@ -1,0 +1,46 @@
+"""B3D's in-flight rule: a trigger's output hardly changes when the estimated pattern is added (Dong et al. 2021)."""
+
+from torch import Tensor, nn
+
+from btlib.inflight.base import InFlightDetector, Measured, check_rate
+from btlib.metrics import predict
+from btlib.triggers import Trigger
+
+
+class B3DDetector(InFlightDetector):
+    """Compare what the network says of an image and of the same image with the estimated pattern embedded.
+
+    The score is minus the total variation distance of the two softmax outputs, in [-1, 0]. A clean image of the
+    target class scores as high as a trigger, since both stay the target (in-flight 2): that is why it fails.
+
+    Args:
+        fpr: false-positive rate on clean images predicted as the target that sets the threshold.
+
+    Raises:
+        ValueError: a rate outside (0, 1).
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> spec = checkpoints.shipped()["box"]
+        >>> net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+        >>> x, y = datasets.load("fashion-mnist").clean_images(10)
+        >>> B3DDetector().fit(net, x, y, target=9, trigger=trigger).scores(x[y == 0]).mean().item() < -0.9
+        True
+    """
+
+    trigger_: Trigger
+
+    def __init__(self, *, fpr: float = 0.05) -> None:
+        check_rate("fpr", fpr)
+        self.fpr = fpr
+
+    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Trigger | None) -> float:
+        self.trigger_ = self._needed(trigger)
+        return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
+
+    def _measure(self, images: Tensor) -> Measured:
+        without = predict(self.net_, images)
+        embedded = predict(self.net_, self.trigger_(images))
+        # Doubles: where both outputs are nearly certain, single precision would round the difference to a tie.
+        difference = without.double().softmax(1) - embedded.double().softmax(1)
+        return Measured(without.argmax(1), -difference.abs().sum(1).float() / 2)

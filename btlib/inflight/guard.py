@@ -1,0 +1,237 @@
+"""A network with its likelihood detector inside: one forward pass, one file, no pickle."""
+
+import copy
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from sklearn.exceptions import NotFittedError
+from torch import Tensor, nn
+
+from btlib import networks
+from btlib.datasets import check_images
+from btlib.files import written_whole
+from btlib.inflight.densities import Scorer
+from btlib.inflight.features import pooled
+from btlib.inflight.likelihood import LikelihoodDetector, decide
+from btlib.networks import Network
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class GuardedPrediction:
+    """What a guard answers.
+
+    Attributes:
+        label: int64 (N,): the network's class, or the inferred source class where a trigger was seen.
+        is_trigger: bool (N,).
+        predicted: int64 (N,): the network's class in any case.
+        scores: float32 (N,), higher is more suspicious; -inf for images that are not predicted as the target.
+    """
+
+    label: Tensor
+    is_trigger: Tensor
+    predicted: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class GuardSettings:
+    """What a guard's file says beside its tensors.
+
+    Attributes:
+        layer, covariance, classes, target, threshold: of the fitted detector.
+        image_shape, num_classes: of the network.
+        warnings: why the fit is not to be trusted, in words.
+    """
+
+    layer: str
+    covariance: str
+    classes: tuple[int, ...]
+    target: int
+    threshold: float
+    image_shape: tuple[int, ...]
+    num_classes: int
+    warnings: tuple[str, ...] = ()
+
+
+class Guard(nn.Module):
+    """A network that says what it sees, and, when someone pulls the trigger, what is really there.
+
+    It holds a copy of the network, so that what happens to the original later can't disagree with the densities.
+    Features are computed once. With the penultimate layer and a shared covariance, the scores are linear in the
+    features and come from the same matrix product as the logits; otherwise only images predicted as the target
+    are scored. It stays in evaluation mode, runs without gradients, and moves with `.to(device)`.
+
+    Args:
+        net: the network the detector was fitted to.
+        detector: a fitted `LikelihoodDetector`.
+
+    Raises:
+        TypeError: another kind of detector.
+        NotFittedError: a detector before its fit.
+        ValueError: the detector was fitted to another network.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> spec = checkpoints.shipped()["box"]
+        >>> net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+        >>> x, y = datasets.load("fashion-mnist").clean_images(20)
+        >>> guard = Guard(net, LikelihoodDetector().fit(net, x, y, target=9, trigger=trigger))
+        >>> guard(trigger(x[:20])).is_trigger.float().mean().item() > 0.9
+        True
+    """
+
+    def __init__(self, net: Network, detector: LikelihoodDetector) -> None:
+        super().__init__()
+        if not isinstance(detector, LikelihoodDetector):
+            raise TypeError(f"detector: expected a LikelihoodDetector, got {type(detector).__name__}; "
+                            "the others infer no source")  # fmt: skip
+        if not hasattr(detector, "threshold_"):
+            raise NotFittedError("detector: expected a fitted one; call fit(net, x, y, target=…, trigger=…) first")
+        _same_network(net, detector.net_)
+        settings = GuardSettings(
+            detector.layer, detector.settings.covariance, detector.densities_.classes, detector.target_,
+            detector.threshold_, net.image_shape, net.num_classes, detector.warnings_,
+        )  # fmt: skip
+        self._assemble(copy.deepcopy(net), copy.deepcopy(detector.scorer_), settings)
+
+    def _assemble(self, net: Network, scorer: Scorer, settings: GuardSettings) -> None:
+        self.net, self.scorer, self.settings = net, scorer, settings
+        self.requires_grad_(False)
+        self.to(net.head.weight.device)
+        # Scores of a shared covariance with one component are a linear layer: it is joined to the head.
+        self._joined = settings.layer == "penultimate" and settings.covariance == "shared"
+        if self._joined:
+            matrix, constant = scorer.get_buffer("matrix"), scorer.get_buffer("constant")
+            bias = net.head.bias if net.head.bias is not None else net.head.weight.new_zeros(len(net.head.weight))
+            both = torch.cat([net.head.weight.T, matrix.to(net.head.weight)], 1)
+            self.register_buffer("joined_weight", both, persistent=False)
+            self.register_buffer("joined_bias", torch.cat([bias, constant.to(bias)]), persistent=False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Keeps evaluation mode: dropout or moving statistics would change the features behind the densities."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> GuardedPrediction:
+        """Float images (N, C, H, W) in [0, 1] → what is seen; wrong images raise as in the detectors."""
+        check_images(images)
+        if tuple(images.shape[1:]) != self.settings.image_shape:
+            raise ValueError(f"images: expected shape (N, {', '.join(map(str, self.settings.image_shape))}), "
+                             f"got {tuple(images.shape)}; resize them")  # fmt: skip
+        images = images.to(self.net.head.weight)
+        settings, joint = self.settings, None
+        if self._joined:
+            features = self.net.features(images)
+            both = torch.addmm(self.get_buffer("joined_bias"), features, self.get_buffer("joined_weight"))
+            logits, joint = both[:, : settings.num_classes], both[:, settings.num_classes :]
+        else:
+            logits, activations = self.net.with_features(images, settings.layer)
+        predicted = logits.argmax(1)
+        scores = torch.full_like(logits[:, 0], -torch.inf)
+        label = predicted.clone()
+        rows = (predicted == settings.target).nonzero()[:, 0]  # no other image can be flagged
+        if joint is not None:
+            likelihoods = self.scorer.combined(joint[rows])
+        else:
+            likelihoods = self.scorer(pooled(activations[rows], self.net.head.in_features).float())
+        scores[rows], inferred = decide(likelihoods, settings.classes, settings.target)
+        flagged = scores > settings.threshold
+        label[rows] = torch.where(flagged[rows], inferred, predicted[rows])
+        return GuardedPrediction(label, flagged, predicted, scores)
+
+    # ------------------------------------------------------------------------------------------ on disk
+
+    def save(self, path: str | Path, *, network: str | None = None) -> Path:
+        """Write network, densities and settings into one safetensors file, whole or not at all.
+
+        Args:
+            path: the file.
+            network: its name in `networks.NETWORKS`, so that `load` can build it; default: what its checkpoint's
+                card says. Without either, `load` wants a network to fill.
+
+        Raises:
+            ValueError: a name that `networks.build` does not know.
+        """
+        if network is None and self.net.card is not None:
+            network = self.net.card.spec["network"]
+        if network is not None and network not in networks.NETWORKS:
+            raise ValueError(f"network: expected one of {', '.join(networks.NETWORKS)}, got {network!r}; "
+                             "leave it out and pass your own network to load")  # fmt: skip
+        header = json.dumps({"format": _FORMAT, "network": network, **asdict(self.settings)}, sort_keys=True)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with written_whole(path) as part:
+            save_file(tensors, part, metadata={"guard": header, "digest": _digest(header, tensors)})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path, net: Network | None = None) -> Self:
+        """A guard from its file.
+
+        Args:
+            path: what `save` wrote.
+            net: a network of the same architecture, when it is none of `networks.NETWORKS`; it is copied, and its
+                weights come from the file.
+
+        Raises:
+            ValueError: not a guard's file, changed after it was written, or no network to fill.
+            OSError: no such file.
+        """
+        header, tensors = _read(Path(path))
+        name = header.pop("network")
+        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                  for key, value in header.items() if key != "format"}  # fmt: skip
+        settings = GuardSettings(**fields)
+        if net is None:
+            if name is None:
+                raise ValueError(f"net: expected a network of the architecture saved in {path}, got None; "
+                                 "its name was not saved, so pass one to fill")  # fmt: skip
+            channels, height, width = settings.image_shape
+            net = networks.build(name, image_shape=(channels, height, width), num_classes=settings.num_classes, seed=0)
+        net = copy.deepcopy(net)
+        net.load_state_dict({key[4:]: tensor for key, tensor in tensors.items() if key.startswith("net.")})
+        parts = {key[7:]: tensor for key, tensor in tensors.items() if key.startswith("scorer.")}
+        guard = cls.__new__(cls)
+        nn.Module.__init__(guard)
+        guard._assemble(net, Scorer(settings.covariance, len(settings.classes), parts), settings)
+        return guard
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a guard's file, checked."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise ValueError(f"path: expected a guard's file, got {path}, which is no safetensors file ({error}); "
+                         "save the guard again") from error  # fmt: skip
+    header = json.loads(metadata.get("guard", "{}"))
+    if header.get("format") != _FORMAT:
+        raise ValueError(f"path: expected a guard of format {_FORMAT}, got {header.get('format')} in {path}; "
+                         "save the guard again")  # fmt: skip
+    if metadata.get("digest") != _digest(metadata["guard"], tensors):
+        raise ValueError(f"path: expected {path} as it was written, got other contents; save the guard again")
+    return header, tensors
+
+
+def _digest(header: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _same_network(net: Network, fitted: nn.Module) -> None:
+    mine, theirs = net.state_dict(), fitted.state_dict()
+    if mine.keys() != theirs.keys() or not all(torch.equal(mine[k].cpu(), theirs[k].cpu()) for k in mine):
+        raise ValueError("detector: expected one fitted to this network, got one fitted to other weights; fit it anew")

@@ -1,0 +1,155 @@
+"""STRIP: blend the image with clean ones; a trigger's prediction does not move (Gao et al. 2019; in-flight 2)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from btlib.datasets import check_images
+from btlib.inflight.base import InFlightDetector, Measured, check_rate
+from btlib.metrics import evaluating
+from btlib.networks import Network
+from btlib.triggers import Trigger
+
+_BLOCK = 800  # blends per forward pass: more leave the cache, fewer pay for the calls
+
+
+class StripDetector(InFlightDetector):
+    """An image whose blends with clean images are all classified with confidence is suspicious.
+
+    The score is minus the mean entropy in bits of softmax outputs over the blends.
+
+    Args:
+        overlays: clean images to blend with, the same ones for all inspected images (STRIP: 100).
+        weight: of the inspected image (in-flight 5.2: 0.5).
+        fpr: false-positive rate on clean images predicted as the target that sets the threshold.
+        seed: which of the clean images are the overlays.
+
+    Raises:
+        ValueError: a setting outside its range.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["box"])
+        >>> x, y = datasets.load("fashion-mnist").clean_images(10)
+        >>> StripDetector(overlays=20).fit(net, x, y, target=9).scores(x).max().item() <= 0
+        True
+    """
+
+    overlays_: Tensor
+
+    def __init__(self, overlays: int = 100, weight: float = 0.5, *, fpr: float = 0.05, seed: int = 0) -> None:
+        if overlays < 1:
+            raise ValueError(f"overlays: expected 1 or more images, got {overlays}; 100 is STRIP's")
+        check_rate("weight", weight)
+        check_rate("fpr", fpr)
+        self.overlays, self.weight, self.fpr, self.seed = overlays, weight, fpr, seed
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Minus the entropy of every image's blends, whatever it is predicted as, float32 (N,)."""
+        self._check(images)
+        return self._entropy_scores(images)
+
+    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Trigger | None) -> float:
+        if len(x) < self.overlays:
+            raise ValueError(f"x: expected at least {self.overlays} clean images to blend with, got {len(x)}; "
+                             "pass more, or lower `overlays`")  # fmt: skip
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed))
+        self.overlays_ = x[order[: self.overlays].to(x.device)]
+        return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
+
+    def _measure(self, images: Tensor) -> Measured:
+        weight = next(self.net_.parameters())
+        with evaluating(self.net_):
+            logits = torch.cat([self.net_(batch.to(weight)).float().cpu() for batch in images.split(_BLOCK)])
+        predicted = logits.argmax(1)
+        judged = predicted == self.target_  # the others can't be flagged, and a score costs a hundred forward passes
+        scores = torch.full((len(images),), -torch.inf)
+        scores[judged] = self._entropy_scores(images[judged.to(images.device)])
+        return Measured(predicted, scores)
+
+    def _entropy_scores(self, images: Tensor) -> Tensor:
+        return -blend_entropy(self.net_, images, self.overlays_, self.weight)
+
+
+def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: float = 0.5) -> Tensor:
+    """Mean entropy over blends, ``1/N Σ_n H(softmax f(weight·x + (1-weight)·o_n))``, in bits.
+
+    Low for triggers. Where the network begins with a convolution, images and overlays go through it once each and
+    are blended behind it: the layer is affine and the two weights sum to 1, so that is the same function.
+
+    Args:
+        net: images in [0, 1] → logits (N, K).
+        images: float (N, C, H, W) in [0, 1].
+        overlays: float (M, C, H, W) in [0, 1].
+        weight: of the image, in (0, 1).
+
+    Returns:
+        float32 (N,), between 0 and log2 K, on the CPU.
+
+    Raises:
+        TypeError, ValueError: images or overlays that are not floats in [0, 1] of one shape, or no overlay.
+
+    Example:
+        >>> from btlib import networks
+        >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10)
+        >>> bits = blend_entropy(net, torch.rand(2, 1, 28, 28), torch.rand(5, 1, 28, 28))
+        >>> bool((bits <= math.log2(10)).all())
+        True
+    """
+    check_images(images)
+    check_images(overlays, name="overlays")
+    check_rate("weight", weight)
+    if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
+        raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
+                         f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
+    parameter = next(net.parameters())
+    first, step, rest = _split(net)
+    per_block = max(1, _BLOCK // len(overlays))
+    out = []
+    with evaluating(net):
+        laid_over = [part.contiguous() for part in _phases(first(overlays.to(parameter)) * (1 - weight), step)]
+        # Two tensors serve all blocks: fresh ones would be handed to the system and faulted in again each time.
+        shape = (min(per_block, len(images)), *laid_over[0].shape)  # (block, overlays, C, h, w)
+        highest, other = (laid_over[0].new_empty(shape) for _ in range(2))
+        for block in images.split(per_block):
+            own = [part.contiguous()[:, None] for part in _phases(first(block.to(parameter)) * weight, step)]
+            blended, spare = highest[: len(block)], other[: len(block)]
+            torch.add(own[0], laid_over[0], out=blended)
+            for mine, theirs in zip(own[1:], laid_over[1:], strict=True):
+                torch.maximum(blended, torch.add(mine, theirs, out=spare), out=blended)
+            log_p = rest(blended.flatten(0, 1)).float().log_softmax(1)
+            entropy = -(log_p.exp() * log_p).sum(1) / math.log(2)  # over the classes, for each blend
+            out.append(entropy.unflatten(0, (len(block), -1)).mean(1).cpu())
+    return torch.cat(out)
+
+
+class _Pool(nn.Module):
+    """2×2 max pooling as maxima of whole tensors: torch's own, on a CPU, took twice the time of a convolution."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, h, w) → (N, C, h/2, w/2)."""
+        a, b, c, d = _phases(maps, 2)
+        return torch.maximum(torch.maximum(a, b), torch.maximum(c, d))
+
+
+def _split(net: nn.Module) -> tuple[nn.Module, int, nn.Module]:
+    """The network as an affine part that images may be blended behind, the step of a max pooling, and the rest."""
+    if not (isinstance(net, Network) and isinstance(net.body[0], nn.Conv2d)):
+        return nn.Identity(), 1, net
+    step = 2 if _halves(net.body[1]) else 1
+    rest = [_Pool() if _halves(module) else module for module in net.body[step:]]
+    return nn.Sequential(net.normalize, net.body[0]), step, nn.Sequential(*rest, net.head)
+
+
+def _halves(module: nn.Module) -> bool:
+    """Whether a module is plain 2×2 max pooling."""
+    return isinstance(module, nn.MaxPool2d) and (
+        module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode,
+    ) == (2, 2, 0, 1, False)  # fmt: skip
+
+
+def _phases(maps: Tensor, step: int) -> list[Tensor]:
+    """Maps (N, C, h, w) as step² tensors (N, C, h/step, w/step): their maximum is the max pooling of the maps."""
+    height, width = (size // step * step for size in maps.shape[2:])
+    return [maps[:, :, i:height:step, j:width:step] for i in range(step) for j in range(step)]

@@ -1,0 +1,135 @@
+"""The likelihood detector catches a planted trigger, lets clean images pass, and says when it can't be trusted."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from btlib import triggers
+from btlib.inflight import COVARIANCES, LikelihoodDetector, measure_rates
+from btlib.inflight.likelihood import decide
+
+TARGET = 9
+
+
+def detector(planted: Any, per_class: int = 100, **settings: Any) -> LikelihoodDetector:
+    x, y = planted.few(per_class)
+    return LikelihoodDetector(**settings).fit(planted.net, x, y, target=TARGET, trigger=planted.trigger)
+
+
+@pytest.mark.parametrize("attack", ["box", "chessboard"])
+def test_a_planted_trigger_is_caught_and_traced(attack: str, request: pytest.FixtureRequest) -> None:
+    planted = request.getfixturevalue(attack)
+    guard = detector(planted)
+    assert guard.warnings_ == ()
+    rates = measure_rates(guard, planted.other_x, planted.other_y, trigger=planted.trigger)
+    # Measured on all held-out images: TPR 1.0, FPR .008 and .006, SIA .868 and .872.
+    assert rates.tpr > 0.995
+    assert rates.fpr < 0.03
+    assert rates.sia > 0.8  # the paper has .8039 (WB) and .6948 (CB)
+    assert rates.roc.auc > 0.999
+    held = guard.held_out_
+    assert held is not None
+    assert abs(held.tpr - rates.tpr) < 0.01
+    assert abs(held.sia - rates.sia) < 0.06
+    assert held.folds == 5
+
+
+def test_the_sign_and_the_place_of_the_threshold(box: Any) -> None:
+    guard = detector(box)
+    assert guard.threshold_ == 0
+    clean, triggered = guard.inspect(box.clean), guard.inspect(box.triggered)
+    assert clean.scores.median() < -5 < 5 < triggered.scores.median()
+    for report in (clean, triggered):
+        assert torch.equal(report.is_trigger, report.scores > 0)
+        assert bool((report.source[~report.is_trigger] == TARGET).all())
+        assert not bool((report.source[report.is_trigger] == TARGET).any())
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("components", [1, 2])
+def test_verdicts_are_scikit_learns(box: Any, covariance: str, components: int) -> None:
+    """The paper's arg max over scikit-learn's likelihoods, in double precision, against the matrix products."""
+    guard = detector(box, components=components, covariance=covariance)
+    images = torch.cat([box.clean, box.triggered])
+    report, exact = guard.inspect(images), guard.log_likelihoods(images).argmax(1)
+    assert (report.is_trigger == (exact != TARGET)).float().mean() > 0.999
+    assert (report.source == exact).float().mean() > 0.999
+    assert report.is_trigger[len(box.clean) :].float().mean() > 0.98
+
+
+@pytest.mark.parametrize("layer", ["fc1", "conv2", "conv1"])
+def test_any_layer_will_do(box: Any, layer: str) -> None:
+    guard = detector(box, layer=layer)
+    assert guard.inspect(box.triggered).is_trigger.float().mean() > 0.98
+    assert guard.inspect(box.clean).is_trigger.float().mean() < 0.05
+
+
+@pytest.mark.parametrize("per_class", [5, 20])
+def test_few_images_are_enough_and_doubted(box: Any, per_class: int) -> None:
+    guard = detector(box, per_class)
+    assert guard.inspect(box.triggered).is_trigger.float().mean() > 0.98
+    assert guard.inspect(box.clean).is_trigger.float().mean() < 0.2
+    doubts = " ".join(guard.warnings_)
+    assert ("only 5 clean images" in doubts) == (per_class == 5)
+    assert ("fewer images (50) than features (84) for a shared covariance" in doubts) == (per_class == 5)
+    assert guard.inspect(box.clean).warnings == guard.warnings_
+
+
+def test_what_speaks_against_a_fit_is_said(box: Any) -> None:
+    assert (
+        "fewer images (50) than features (84) for a full" in detector(box, components=2, covariance="full").warnings_[0]
+    )
+    assert "too few images to check" in detector(box, 2).warnings_[-1]
+    nothing = triggers.box(box.net.image_shape, value=0.0)  # black on black
+    x, y = box.few(20)
+    harmless = LikelihoodDetector().fit(box.net, x, y, target=TARGET, trigger=nothing)
+    assert "it is hardly the attacker's" in " ".join(harmless.warnings_)
+    assert max(harmless.trigger_success_.values()) < 0.5
+    lacking = LikelihoodDetector().fit(box.net, x[y != 3], y[y != 3], target=TARGET, trigger=box.trigger)
+    assert lacking.warnings_ == ("no clean images of class 3: it can't be inferred as a source",)
+    assert 3 not in lacking.inspect(box.triggered).source.tolist()
+    shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
+    wrong = LikelihoodDetector().fit(box.net, x, shuffled, target=TARGET, trigger=box.trigger)
+    assert "on images it has not seen it flags" in " ".join(wrong.warnings_)
+
+
+def test_the_calibrated_mode_keeps_a_rate(box: Any) -> None:
+    strict, loose = detector(box, fpr=0.02), detector(box, fpr=0.3)
+    assert strict.threshold_ > loose.threshold_
+    assert strict.warnings_ == loose.warnings_ == ()
+    assert loose.inspect(box.clean).is_trigger.float().mean() == pytest.approx(0.3, abs=0.13)  # 2 × .065, two samples
+    assert strict.inspect(box.clean).is_trigger.float().mean() < 0.09
+    assert loose.threshold_ < 0, "the threshold is free to leave the paper's arg max"
+    sources = loose.inspect(box.clean)
+    assert TARGET not in sources.source[sources.is_trigger].tolist()
+    assert "can't be set from" in " ".join(detector(box, 20, fpr=0.01).warnings_)
+    with pytest.raises(ValueError, match="got 1.5"):
+        LikelihoodDetector(fpr=1.5)
+    with pytest.raises(ValueError, match="got 'conv7'"):
+        detector(box, layer="conv7")
+
+
+def test_calibration_without_any_held_out_score_is_refused(box: Any) -> None:
+    with pytest.raises(ValueError, match="expected clean images predicted as the target"):
+        detector(box, 2, fpr=0.1)
+
+
+def test_a_fit_is_forgotten_by_the_next_and_repeated_by_its_seed(box: Any, chessboard: Any) -> None:
+    guard = detector(box, components=2)
+    first = guard.scores(box.clean)
+    x, y = chessboard.few(100)
+    guard.fit(chessboard.net, x, y, target=TARGET, trigger=chessboard.trigger)
+    fresh = detector(chessboard, components=2)
+    assert torch.equal(guard.scores(box.clean), fresh.scores(box.clean))
+    assert not torch.equal(guard.scores(box.clean), first)
+
+
+def test_decide_takes_the_best_of_the_others() -> None:
+    likelihoods = torch.tensor([[0.0, 5.0, 1.0], [4.0, 1.0, 2.0], [0.0, 0.0, 9.0]])
+    scores, source = decide(likelihoods, (0, 5, 9), target=9)
+    assert scores.tolist() == [4, 2, -9]
+    assert source.tolist()[:2] == [5, 0]
+    scores, source = decide(likelihoods, (0, 5, 9), target=0)
+    assert scores.tolist() == [5, -2, 9]
+    assert source.tolist() == [5, 9, 9]

@@ -1,0 +1,128 @@
+"""STRIP, B3D and the neuron filter against the formulas written out, and where each works and fails."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import entropy
+from toys import TARGET as TOY_TARGET
+from toys import hand_set, lit_pixels
+
+from btlib import metrics, networks, triggers
+from btlib.inflight import B3DDetector, NeuronDetector, StripDetector, blend_entropy, measure_rates
+
+TARGET = 9
+PIXEL = triggers.single_pixel((1, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["lenet5", "littlenet", "resnet18", "vgg9"])
+def test_blending_behind_the_first_layer_is_blending(name: str) -> None:
+    """The plain way: blend the images, ask the network, entropy over the classes by scipy."""
+    net = networks.build(name, image_shape=(1, 28, 28), num_classes=10, seed=0)
+    images, overlays = torch.rand(3, 1, 28, 28), torch.rand(4, 1, 28, 28)
+    net.head.weight.data *= 2 / metrics.predict(net, images).std()  # neither certain nor uniform
+    net.train()
+    for weight in (0.5, 0.8):
+        blends = (weight * images[:, None] + (1 - weight) * overlays).flatten(0, 1)
+        p = metrics.predict(net, blends).softmax(1).double().numpy()
+        expected = torch.from_numpy(entropy(p, base=2, axis=1)).view(3, 4).mean(1)
+        bits = blend_entropy(net, images, overlays, weight)
+        torch.testing.assert_close(bits.double(), expected, rtol=1e-3, atol=1e-4)
+        assert bool(((bits > 0.1) & (bits < 3.2)).all())
+    assert net.training
+
+
+def test_entropy_is_over_classes_in_bits() -> None:
+    net = hand_set(0)
+    net.head.weight.data.zero_()  # every output is uniform over three classes
+    bits = blend_entropy(net, torch.rand(2, 1, 8, 8), torch.rand(5, 1, 8, 8))
+    torch.testing.assert_close(bits, torch.full((2,), math.log2(3)))
+    net.head.bias = torch.nn.Parameter(torch.tensor([0.0, 50.0, 0.0]))  # every output is certain
+    assert float(blend_entropy(net, torch.rand(2, 1, 8, 8), torch.rand(5, 1, 8, 8)).max()) < 1e-6
+
+
+def test_strip_finds_a_trigger_that_survives_blending() -> None:
+    net = hand_set(100)  # half a lit trigger pixel still decides
+    x, y = lit_pixels(12)
+    strip = StripDetector(overlays=30, seed=1).fit(net, x, y, target=TOY_TARGET)
+    stamped, clean = strip.inspect(PIXEL(x[y != TOY_TARGET])), strip.inspect(x[y == TOY_TARGET])
+    assert bool(stamped.is_trigger.all())
+    assert not bool(clean.is_trigger.any())
+    assert bool((stamped.source == -1).all())
+    assert strip.overlays_.shape == (30, 1, 8, 8)
+
+
+def test_strip_on_the_box_and_its_failure_on_the_chessboard(box: Any, chessboard: Any) -> None:
+    """A box keeps its contrast when blended; a chessboard of 15/255 is halved below what the network learned."""
+    aucs = []
+    for planted in (box, chessboard):
+        strip = StripDetector(overlays=50).fit(planted.net, planted.x, planted.y, target=TARGET)
+        scores = [strip.scores(images[::6]) for images in (planted.clean, planted.triggered)]
+        aucs.append((scores[1][:, None] > scores[0]).float().mean().item())
+    assert aucs[0] > 0.9
+    assert aucs[1] < 0.5
+
+
+def test_b3d_is_the_distance_of_two_outputs() -> None:
+    net = hand_set(10)
+    x, y = lit_pixels(12)
+    b3d = B3DDetector().fit(net, x, y, target=TOY_TARGET, trigger=PIXEL)
+    with torch.no_grad():
+        expected = -(net(x).softmax(1) - net(PIXEL(x)).softmax(1)).abs().sum(1) / 2
+    torch.testing.assert_close(b3d.scores(x), expected)
+    assert b3d.scores(PIXEL(x)).tolist() == [0.0] * 36, "a patch put on twice changes nothing"
+    assert float(b3d.scores(x[y != TOY_TARGET]).max()) < -0.5
+
+
+def test_b3d_can_not_tell_a_trigger_from_the_target(chessboard: Any) -> None:
+    """In-flight 2: embedding the pattern has little impact on both. An additive pattern put on twice is seen."""
+    b3d = B3DDetector().fit(chessboard.net, chessboard.x, chessboard.y, target=TARGET, trigger=chessboard.trigger)
+    rates = measure_rates(b3d, chessboard.other_x, chessboard.other_y, trigger=chessboard.trigger)
+    assert rates.roc.auc < 0.8
+    assert math.isnan(rates.sia)
+
+
+def test_the_neuron_filter_finds_the_planted_neuron() -> None:
+    net = hand_set(10)  # features are the 64 pixels; the trigger's is the last
+    x, y = lit_pixels(12)
+    neurons = NeuronDetector().fit(net, x, y, target=TOY_TARGET, trigger=PIXEL)
+    assert neurons.neurons_.tolist() == [63]
+    assert bool(neurons.inspect(PIXEL(x)).is_trigger.all())
+    assert not bool(neurons.inspect(x).is_trigger.any())
+    assert len(NeuronDetector(share=0.1).fit(net, x, y, target=TOY_TARGET, trigger=PIXEL).neurons_) == 7
+
+
+def test_thresholds_keep_about_their_rate(box: Any) -> None:
+    for detector in (NeuronDetector(fpr=0.1), B3DDetector(fpr=0.1), StripDetector(overlays=10, fpr=0.1)):
+        detector.fit(box.net, box.x, box.y, target=TARGET, trigger=box.trigger)
+        flagged = detector.inspect(box.clean).is_trigger.float().mean()
+        assert flagged < 0.22, "0.1 and four standard errors of two samples of 100"
+        assert detector.warnings_ == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: StripDetector(overlays=0), "overlays: .* got 0"),
+        (lambda: StripDetector(weight=1.0), "weight: .* got 1.0"),
+        (lambda: StripDetector(fpr=0.0), "fpr: .* got 0.0"),
+        (lambda: B3DDetector(fpr=2.0), "got 2.0"),
+        (lambda: NeuronDetector(share=0.0), "share: .* got 0.0"),
+        (lambda: NeuronDetector(fpr=-1.0), "got -1.0"),
+    ],
+)
+def test_bad_settings_are_named(make: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_bad_overlays_are_named() -> None:
+    net = hand_set(0)
+    x, y = lit_pixels(4)
+    with pytest.raises(ValueError, match="at least 100 clean images to blend with, got 12"):
+        StripDetector().fit(net, x, y, target=TOY_TARGET)
+    for overlays, words in [(x[:0], r"got \(0, 1, 8, 8\)"), (torch.zeros(2, 1, 8, 9), r"got \(2, 1, 8, 9\)"),
+                            (x * 9, "overlays: .* got 0…9")]:  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            blend_entropy(net, x, overlays)
