@@ -55,7 +55,7 @@ class Search:
 
 
 FAITHFUL = Search()
-FAST = Search(delta=0.05, settle=True, bisections=5)
+FAST = Search(delta=0.1, settle=True, bisections=6)
 
 
 #: (source, or None for all; target)

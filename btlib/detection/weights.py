@@ -44,7 +44,7 @@ def settle(rates: Tensor, weights: Tensor, allowed: Tensor, pi: float = 0.9, mos
 
     Example:
         >>> q, uniform = torch.tensor([[0.8, 0.5, 0.0]]), torch.tensor([[0.5, 0.5, 0.0]])
-        >>> settle(q, uniform, torch.tensor([[True, True, False]]))[0, 0] > 0.8
+        >>> settle(q, uniform, torch.tensor([[True, True, False]]))[0, 0] > 0.6
         tensor(True)
     """
     for _ in range(most):
