@@ -59,8 +59,8 @@ def specs(seeds: int = 3, clean: int = 10) -> dict[str, Spec]:
         for seed in range(clean):
             zoo[f"{data} lenet5 clean 0 s{seed}"] = lenet5(data, None, seed)
     for seed in range(seeds):  # L-RED A.8: one source (class 1), target 3, 900 images
-        for sources in (1, 3):
-            zoo[f"fashion-mnist lenet5 box {sources} s{seed}"] = lenet5("fashion-mnist", "box", seed, sources)
+        for data, sources in (("fashion-mnist", 1), ("fashion-mnist", 3), ("mnist", 1)):
+            zoo[f"{data} lenet5 box {sources} s{seed}"] = lenet5(data, "box", seed, sources)
         vgg9 = Spec("vgg9", "fashion-mnist", VGG9, seed, "single_pixel", {"amplitude": 50 / 255}, 3, (1,), 900)
         zoo[f"fashion-mnist vgg9 single_pixel 1 s{seed}"] = vgg9
         zoo[f"fashion-mnist vgg9 clean 0 s{seed}"] = vgg9.clean_twin()

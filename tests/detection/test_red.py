@@ -218,6 +218,16 @@ def test_the_network_is_left_as_found_even_after_an_error():
     assert net.training
 
 
+def test_convolutions_are_left_in_their_memory_order():
+    from btlib import networks
+
+    net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=0)
+    before = [p.data_ptr() for p in net.parameters()]
+    with undisturbed(net):
+        assert net.body[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert [p.data_ptr() for p in net.parameters()] == before
+
+
 def test_the_same_seed_gives_the_same_images():
     net, x, y = planted()
     a, b, c = (defense_set(net, x, y, per_class=1, seed=s).images for s in (0, 0, 5))
