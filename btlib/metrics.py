@@ -1,6 +1,6 @@
 """What is reported about an attack: accuracy, success, and how visible it is (floor 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from btlib.datasets import check_images, to_float
 from btlib.poisoning import source_classes
-from btlib.triggers import Trigger
 
 _BATCH = 1000
 
@@ -114,7 +113,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def attack_success_rate(
-    network: nn.Module, trigger: Trigger, images: Tensor, labels: Tensor, target: int,
+    network: nn.Module, trigger: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, target: int,
     sources: str | int | Sequence[int] | None = None,
 ) -> float:  # fmt: skip
     """Share of triggered source-class images classified as the target (ASR: L-RED 4.2, in-flight 5.2), in [0, 1].
@@ -123,7 +122,7 @@ def attack_success_rate(
 
     Args:
         network: the classifier.
-        trigger: the true or an estimated pattern.
+        trigger: the true or an estimated pattern: images in, triggered images out.
         images: clean float or uint8 images (N, C, H, W).
         labels: true classes (N,).
         target: t*.
@@ -149,7 +148,9 @@ def attack_success_rate(
     return float((rates[list(chosen)].double()[present] * weights[present]).sum() / weights.sum())
 
 
-def success_by_class(network: nn.Module, trigger: Trigger, images: Tensor, labels: Tensor, target: int) -> Tensor:
+def success_by_class(
+    network: nn.Module, trigger: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, target: int
+) -> Tensor:
     """Share of each class's triggered images classified as the target: collateral damage (L-RED A.5, Figure 2a).
 
     Returns:

@@ -5,7 +5,7 @@ All return a `Detection`.
 """
 
 from btlib.detection import anomaly
-from btlib.detection.mask import Inversion
+from btlib.detection.descent import Inversion
 from btlib.detection.neural_cleanse import PUBLIC, QUICK, neural_cleanse, red_a_mask
 from btlib.detection.outcome import Detection, Estimate, Verdict
 from btlib.detection.perturbation import FAITHFUL, FAST, Search

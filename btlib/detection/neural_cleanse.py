@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 from torch import Tensor, nn
 
+from btlib.detection.descent import Inversion
 from btlib.detection.images import check_targets, defense_set, undisturbed
-from btlib.detection.mask import Inversion, invert
+from btlib.detection.mask import invert
 from btlib.detection.outcome import Detection, shared_warnings
 
 #: The public implementation's settings: 30 passes over the images for each class.

@@ -11,8 +11,9 @@ from toys import hand_set, lit_pixels
 from btlib import checkpoints, detection, metrics
 from btlib.datasets import ImageDataset
 from btlib.detection import PUBLIC, QUICK, Inversion
+from btlib.detection.descent import Classes, adjust_cost, descend, squash, stamp
 from btlib.detection.images import defense_set, undisturbed
-from btlib.detection.mask import Classes, invert, squash, stamp
+from btlib.detection.mask import invert
 
 CLASSES, SIZE = 10, 12
 SHORT = Inversion(rounds=120, steps=1, batch_size=20, lr=0.3, patience=2, multiplier=1.5, check=False, bisections=6)
@@ -92,13 +93,11 @@ def test_bisection_ends_just_where_the_mask_succeeds():
 
 
 def test_lambda_rises_after_patience_good_rounds_and_falls_after_bad_ones():
-    from btlib.detection import mask
-
     net, x, y = planted()
     at = Classes(defense_set(net, x, y), [0], PUBLIC, seed=0)
     costs = []
     for works in [True] * 6 + [False] * 5 + [True] * 4:
-        mask._adjust_cost(at, torch.tensor([works]), PUBLIC)
+        adjust_cost(at, torch.tensor([works]), PUBLIC)
         costs.append(float(at.cost))
     start = PUBLIC.start
     assert costs[:5] == pytest.approx([start] * 5)
@@ -180,3 +179,18 @@ def test_one_source_in_a_trained_network_needs_the_weights(fashion: ImageDataset
         for f in (detection.neural_cleanse, detection.red_a_mask)
     )
     assert annealed < 0.5 * plain
+
+
+def test_a_step_goes_down_and_reports_the_success_before_it():
+    net, x, y = planted()
+    data = defense_set(net, x, y)
+    at = Classes(data, [2], PUBLIC, seed=0)
+    everything = torch.arange(len(y))
+    before = at.raw.clone()
+    with undisturbed(net):
+        success = descend(net, data, at, everything, 0.1, 1, False)
+        expected = (net(stamp(data.images, before)).argmax(1) == 2).float().mean()
+    assert float(success) == pytest.approx(float(expected))
+    # Adam's first step is the learning rate in every coordinate that has a gradient
+    moved = (at.raw - before).abs()
+    assert float(moved.max()) == pytest.approx(0.1, rel=1e-3)
