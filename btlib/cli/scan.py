@@ -1,0 +1,217 @@
+"""`python -m btlib scan`: anyone's network and a folder of clean images in, a verdict and a report out."""
+
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from btlib.cli.probing import Foreign
+    from btlib.cli.scan_images import Source
+    from btlib.cli.scan_outcome import Scan
+    from btlib.detection import Detection
+
+#: Name on the command line → name in `btlib.detection`, and how many images of each class it uses by default.
+METHODS = {
+    "neural-cleanse": ("neural_cleanse", 100),
+    "red-a": ("red_a", 8),
+    "red-a-mask": ("red_a_mask", 100),
+    "red-u": ("red_u", 8),
+    "red-p": ("red_p", 8),
+}
+SHOWN = 30  # classes in the printed table; the report has all
+
+
+def command(
+    weights: Annotated[Path, typer.Argument(
+        help="A btlib checkpoint, safetensors or state dict (never unpickled), TorchScript file or torch.export "
+        "archive. The last two, and a factory, run code of their own: only for code you trust.", show_default=False)],
+    images: Annotated[str, typer.Option(
+        help="Folder with one subfolder of PNG or JPEG images per class, sorted as the network's outputs; or a data "
+        "set's name, such as fashion-mnist.", show_default=False)],
+    network: Annotated[str | None, typer.Option(
+        help="What a state dict belongs to: lenet5, vgg9, … (see btlib.networks), or module:function, which is "
+        "imported from the current folder and called.")] = None,
+    methods: Annotated[str, typer.Option(help=f"Some of {', '.join(METHODS)}.")] = "neural-cleanse,red-a,red-a-mask",
+    per_class: Annotated[int | None, typer.Option(
+        min=1, help="Clean images of each class; unless given, up to 100 for masks and 8 for perturbations.")] = None,
+    size: Annotated[int | None, typer.Option(
+        min=4, help="Side of the network's input, unless the file says it; default: that of the images.")] = None,
+    mean: Annotated[str | None, typer.Option(
+        help="For a network that wants normalised pixels: their mean, such as 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Their standard deviation, such as 0.229,0.224,0.225.")] = None,
+    level: Annotated[float, typer.Option(help="Share of clean networks that may be flagged.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the draw of images and of the estimates.")] = 0,
+    out: Annotated[Path, typer.Option(help="The report, one HTML page.")] = Path("report.html"),
+    json: Annotated[Path | None, typer.Option(help="The numbers, as JSON.")] = None,
+) -> None:  # fmt: skip
+    """Is this network backdoored? Exit status: 0 nothing found, 1 backdoor found, 2 bad input."""
+    from btlib import __version__, results
+    from btlib.checkpoints import CheckpointError
+    from btlib.cli.report import write_text
+    from btlib.cli.scan_outcome import as_json
+    from btlib.cli.scan_report import page
+    from btlib.datasets import DataError
+
+    try:
+        names = check_options(methods, level, [out] if json is None else [out, json])
+        scan = run_scan(weights, images, network, names, per_class=per_class, size=size,
+                        normalize=_normalisation(mean, std), level=level, seed=seed)  # fmt: skip
+        write_text(out, page(scan))
+        if json is not None:
+            results.save(json.absolute(), as_json(scan, __version__))
+    except (ValueError, TypeError, OSError, DataError, CheckpointError) as error:
+        typer.echo(" ".join(str(error).split()), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(as_text(scan))
+    typer.echo(f"report: {out}")
+    raise typer.Exit(bool(scan.targets))
+
+
+def check_options(methods: str, level: float, outputs: Sequence[Path]) -> tuple[str, ...]:
+    """The methods' names; complains before anything is computed."""
+    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        raise ValueError(f"--methods: expected some of {', '.join(METHODS)}, got {methods!r}; separate them by commas")
+    if not 1e-3 <= level < 1:
+        raise ValueError(f"--level: expected a share in [0.001, 1), got {level:g}; 0.05 is usual")
+    for path in outputs:
+        if path.is_dir():
+            raise ValueError(f"--out, --json: expected a file to write, got the folder {path}; add a name")
+    return names
+
+
+def _normalisation(mean: str | None, std: str | None) -> tuple[list[float], list[float]] | None:
+    if mean is None and std is None:
+        return None
+    try:
+        both = [[float(number) for number in (part or "").split(",")] for part in (mean, std)]
+    except ValueError:
+        both = []
+    if not both or min(both[1]) <= 0:
+        raise ValueError(
+            f"--mean, --std: expected numbers separated by commas for both, deviations above 0, got {mean} and {std}; "
+            "ImageNet's are 0.485,0.456,0.406 and 0.229,0.224,0.225"
+        )
+    return both[0], both[1]
+
+
+def run_scan(
+    weights: Path, images: str, network: str | None, methods: Sequence[str], *, per_class: int | None, size: int | None,
+    normalize: tuple[list[float], list[float]] | None, level: float, seed: int,
+) -> "Scan":  # fmt: skip
+    """Load network and images, run the methods, and put together what they found.
+
+    Raises:
+        ValueError, TypeError, OSError, DataError, CheckpointError: bad input; one line says what to do.
+    """
+    from btlib.cli import foreign, scan_images
+    from btlib.cli.scan_outcome import Scan
+
+    began = time.perf_counter()
+    if not weights.is_file():  # before a data set is read
+        raise ValueError(f"WEIGHTS: expected a file, got {weights}, where there is none; check the path")
+    source = scan_images.find(images)
+    loaded = foreign.load(weights, network, source.native, size, normalize)
+    check_classes(source, loaded)
+    most = max(per_class or METHODS[name][1] for name in methods)
+    clean = scan_images.read(source, loaded.image_shape, most, seed)
+    if per_class and per_class > clean.smallest_class:
+        least = source.classes[int(clean.y.bincount().argmin())]
+        raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
+                         f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
+    used = {name: per_class or min(METHODS[name][1], clean.smallest_class) for name in methods}
+    detections = {name: detect(name, loaded.module, clean.x, clean.y, used[name], seed) for name in methods}
+    accuracy = share_right(loaded.module, clean.x, clean.y)
+    return Scan(weights, loaded, source, clean, accuracy, detections, used, level, seed, time.perf_counter() - began)
+
+
+def check_classes(source: "Source", network: "Foreign") -> None:
+    """Folders and outputs must be as many, or labels mean nothing."""
+    if len(source.classes) != network.classes:
+        raise ValueError(f"--images: expected {network.classes} classes, the network's outputs, got "
+                         f"{len(source.classes)} in {source.name}; give one subfolder per output")  # fmt: skip
+
+
+def detect(method: str, network: "nn.Module", x: "Tensor", y: "Tensor", per_class: int, seed: int) -> "Detection":
+    """One method over all classes, with a progress bar."""
+    from btlib import detection
+
+    typer.echo(f"{method}, {per_class} images per class", err=True)
+    function = getattr(detection, METHODS[method][0])
+    found: Detection = function(network, x, y, per_class=per_class, seed=seed, progress=True)
+    return found
+
+
+def share_right(network: "nn.Module", x: "Tensor", y: "Tensor") -> float:
+    """Accuracy, also of a network that hides its parameters."""
+    import torch
+
+    from btlib import datasets, metrics
+
+    with metrics.evaluating(network):
+        right = [network(datasets.to_float(part)).argmax(1) for part in x.split(256)]
+    return float((torch.cat(right) == y).float().mean())
+
+
+# ---------------------------------------------------------------------------------------------- what is printed
+
+
+def as_text(scan: "Scan") -> str:
+    """Verdict, tables and limits for a terminal."""
+    shape = "×".join(map(str, scan.network.image_shape))
+    changes = f" ({scan.images.changes})" if scan.images.changes else ""
+    blocks = [
+        f"network: {scan.weights.name}, {scan.network.what}, {scan.network.classes} classes, input {shape}\n"
+        f"images: {scan.source.name}{changes}, {100 * scan.accuracy:.1f} % classified as labelled",
+        scan.verdict,
+        method_table(scan),
+        class_table(scan),
+    ]
+    if scan.warnings:
+        more = [f"{len(scan.warnings) - 6} more are in the report"] if len(scan.warnings) > 6 else []
+        blocks.append(_listed("Take care:", [*scan.warnings[:6], *more]))
+    blocks.append(_listed("What this cannot tell:", scan.cannot_tell))
+    return "\n\n".join(blocks)
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([title, *(textwrap.fill(f"- {line}", 100, subsequent_indent="  ") for line in lines)])
+
+
+def method_table(scan: "Scan") -> str:
+    """One line per method; the calibrated p-value decides."""
+    lines = [f"{'method':15} {'suspect':>7} {'calibrated p':>12} {'published p':>12} {'anomaly index':>13}  says"]
+    for judgement in scan.judgements:
+        said = "backdoor" if judgement.found else "nothing found"
+        lines.append(
+            f"{judgement.method:15} {judgement.suspect:7} {judgement.calibrated_p:12.4f} {judgement.published_p:>12} "
+            f"{judgement.anomaly_index:13.2f}  {said}"
+        )
+    level = scan.judgements[0].level
+    return "\n".join([*lines, f"A method says backdoor where its calibrated p-value is below {level:.4g}."])
+
+
+def class_table(scan: "Scan") -> str:
+    """One line per class: size of its smallest pattern and how many images it moves, for each method."""
+    lines = [f"{'class':22}" + "".join(f" {name:>18}" for name in scan.detections)]
+    lines.append(f"{'':22}" + "".join(f" {'size':>10} {'success':>7}" for _ in scan.detections))
+    smallest = {name: detection.suspect for name, detection in scan.detections.items()}
+    best = {name: detection.norms / detection.norms.min() for name, detection in scan.detections.items()}
+    shown = sorted(sorted(range(scan.network.classes), key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
+    for index in shown:
+        line = f"{f'{index} {scan.source.classes[index]}'[:22]:22}"
+        for name, detection in scan.detections.items():
+            estimate = detection.estimates[index]
+            mark = "*" if smallest[name] == index else " "
+            line += f" {estimate.norm:9.2f}{mark} {estimate.success:7.2f}"
+        lines.append(line)
+    rest = scan.network.classes - len(shown)
+    legend = "* smallest of its method. Size: sum of the mask in pixels, or length of the perturbation."
+    return "\n".join([*lines, *([f"… {rest} more classes are in the report"] if rest else []), legend])

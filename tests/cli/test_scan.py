@@ -1,0 +1,355 @@
+"""`python -m btlib scan`: truth by construction on a network set by hand, and one trained backdoor."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from toys import TARGET, hand_set, lit_pixels
+from typer.testing import CliRunner
+
+from btlib import checkpoints, detection, networks
+from btlib.cli import foreign, scan_images
+from btlib.cli.app import app
+from btlib.cli.probing import ForeignError
+from btlib.detection import Inversion
+
+CLASSES, SIZE = 10, 12
+QUICK = Inversion(rounds=60, steps=1, batch_size=20, lr=0.3, patience=2, multiplier=1.5, check=False, bisections=6)
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """An empty current folder, and detectors that take little time."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("neural_cleanse", "red_a_mask"):
+        slow = getattr(detection, name)
+        monkeypatch.setattr(detection, name, lambda *a, slow=slow, **k: slow(*a, inversion=QUICK, **k))
+    return tmp_path
+
+
+class Uneven(nn.Module):
+    """`hand_set` with brighter weights for some classes, so that clean classes differ as trained ones do."""
+
+    def __init__(self, backdoor=10.0):
+        super().__init__()
+        self.net = hand_set(backdoor, classes=CLASSES, size=SIZE)
+        with torch.no_grad():
+            spread = torch.tensor([1.1, 0.9, 1.0, 1.2, 0.8, 1.3, 1.05, 0.95, 1.15, 0.85])
+            self.net.head.weight[range(CLASSES), range(CLASSES)] = spread
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def planted():
+    return Uneven()
+
+
+def clean():
+    return Uneven(0.0)
+
+
+def write_images(folder, *, classes=CLASSES, size=SIZE, per_class=2, mode="L"):
+    x, y = lit_pixels(per_class, classes=classes, size=size)
+    for index, (picture, label) in enumerate(zip(x, y.tolist(), strict=True)):
+        path = folder / str(label) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * picture[0]).byte().numpy()).convert(mode).save(path)
+    return folder
+
+
+def as_script(net, path):
+    torch.jit.trace(net, torch.rand(2, 1, SIZE, SIZE)).save(str(path))
+
+
+def as_archive(net, path, shape=(2, 1, SIZE, SIZE), dynamic=True):
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
+    torch.export.save(torch.export.export(net.eval(), (torch.rand(shape),), dynamic_shapes=shapes), path)
+
+
+def as_state(net, path):
+    torch.save(net.state_dict(), path)
+
+
+FACTORY = """
+import sys; sys.path.insert(0, {tests!r})
+from torch import nn
+from toys import hand_set
+
+class Uneven(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = hand_set(0.0, classes=10, size=12)
+    def forward(self, x):
+        return self.net(x)
+
+def make(): return Uneven()
+def broken(): raise RuntimeError("no such table")
+def number(): return 3
+"""
+
+
+@pytest.fixture
+def factory(here, request):
+    """A module in the current folder that makes the networks; its name is its own, modules are remembered."""
+    name = f"factory_{abs(hash(str(here)))}"
+    (here / f"{name}.py").write_text(FACTORY.format(tests=str(request.config.rootpath / "tests")))
+    return name
+
+
+def scan(*arguments):
+    return CliRunner().invoke(app, ["scan", *map(str, arguments)])
+
+
+def refused(*arguments):
+    """The one line that a bad input gets."""
+    result = scan(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+# ------------------------------------------------------------------------------------------------ what is found
+
+
+@pytest.mark.parametrize("save", [as_script, as_archive])
+def test_a_planted_backdoor_is_found_in_a_file_that_brings_its_code(here, save):
+    save(planted(), here / "net.bin")
+    result = scan("net.bin", "--images", write_images(here / "images"), "--methods", "red-a,neural-cleanse",
+                  "--out", "a/r.html", "--json", "a/r.json")  # fmt: skip
+    assert result.exit_code == 1, result.output
+    assert f"Backdoor found: images can be sent to class {TARGET} (by " in result.stdout
+    numbers = json.loads((here / "a" / "r.json").read_text())
+    assert numbers["verdict"]["targets"] == [TARGET]
+    assert numbers["methods"]["red-a"]["level"] == pytest.approx(0.025)  # Bonferroni
+    assert numbers["methods"]["red-a"]["norms"][TARGET] == min(numbers["methods"]["red-a"]["norms"])
+    assert numbers["images"]["accuracy"] == 1.0
+
+
+def test_a_state_dict_needs_the_factory_that_says_what_it_belongs_to(here, factory):
+    as_state(planted(), here / "net.pth")
+    images = write_images(here / "images")
+    result = scan("net.pth", "--network", f"{factory}:make", "--images", images, "--methods", "red-a-mask")
+    assert result.exit_code == 1, result.output
+    assert f"class {TARGET}" in result.stdout.split("\n\n")[1]
+    assert "module:function" in refused("net.pth", "--images", images)
+    for function, said in (("broken", "no such table"), ("number", "got int"), ("absent", "absent")):
+        assert said in refused("net.pth", "--network", f"{factory}:{function}", "--images", images)
+
+
+def test_the_clean_twin_is_not_flagged_and_nothing_is_promised(here):
+    as_script(clean(), here / "net.pt")
+    result = scan("net.pt", "--images", write_images(here / "images"))
+    assert result.exit_code == 0, result.output
+    assert "No backdoor found at level 0.05." in result.stdout
+    assert "no proof of absence" in result.stdout
+    assert "below 0.01667" in result.stdout
+    assert (here / "report.html").exists()
+
+
+def test_the_report_shows_patterns_in_words_too_and_fetches_nothing(here):
+    as_script(planted(), here / "<b>net.pt")
+    scan("<b>net.pt", "--images", write_images(here / "images"), "--methods", "red-a,red-a-mask")
+    report = (here / "report.html").read_text(encoding="utf-8")
+    assert "http" not in report
+    assert "<script" not in report
+    assert "<b>" not in report  # names are escaped
+    alts = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,', report)
+    assert len(alts) == report.count("<img ") == 3 + 4
+    assert all(len(alt) > 60 for alt in alts)
+    assert sum("masks estimated" in alt for alt in alts) == 1
+    assert sum(f"row {SIZE - 1}, column {SIZE - 1} (bottom right)" in alt for alt in alts) == 3  # the planted pixel
+    assert report.count("★") == 2
+
+
+@pytest.mark.slow
+def test_a_trained_backdoor_is_found_with_few_images(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shorter = replace(detection.QUICK, rounds=60)
+    slow = detection.neural_cleanse
+    monkeypatch.setattr(detection, "neural_cleanse", lambda *a, **k: slow(*a, inversion=shorter, **k))
+    path = checkpoints.find(checkpoints.shipped()["box"])
+    result = scan(path, "--images", "fashion-mnist", "--methods", "neural-cleanse", "--per-class", "20")
+    assert result.exit_code == 1, result.output
+    assert "class 9 (Ankle boot)" in result.stdout
+
+
+# ------------------------------------------------------------------------------------------------ what is refused
+
+
+def test_one_line_for_each_wrong_path_and_option(here):
+    as_script(clean(), here / "net.pt")
+    images = write_images(here / "images")
+    assert "got absent.pt" in refused("absent.pt", "--images", images)
+    assert "'nowhere', which is neither" in refused("net.pt", "--images", "nowhere")
+    (here / "empty").mkdir()
+    assert "no subfolders" in refused("net.pt", "--images", "empty")
+    assert "got 'magic'" in refused("net.pt", "--images", images, "--methods", "magic")
+    assert "got 2" in refused("net.pt", "--images", images, "--level", "2")
+    assert "got the folder images" in refused("net.pt", "--images", images, "--out", "images")
+    assert "got 1 and None" in refused("net.pt", "--images", images, "--mean", "1")
+    assert "at most 2, all images of 0, got 3" in refused("net.pt", "--images", images, "--per-class", "3")
+    assert "leave --network out" in refused("net.pt", "--images", images, "--network", "lenet5")
+    (images / "0" / "0.png").write_text("no picture")
+    assert "0.png" in refused("net.pt", "--images", images)
+
+
+def test_the_number_of_classes_must_be_that_of_the_outputs(here):
+    as_script(clean(), here / "net.pt")
+    assert "expected 10 classes, the network's outputs, got 4" in refused(
+        "net.pt", "--images", write_images(here / "images", classes=4)
+    )
+
+
+def test_state_dicts_that_fit_nothing(here):
+    images = write_images(here / "images", size=28)
+    net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=CLASSES)
+    as_state(net, here / "net.pth")
+    assert "got 'lenet'" in refused("net.pth", "--images", images, "--network", "lenet")
+    assert "size mismatch" in refused("net.pth", "--images", images, "--network", "lenet5", "--size", "40")
+    assert "expected the weights of btlib's vgg9" in refused_of(here, nn.Linear(2, 2), images, "vgg9")
+    torch.save(net, here / "pickled.pt")
+    assert "never unpickled" in refused("pickled.pt", "--images", images, "--network", "lenet5")
+    torch.save([1, 2], here / "list.pt")
+    assert "got list" in refused("list.pt", "--images", images, "--network", "lenet5")
+    (here / "broken.safetensors").write_bytes(b"\x08" + bytes(7) + b"{nonsense")
+    assert "damaged" in refused("broken.safetensors", "--images", images, "--network", "lenet5")
+
+
+def refused_of(here, net, images, name):
+    as_state(net, here / "other.pth")
+    return refused("other.pth", "--images", images, "--network", name)
+
+
+def test_an_archive_of_a_fixed_batch_or_without_one_says_how_to_export_again(here):
+    images = write_images(here / "images")
+    as_archive(clean(), here / "fixed.pt2", dynamic=False)
+    line = refused("fixed.pt2", "--images", images)
+    assert "batch size 2" in line
+    assert "dynamic_shapes=" in line
+
+    class Single(nn.Module):
+        def forward(self, x):
+            return x.flatten()[:10]
+
+    as_archive(Single(), here / "single.pt2", shape=(1, SIZE, SIZE), dynamic=False)
+    assert "got inputs [(1, 12, 12)]" in refused("single.pt2", "--images", images)
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (lambda x: x.flatten(1)[:, :10].softmax(1), "probabilities"),
+        (lambda x: (x.flatten(1)[:, :10],), "got tuple"),
+        (lambda x: x.flatten(1)[:, :2], "at least 3 classes"),
+        (lambda x: nn.functional.dropout(x.flatten(1)[:, :10], 0.5, training=True), "dropout"),
+        (lambda x: x.flatten(1)[:, :10] - x.mean(), "dropout or batch statistics"),
+        (lambda x: x.flatten(1)[:, :10].detach(), "no gradient"),
+        (lambda x: x.flatten(1)[:, :10] / 0, "NaN"),
+        (lambda x: x.reshape(2, -1)[:, :10], "batches of any size"),
+    ],
+)
+def test_what_is_no_classifier_is_seen_before_the_scan(here, forward, said):
+    class Odd(nn.Module):
+        def forward(self, x):
+            return forward(x)
+
+    torch.jit.trace(Odd(), torch.rand(2, 1, SIZE, SIZE), check_trace=False).save(str(here / "odd.pt"))
+    with pytest.raises(ForeignError, match=said):
+        foreign.load(here / "odd.pt", None, (1, SIZE, SIZE))
+
+
+# ------------------------------------------------------------------------------------------------ loading
+
+
+def test_safetensors_and_wrapped_state_dicts_of_our_networks_load(here):
+    from safetensors.torch import save_file
+
+    net = networks.build("lenet5", image_shape=(3, 28, 28), num_classes=4, seed=0).eval()
+    save_file(net.state_dict(), here / "a.safetensors")
+    parallel = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": parallel}, here / "a.pth")
+    x = torch.rand(2, 3, 28, 28)
+    for name in ("a.safetensors", "a.pth"):
+        loaded = foreign.load(here / name, "lenet5", (1, 28, 28))  # channels and classes are the weights' own
+        assert (loaded.image_shape, loaded.classes) == ((3, 28, 28), 4)
+        torch.testing.assert_close(loaded.module(x), net(x))
+
+
+def test_a_checkpoint_needs_no_name_and_no_size():
+    loaded = foreign.load(checkpoints.find(checkpoints.shipped()["clean"]), None, (3, 40, 30))
+    assert (loaded.image_shape, loaded.classes) == ((1, 28, 28), 10)
+
+
+def test_normalisation_outside_goes_in(here):
+    class Plain(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :5]
+
+    as_script(Plain(), here / "net.pt")
+    loaded = foreign.load(here / "net.pt", None, (1, SIZE, SIZE), normalize=([0.5], [0.25]))
+    torch.testing.assert_close(loaded.module(torch.ones(2, 1, SIZE, SIZE)), torch.full((2, 5), 2.0))
+    with pytest.raises(ForeignError, match="got 2 and 1"):
+        foreign.load(here / "net.pt", None, (1, SIZE, SIZE), normalize=([0.5, 0.5], [0.25]))
+
+
+def test_a_network_for_rgb_gets_rgb_whatever_the_images_are(here):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    torch.jit.script(net).save(str(here / "net.pt"))
+    assert foreign.load(here / "net.pt", None, (1, SIZE, SIZE)).image_shape == (3, SIZE, SIZE)
+
+
+def test_an_archive_knows_its_size_and_takes_single_images(here):
+    as_archive(clean(), here / "net.pt2")
+    loaded = foreign.load(here / "net.pt2", None, (3, 50, 50))
+    assert loaded.image_shape == (1, SIZE, SIZE)
+    x, _ = lit_pixels(1, classes=CLASSES, size=SIZE)
+    torch.testing.assert_close(loaded.module(x[:1]), clean()(x[:1]))
+    with pytest.raises(ForeignError, match="got 50"):
+        foreign.load(here / "net.pt2", None, (1, 50, 50), size=50)
+
+
+def test_images_are_read_in_the_order_of_the_outputs(tmp_path):
+    write_images(tmp_path / "plain", classes=11)
+    source = scan_images.find(f"folder:{tmp_path / 'plain'}")
+    assert source.classes == tuple(map(str, range(11)))  # 2 before 10
+    assert source.native == (1, SIZE, SIZE)
+    images = scan_images.read(source, (1, SIZE, SIZE), 2, seed=0)
+    assert torch.equal(images.x[:, 0, 0].argmax(1), images.y)
+    assert images.changes == ""
+    assert images.smallest_class == 2
+    few = scan_images.read(source, (3, 6, 6), 1, seed=0)
+    assert few.x.shape == (11, 3, 6, 6)
+    assert few.changes == "resized from 12×12 to 6×6, turned from grey to RGB"
+
+
+def test_the_test_part_of_a_folder_is_used_and_colour_turns_grey(tmp_path):
+    write_images(tmp_path / "train", classes=3, per_class=5)
+    write_images(tmp_path / "test", classes=3, per_class=1, mode="RGB")
+    source = scan_images.find(str(tmp_path))
+    images = scan_images.read(source, (1, SIZE, SIZE), 9, seed=0)
+    assert len(images.x) == 3
+    assert images.changes == "turned grey"
+
+
+def test_a_data_set_is_sampled_per_class_and_fitted():
+    images = scan_images.read(scan_images.find("fashion-mnist"), (3, 32, 32), 2, seed=0)
+    assert images.x.shape == (20, 3, 32, 32)
+    assert torch.bincount(images.y).tolist() == [2] * 10
+    assert images.changes == "resized from 28×28 to 32×32, turned from grey to RGB"
+
+
+def test_a_hidden_module_keeps_its_mode_and_gets_no_gradients():
+    from btlib.cli.probing import Sealed
+
+    sealed = Sealed(nn.Linear(3, 3))
+    sealed.eval()
+    assert list(sealed.parameters()) == []
+    assert not sealed._inner[0].weight.requires_grad
+    assert np.allclose(sealed(torch.ones(1, 3)).numpy(), sealed(torch.ones(2, 3))[:1].numpy())
