@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,9 +186,32 @@ def test_every_lesson_keeps_the_rule(rule):
     assert [f"{lesson.path.name}: {complaint}" for lesson in lessons for complaint in rule(lesson)] == []
 
 
-def test_lessons_are_numbered_from_00_without_a_gap():
-    names = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
-    assert [name[:3] for name in names] == [f"{number:02}_" for number in range(len(names))]
+def misnumbered(names: Iterable[str]) -> list[str]:
+    """What is wrong with the lessons' numbers: two digits each, all different, the first is 00; gaps are allowed."""
+    names = sorted(names)
+    complaints = [f"{name}: no number of two digits and _" for name in names if not re.match(r"\d\d_", name)]
+    numbers = [name[:2] for name in names]
+    complaints += [f"number {number} is taken twice" for number in sorted({n for n in numbers if numbers.count(n) > 1})]
+    return complaints + ([] if numbers[:1] == ["00"] else ["no lesson 00 at the start"])
+
+
+def test_lessons_are_numbered_from_00():
+    assert misnumbered(path.name for path in NOTEBOOKS.glob("*.ipynb")) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "complaints"),
+    [
+        (["00_a", "01_b", "05_c"], 0),
+        (["00_a", "01_b", "01_c"], 1),
+        (["01_a", "02_b"], 1),
+        (["00_a", "1_b"], 1),
+        (["00_a", "100_b"], 1),
+        ([], 1),
+    ],
+)
+def test_wrong_numbers_are_noticed(names, complaints):
+    assert len(misnumbered(names)) == complaints
 
 
 # The rules themselves: a lesson that keeps all of them, and one change for each way to break one.
