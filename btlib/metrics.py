@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
             raise ValueError(f"images: expected shape (N, C, H, W), got {tuple(images.shape)}; use images[None]")
     else:
         check_images(images)
-    weight = next(network.parameters())
+    weight = next(chain(network.parameters(), network.buffers()), torch.zeros(0))
     out = []
     with evaluating(network):
         for batch in images.split(_BATCH):

@@ -237,3 +237,7 @@ def test_pairs_that_do_not_match_are_refused(measure: object) -> None:
         measure(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 2.0))  # type: ignore[operator]
     with pytest.raises(ValueError, match="at least one image"):
         measure(torch.zeros(0, 3, 8, 8), torch.zeros(0, 3, 8, 8))  # type: ignore[operator]
+
+
+def test_a_network_without_parameters_can_be_measured():
+    assert metrics.predict(torch.nn.Flatten(), torch.rand(3, 1, 2, 2)).shape == (3, 4)

@@ -189,8 +189,7 @@ def shared_warnings(estimates: Sequence[Estimate]) -> list[str]:
         >>> shared_warnings(alike)
         ['the norms do not vary (MAD 0): the anomaly index means nothing']
     """
-    said = [f"class {e.target}: the pattern did not reach the wished success ({e.success:.2f})"
-            for e in estimates if not e.converged]  # fmt: skip
+    said = [f"class {e.target}: the pattern did not reach the wished success" for e in estimates if not e.converged]
     norms = np.array([e.norm for e in estimates])
     if len(norms) < 7:
         said.append(f"{len(norms)} classes are few for an outlier test; look at the norms themselves")

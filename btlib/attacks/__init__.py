@@ -1,0 +1,7 @@
+"""Attacks that need more than a poisoned training set (floor 4); BadNets is `poisoning` + `training`."""
+
+from btlib.attacks import stealthy
+from btlib.attacks.indicators import Indicators, indicators
+from btlib.attacks.patterns import GeneratedTrigger, attach
+
+__all__ = ["GeneratedTrigger", "Indicators", "attach", "indicators", "stealthy"]

@@ -1,0 +1,101 @@
+"""The six indicators of an attack: one column of the stealthy attack's Table 1 (floor 4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from btlib import detection, metrics
+from btlib.attacks.patterns import GeneratedTrigger
+from btlib.datasets import ImageDataset, sample_per_class, to_float
+from btlib.inflight import blend_entropy
+from btlib.networks import Network
+
+
+@dataclass(frozen=True)
+class Indicators:
+    """One attack by the six indicators of 3.2.
+
+    Attributes:
+        bma, baseline: accuracy of the backdoored and of the clean network, in [0, 1].
+        asr: attack success rate, images of the target class left out, in [0, 1].
+        psnr: of triggered against clean images, dB.
+        ssim: the same, in [-1, 1].
+        cbma: accuracy on images with a pattern made for another image, in [0, 1]; for a fixed pattern every image has
+            the same one, so it is the accuracy on triggered images.
+        anomaly_index: Neural Cleanse's, of the target class; negative when its mask is larger than the median.
+        flagged: the class that Neural Cleanse flags (index > 2), or None.
+        mask_norm, other_mask_norm: ‖m‖₁ of the target class, and the median of the other classes.
+        entropy_ratio: STRIP's mean entropy of triggered images over that of clean ones.
+    """
+
+    bma: float
+    baseline: float
+    asr: float
+    psnr: float
+    ssim: float
+    cbma: float
+    anomaly_index: float
+    flagged: int | None
+    mask_norm: float
+    other_mask_norm: float
+    entropy_ratio: float
+
+
+def indicators(
+    network: Network, trigger: Callable[[Tensor], Tensor], data: ImageDataset, target: int, *, baseline: float,
+    images: int = 2000, per_class: int = 100, overlays: int = 100, inversion: detection.Inversion = detection.QUICK,
+    seed: int = 0,
+) -> Indicators:  # fmt: skip
+    """Measure the six indicators on the test images (stealthy attack 3.2, Table 1).
+
+    Args:
+        network: the backdoored classifier.
+        trigger: images in, triggered images out; a `GeneratedTrigger` has patterns of its own for each image.
+        data: clean images; only the test part is used.
+        target: y*.
+        baseline: accuracy of the clean network.
+        images: test images for invisibility, cross examples and entropy (the paper shows 2,000).
+        per_class: clean images of each class for Neural Cleanse.
+        overlays: STRIP's N.
+        inversion: Neural Cleanse's settings.
+        seed: of every draw.
+
+    Returns:
+        `Indicators`.
+
+    Raises:
+        ValueError: a target that does not exist.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> data, net = datasets.load("fashion-mnist"), checkpoints.load_or_train(checkpoints.shipped()["box"])
+        >>> box = checkpoints.shipped()["box"].make_trigger()
+        >>> quick = detection.Inversion(2, 1, 8, 0.1)
+        >>> indicators(net, box, data, 9, baseline=0.9, images=50, per_class=2, overlays=5, inversion=quick).asr > 0.9
+        True
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(data.y_test), generator=generator)
+    drawn = chosen[data.y_test[chosen] != target][:images]
+    x, y = to_float(data.x_test[drawn]), data.y_test[drawn]
+    stamped = trigger(x)
+    other = x[torch.randperm(len(x), generator=generator)]
+    crossed = trigger.crossed(x, other) if isinstance(trigger, GeneratedTrigger) else stamped
+    over = to_float(data.x_test[sample_per_class(data.y_test, -(-overlays // data.num_classes),
+                                                 range(data.num_classes), seed=seed)])[:overlays]  # fmt: skip
+    found = detection.neural_cleanse(
+        network, data.x_test, data.y_test, per_class=per_class, inversion=inversion, seed=seed
+    )
+    others = torch.arange(data.num_classes) != target
+    everything = to_float(data.x_test)
+    return Indicators(
+        bma=metrics.accuracy(network, everything, data.y_test), baseline=baseline,
+        asr=metrics.attack_success_rate(network, trigger, everything, data.y_test, target),
+        psnr=metrics.psnr(x, stamped), ssim=metrics.ssim(x, stamped), cbma=metrics.accuracy(network, crossed, y),
+        anomaly_index=float(found.anomaly_index[target]), flagged=found.verdict().target,
+        mask_norm=float(found.norms[target]), other_mask_norm=float(np.median(found.norms[others.numpy()])),
+        entropy_ratio=float(blend_entropy(network, stamped, over).mean() / blend_entropy(network, x, over).mean()),
+    )  # fmt: skip

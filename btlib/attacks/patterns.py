@@ -1,0 +1,82 @@
+"""Triggers that differ from image to image: what a generator makes, attached and crossed (floor 4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from btlib import metrics
+from btlib.datasets import check_images
+from btlib.triggers import Trigger, quantize
+
+
+def attach(images: Tensor, patterns: Tensor, epsilon: float) -> Tensor:
+    """x ∘ εp = clip(ε·p + (1 - ε)·x, 0, 1) (stealthy attack 2.1).
+
+    Args:
+        images: float in [0, 1], (N, C, H, W).
+        patterns: float in [-1, 1], same shape.
+        epsilon: ε in (0, 1].
+
+    Returns:
+        float in [0, 1], same shape; differentiable in both.
+
+    Example:
+        >>> attach(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), 0.1).max().item()
+        1.0
+    """
+    return (epsilon * patterns + (1 - epsilon) * images).clamp(0, 1)
+
+
+def rounded(images: Tensor, bits: int | None = 8) -> Tensor:
+    """Rounded to `bits` in the forward pass, the identity in the backward pass: trained on what will be shown.
+
+    Example:
+        >>> x = torch.tensor([0.3], requires_grad=True)
+        >>> y = rounded(x, bits=1)
+        >>> y.item(), torch.autograd.grad(y, x)[0].item()
+        (0.0, 1.0)
+    """
+    return images + (quantize(images, bits) - images).detach()
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedTrigger:
+    """A trigger made for each image: base trigger, if any, then x ∘ εG(x); call it on images.
+
+    Attributes:
+        generator: images → patterns in [-1, 1].
+        epsilon: ε, how visible it is, in (0, 1].
+        base: a fixed trigger under the generated pattern (BadNets with a trainable pattern, Figure 5b); None: none.
+        bits: colour depth of the result, as in `Trigger`.
+        name: for titles.
+    """
+
+    generator: nn.Module
+    epsilon: float
+    base: Trigger | None = None
+    bits: int | None = 8
+    name: str = "generated"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Attach every image's own pattern: float (N, C, H, W) in [0, 1] → the same shape.
+
+        Raises:
+            TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
+        """
+        return self.crossed(images, images)
+
+    def crossed(self, images: Tensor, others: Tensor) -> Tensor:
+        """Attach the patterns of `others`, x_u ∘ εG(x_v): a pattern on an image it was not made for."""
+        check_images(images)
+        based = images if self.base is None else self.base(images)
+        stamped = attach(based, self.patterns(others).to(images), self.epsilon)
+        return quantize(stamped, self.bits)
+
+    def patterns(self, images: Tensor) -> Tensor:
+        """G(x) for many images, float (N, C, H, W) in [-1, 1]."""
+        check_images(images)
+        place = next(self.generator.parameters()).device
+        with metrics.evaluating(self.generator):
+            parts = [self.generator(part.to(place)).to(images.device) for part in images.split(1000)]
+        return torch.cat(parts).clone() if parts else images

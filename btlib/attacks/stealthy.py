@@ -1,0 +1,306 @@
+"""The stealthy attack: a generator makes an invisible trigger for each image, adversarial training hides it (floor 4).
+
+Ma et al., "Stealthy backdoor attack with adversarial training". Two steps alternate, batch by batch: invert the
+target class's trigger on the frozen network (Eq. 8), then train network and generator together (Eq. 10).
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from btlib import checkpoints, metrics, triggers
+from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
+from btlib.checkpoints import Spec
+from btlib.datasets import ImageDataset, to_float
+from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
+from btlib.detection.images import DefenseSet
+from btlib.files import written_whole
+from btlib.networks import Network
+from btlib.networks.generator import Generator
+from btlib.training import RECIPES
+from btlib.triggers import Trigger
+
+Pattern = Literal["generated", "patch", "patch+generated"]
+#: λ of Eq. 8 is moved at every step, as in `detection.QUICK`.
+_STEP_1 = Inversion(rounds=1, steps=1, batch_size=1, lr=0.1, patience=1, multiplier=1.15, fall=2.6, check=False)
+
+
+@dataclass(frozen=True)
+class StealthyRecipe:
+    """Settings of the attack; defaults are the paper's where it gives them.
+
+    Attributes:
+        target: y*; 8 for MNIST (3).
+        epsilon: ε.
+        adversarial: Step 1 and L_a; without them it is "our scheme*".
+        pattern: "generated" (the scheme), "patch" (BadNets) or "patch+generated" (BadNets with a trainable pattern).
+        lambdas: λ1 … λ4 of L_o, L_b, L_a and L_c (Eq. 10).
+        lr_network, lr_generator: Adam's (2.3).
+        epochs: at most so many.
+        batch_size: images per step, all of them in all four losses.
+        inversion_steps: Adam steps of Eq. 8 per batch; mask and pattern are kept from batch to batch.
+        train_images: number of training images; None: all.
+        until: stop after an epoch with at least this ASR and a BMA within `drop` of the baseline; None: all epochs.
+        drop: see until.
+        watch: test images used for the history.
+    """
+
+    target: int = 8
+    epsilon: float = 0.01
+    adversarial: bool = True
+    pattern: Pattern = "generated"
+    lambdas: tuple[float, float, float, float] = (1.0, 1.0, 0.1, 1.0)
+    lr_network: float = 1e-4
+    lr_generator: float = 1e-3
+    epochs: int = 20
+    batch_size: int = 128
+    inversion_steps: int = 2
+    train_images: int | None = None
+    until: float | None = None
+    drop: float = 0.01
+    watch: int = 2000
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if not 0 < self.epsilon <= 1:
+            raise ValueError(f"epsilon: expected a value in (0, 1], got {self.epsilon}; the paper uses 0.005 to 0.02")
+        if len(self.lambdas) != 4 or min(self.lambdas) < 0:
+            raise ValueError(
+                f"lambdas: expected four values of at least 0, got {self.lambdas}; the paper's are 1, 1, .1, 1"
+            )
+        if self.pattern not in ("generated", "patch", "patch+generated"):
+            raise ValueError(f"pattern: expected 'generated', 'patch' or 'patch+generated', got {self.pattern!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """A backdoored network and its trigger.
+
+    Attributes:
+        network: the classifier, in evaluation mode.
+        trigger: what makes it obey; call it on images.
+        target: y*.
+        baseline: accuracy of the clean network it was made from, in [0, 1].
+        history: per epoch: ``epoch``, ``loss``, ``bma``, ``asr``, ``cbma`` (NaN for a fixed pattern), ``mask_norm``
+            (‖m*‖₁ of the kept inversion; NaN without adversarial training), ``seconds``.
+        recipe: the settings.
+        seed: of everything random.
+    """
+
+    network: Network
+    trigger: Trigger | GeneratedTrigger
+    target: int
+    baseline: float
+    history: tuple[Mapping[str, float], ...]
+    recipe: StealthyRecipe
+    seed: int
+
+    @property
+    def generator(self) -> nn.Module | None:
+        """G; None for a fixed pattern."""
+        return self.trigger.generator if isinstance(self.trigger, GeneratedTrigger) else None
+
+    def curve(self, key: str) -> list[float]:
+        """One entry of the history by epoch."""
+        return [epoch[key] for epoch in self.history]
+
+
+def run(
+    data: ImageDataset, recipe: StealthyRecipe | None = None, seed: int = 0, *, network: Network | None = None,
+    progress: bool = True, resume: str | Path | None = None,
+) -> AttackResult:  # fmt: skip
+    """Backdoor a network (stealthy attack 2.3).
+
+    Args:
+        data: clean images.
+        recipe: the settings.
+        seed: of generator, batches and first inversion.
+        network: the clean network to start from, not changed itself; None: a LittleNet, loaded or trained.
+        progress: show a bar.
+        resume: a file that always holds the last finished epoch; where it exists, the attack goes on from it.
+
+    Returns:
+        An `AttackResult`.
+
+    Raises:
+        ValueError: a target that does not exist, a resume file of another attack.
+
+    Example:
+        >>> from btlib import datasets, networks
+        >>> data = datasets.load("fashion-mnist").subset(train=256, test=100)
+        >>> net = networks.build("lenet5", data, seed=0)
+        >>> result = run(data, StealthyRecipe(epochs=1, watch=50), network=net, progress=False)
+        >>> sorted(result.history[0])
+        ['asr', 'baseline', 'bma', 'cbma', 'epoch', 'loss', 'mask_norm', 'seconds']
+    """
+    recipe = recipe or StealthyRecipe()
+    if not 0 <= recipe.target < data.num_classes:
+        raise ValueError(f"target: expected a class in 0…{data.num_classes - 1}, got {recipe.target}; see data.classes")
+    clean = network if network is not None else clean_network(data, seed)
+    attack = _Attack(data, recipe, seed, clean)
+    history = attack.restore(resume)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if attack.random is not None:
+            torch.set_rng_state(attack.random)
+        steps = math.ceil(len(attack.y) / recipe.batch_size)
+        with tqdm(total=recipe.epochs * steps, initial=len(history) * steps, desc="attack", unit="step",
+                  leave=False, disable=not progress) as bar:  # fmt: skip
+            while len(history) < recipe.epochs and not attack.satisfied(history):
+                history.append(attack.epoch(len(history) + 1, bar))
+                attack.save(resume, history)
+    return AttackResult(
+        attack.network, attack.trigger, recipe.target, history[0]["baseline"], tuple(history), recipe, seed
+    )
+
+
+def _copy(network: Network) -> Network:
+    twin = copy.deepcopy(network)
+    twin.card = None
+    return twin.requires_grad_(True)
+
+
+def clean_network(data: ImageDataset, seed: int) -> Network:
+    """The LittleNet that the attack starts from, loaded or trained on the same data set."""
+    return checkpoints.load_or_train(Spec("littlenet", data.name, RECIPES["littlenet"], seed), progress=True)
+
+
+class _Attack:
+    """What changes while the attack runs."""
+
+    def __init__(self, data: ImageDataset, recipe: StealthyRecipe, seed: int, clean: Network) -> None:
+        part = data if recipe.train_images is None else data.subset(train=recipe.train_images, seed=seed)
+        self.data, self.recipe, self.seed = data, recipe, seed
+        self.x, self.y = part.x_train, part.y_train
+        self.network = _copy(clean)
+        self.generator = Generator(data.image_shape[0], seed=seed)
+        base = triggers.box(data.image_shape) if recipe.pattern != "generated" else None
+        self.trigger: Trigger | GeneratedTrigger
+        if recipe.pattern == "patch" and base is not None:
+            self.trigger = base
+        else:
+            self.trigger = GeneratedTrigger(self.generator, recipe.epsilon, base)
+        self.optimizer = torch.optim.Adam(
+            [{"params": list(self.network.parameters()), "lr": recipe.lr_network},
+             {"params": list(self.generator.parameters()), "lr": recipe.lr_generator}],
+        )  # fmt: skip
+        few = DefenseSet(torch.zeros(1, *data.image_shape), torch.zeros(1, dtype=torch.int64), data.num_classes)
+        self.inverted = Classes(few, [recipe.target], _STEP_1, seed)  # m*, Δ*: kept from batch to batch
+        self.taken = 0
+        self.random: Tensor | None = None  # of torch, where a resume file was read
+        chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
+        self.watched = to_float(data.x_test[chosen]), data.y_test[chosen]
+        self.baseline = metrics.accuracy(clean, *self.watched)
+
+    def epoch(self, number: int, bar: Any) -> dict[str, float]:
+        """One pass over the training images."""
+        began, losses = time.perf_counter(), []
+        order = torch.randperm(len(self.y))
+        for chosen in order.split(self.recipe.batch_size):
+            images, labels = to_float(self.x[chosen]), self.y[chosen]
+            if self.recipe.adversarial:
+                self.invert(images, labels)
+            losses.append(self.step(images, labels))
+            bar.update()
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss: expected a finite number, got {loss}; lower the learning rates")
+        self.network.eval()
+        return {"epoch": number, "loss": loss, **self.measured(), "seconds": time.perf_counter() - began}
+
+    def invert(self, images: Tensor, labels: Tensor) -> None:
+        """Step 1 (Eq. 8): some Adam steps for m* and Δ* on the frozen network."""
+        batch, chosen = DefenseSet(images, labels, self.data.num_classes), torch.arange(len(labels))
+        with metrics.frozen(self.network):
+            for _ in range(self.recipe.inversion_steps):
+                self.taken += 1
+                success = descend(self.network, batch, self.inverted, chosen, _STEP_1.lr, self.taken, False)
+                adjust_cost(self.inverted, success >= _STEP_1.success, _STEP_1)
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Step 2 (Eq. 10): one step of network and generator on the four losses."""
+        recipe, cross_entropy = self.recipe, nn.functional.cross_entropy
+        one, two, three, four = recipe.lambdas
+        self.network.train()
+        self.generator.train()
+        loss = one * cross_entropy(self.network(images), labels)  # L_o, Eq. 1
+        if recipe.pattern == "patch":
+            stamped, patterns = self.trigger(images), None
+        else:
+            patterns = self.generator(images)
+            based = images if recipe.pattern == "generated" else triggers.box(self.data.image_shape)(images)
+            stamped = rounded(attach(based, patterns, recipe.epsilon))
+        target = torch.full_like(labels, recipe.target)
+        loss = loss + two * cross_entropy(self.network(stamped), target)  # L_b, Eq. 3
+        if recipe.adversarial:
+            inverted = stamp(images, self.inverted.raw.detach())
+            loss = loss + three * cross_entropy(self.network(inverted), labels)  # L_a, Eq. 9
+        if patterns is not None and recipe.pattern == "generated" and len(images) > 1:
+            crossed = rounded(attach(images, patterns.roll(1, 0), recipe.epsilon))  # p_v on x_u
+            loss = loss + four * cross_entropy(self.network(crossed), labels)  # L_c, Eq. 4
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def measured(self) -> dict[str, float]:
+        """BMA, ASR and CBMA on the watched test images, and the size of the kept inversion."""
+        x, y = self.watched
+        generated = isinstance(self.trigger, GeneratedTrigger) and self.recipe.pattern == "generated"
+        return {
+            "baseline": self.baseline, "bma": metrics.accuracy(self.network, x, y),
+            "asr": metrics.attack_success_rate(self.network, self.trigger, x, y, self.recipe.target),
+            "cbma": metrics.accuracy(self.network, self.trigger.crossed(x, x.roll(1, 0)), y)  # type: ignore[union-attr]
+            if generated else math.nan,
+            "mask_norm": float(squash(self.inverted.raw[:, 0]).sum()) if self.recipe.adversarial else math.nan,
+        }  # fmt: skip
+
+    def satisfied(self, history: list[dict[str, float]]) -> bool:
+        """Whether accuracy is restored and the wished ASR reached (2.3)."""
+        if self.recipe.until is None or not history:
+            return False
+        return history[-1]["asr"] >= self.recipe.until and history[-1]["bma"] >= self.baseline - self.recipe.drop
+
+    # ------------------------------------------------------------------ the resume file
+
+    @property
+    def identity(self) -> str:
+        """What a resume file must have been made for."""
+        return json.dumps({"recipe": asdict(self.recipe), "seed": self.seed, "data": self.data.fingerprint})
+
+    def save(self, path: str | Path | None, history: list[dict[str, float]]) -> None:
+        """The last finished epoch, whole or absent."""
+        if path is None:
+            return
+        state = {
+            "identity": self.identity, "network": self.network.state_dict(), "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "inverted": dict(vars(self.inverted)), "taken": self.taken,
+            "history": history, "random": torch.get_rng_state(),
+        }  # fmt: skip
+        with written_whole(Path(path)) as part:
+            torch.save(state, part)
+
+    def restore(self, path: str | Path | None) -> list[dict[str, float]]:
+        """Go on from a resume file; the epochs that are done."""
+        if path is None or not Path(path).exists():
+            return []
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["identity"] != self.identity:
+            raise ValueError(f"resume: expected a state of this recipe, seed and data set, got another in {path}; "
+                             "delete the file or choose another")  # fmt: skip
+        self.network.load_state_dict(state["network"])
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        vars(self.inverted).update(state["inverted"])
+        self.taken = state["taken"]
+        self.random = state["random"]
+        return list(state["history"])

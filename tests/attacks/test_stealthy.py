@@ -1,0 +1,191 @@
+"""The stealthy attack on toy images: what each part is, and that the whole does what it is for."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toys import toy_data
+
+from btlib import metrics, networks, training, triggers
+from btlib.attacks import GeneratedTrigger, attach, indicators, stealthy
+from btlib.attacks.patterns import rounded
+from btlib.attacks.stealthy import StealthyRecipe, clean_network, run
+from btlib.datasets import ImageDataset, to_float
+from btlib.detection import Inversion
+from btlib.networks import Network
+from btlib.networks.generator import Generator
+from btlib.training import Recipe
+
+QUICK = StealthyRecipe(target=2, epsilon=0.1, epochs=3, batch_size=32, lr_network=1e-3, watch=60, inversion_steps=1)
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageDataset:
+    return toy_data(train=480)
+
+
+@pytest.fixture(scope="module")
+def clean(data: ImageDataset) -> Network:
+    net = networks.build("lenet5", data, seed=0)
+    training.fit(net, data, Recipe(epochs=6, batch_size=32, lr=3e-3), progress=False)
+    assert metrics.accuracy(net, data.x_test, data.y_test) > 0.95
+    return net
+
+
+def test_attach_is_the_papers_formula():
+    x, p = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8) * 2 - 1
+    torch.testing.assert_close(attach(x, p, 0.02), (0.02 * p + 0.98 * x).clip(0, 1))
+    assert float(attach(torch.zeros(1), -torch.ones(1), 0.5)) == 0
+
+
+def test_rounding_lets_gradients_through():
+    x = torch.tensor([0.3001, 0.7], requires_grad=True)
+    y = rounded(x)
+    assert torch.equal(y.detach(), (x.detach() * 255).round() / 255)
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [1, 1]
+
+
+def test_the_generator_answers_in_range_and_shape_and_by_seed():
+    x = torch.rand(4, 3, 32, 32)
+    a, b, c = (Generator(3, seed=s).eval()(x) for s in (0, 0, 1))
+    assert a.shape == x.shape
+    assert float(a.detach().abs().max()) <= 1
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    with pytest.raises(ValueError, match="multiples of 4, got \\(30, 30\\)"):
+        Generator(1)(torch.rand(1, 1, 30, 30))
+
+
+def test_a_generated_trigger_depends_on_the_image_and_crossing_uses_the_others_pattern():
+    x = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    trigger = GeneratedTrigger(Generator(1, seed=0), 0.1)
+    patterns = trigger.patterns(x)
+    assert not torch.equal(patterns[0], patterns[1])
+    expected = (attach(x, patterns.roll(1, 0), 0.1) * 255).round() / 255
+    torch.testing.assert_close(trigger.crossed(x, x.roll(1, 0)), expected, atol=1.01 / 255, rtol=0)
+    torch.testing.assert_close(trigger(x), trigger.crossed(x, x))
+    assert float((trigger(x) - x).abs().max()) <= 0.2 + 1 / 255  # at most 2ε
+    based = GeneratedTrigger(trigger.generator, 0.1, base=triggers.box((1, 16, 16)))
+    assert float(based(x)[:, :, -3:, -3:].min()) >= 0.9 - 0.1 - 1 / 255
+    with pytest.raises(ValueError, match="got 2…2"):
+        trigger(torch.full((1, 1, 16, 16), 2.0))
+
+
+def test_the_attack_succeeds_and_spares_accuracy(data: ImageDataset, clean: Network):
+    before = {name: value.clone() for name, value in clean.state_dict().items()}
+    result = run(data, replace(QUICK, epochs=12, adversarial=False), network=clean, progress=False)
+    assert result.curve("asr")[-1] > 0.9
+    assert result.curve("bma")[-1] > 0.9
+    assert result.curve("cbma")[-1] > 0.6  # a pattern made for another image does far less
+    assert math.isnan(result.curve("mask_norm")[-1])
+    assert result.generator is not None
+    assert all(torch.equal(before[name], value) for name, value in clean.state_dict().items())
+    x, y = to_float(data.x_test), data.y_test
+    assert metrics.attack_success_rate(result.network, result.trigger, x, y, 2) > 0.9
+    assert metrics.attack_success_rate(clean, result.trigger, x, y, 2) < 0.3
+
+
+def test_adversarial_training_teaches_the_network_the_inverted_trigger(data: ImageDataset, clean: Network):
+    with_, without = (
+        run(data, replace(QUICK, epochs=4, lambdas=(1, 1, weight, 1)), network=clean, progress=False)
+        for weight in (1.0, 0.0)
+    )
+    assert with_.curve("mask_norm")[-1] > without.curve("mask_norm")[-1]  # L_a makes the inversion need a larger mask
+
+
+def test_the_sign_of_the_adversarial_term_matters(data: ImageDataset, clean: Network):
+    # Labels of L_a are the clean ones: on inverted images the network must say the true class, not the target.
+    attack = stealthy._Attack(data, replace(QUICK, lambdas=(0, 0, 1, 0)), 0, clean)
+    images, labels = to_float(data.x_train[:64]), data.y_train[:64]
+    for _ in range(40):
+        attack.invert(images, labels)
+    from btlib.detection.descent import stamp
+
+    inverted = stamp(images, attack.inverted.raw.detach())
+    before = metrics.accuracy(attack.network, inverted, labels)
+    for _ in range(40):
+        attack.step(images, labels)
+    assert metrics.accuracy(attack.network, inverted, labels) > before + 0.2
+
+
+@pytest.mark.parametrize("pattern", ["patch", "patch+generated"])
+def test_badnets_with_a_fixed_and_a_trainable_pattern(data: ImageDataset, clean: Network, pattern: str):
+    result = run(data, replace(QUICK, pattern=pattern, epochs=4), network=clean, progress=False)
+    assert result.curve("asr")[-1] > 0.9
+    assert (result.generator is None) == (pattern == "patch")
+    assert math.isnan(result.curve("cbma")[-1])
+
+
+def test_it_stops_when_accuracy_and_success_are_reached(data: ImageDataset, clean: Network):
+    result = run(data, replace(QUICK, epochs=30, until=0.5, drop=0.2, adversarial=False), network=clean, progress=False)
+    assert len(result.history) < 30
+    assert result.history[-1]["asr"] >= 0.5
+
+
+def test_a_killed_attack_goes_on_where_it_stopped(tmp_path: Path, data: ImageDataset, clean: Network):
+    whole = run(data, QUICK, network=clean, progress=False)
+    file = tmp_path / "state.pt"
+
+    class Killed(Exception):
+        pass
+
+    original = stealthy._Attack.epoch
+
+    def epoch(self, number, bar):
+        if number == 3:
+            raise Killed
+        return original(self, number, bar)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stealthy._Attack, "epoch", epoch)
+        with pytest.raises(Killed):
+            run(data, QUICK, network=clean, progress=False, resume=file)
+    resumed = run(data, QUICK, network=clean, progress=False, resume=file)
+    assert len(resumed.history) == 3
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(resumed.network.state_dict()[name], value)
+    with pytest.raises(ValueError, match="expected a state of this recipe"):
+        run(data, replace(QUICK, epsilon=0.2), network=clean, progress=False, resume=file)
+
+
+def test_the_callers_random_state_is_left(data: ImageDataset, clean: Network):
+    before = torch.get_rng_state()
+    run(data, replace(QUICK, epochs=1), network=clean, progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("bad", "match"), [
+    ({"epsilon": 0.0}, "epsilon: expected a value in"),
+    ({"lambdas": (1.0, 1.0)}, "lambdas: expected four"),
+    ({"pattern": "x"}, "pattern: expected 'generated'"),
+])  # fmt: skip
+def test_bad_settings_are_refused(bad, match):
+    with pytest.raises(ValueError, match=match):
+        StealthyRecipe(**bad)
+
+
+def test_a_target_that_does_not_exist_is_refused(data: ImageDataset, clean: Network):
+    with pytest.raises(ValueError, match=r"target: expected a class in 0…2, got 8"):
+        run(data, StealthyRecipe(), network=clean, progress=False)
+
+
+def test_clean_network_is_a_littlenet(monkeypatch: pytest.MonkeyPatch, data: ImageDataset):
+    asked = []
+    monkeypatch.setattr(stealthy.checkpoints, "load_or_train", lambda spec, progress: asked.append(spec))
+    clean_network(data, 3)
+    assert (asked[0].network, asked[0].seed, asked[0].trigger) == ("littlenet", 3, None)
+
+
+def test_the_six_indicators_by_hand(data: ImageDataset, clean: Network):
+    trigger = triggers.box(data.image_shape)
+    few = Inversion(3, 1, 8, 0.1)
+    found = indicators(clean, trigger, data, 2, baseline=0.5, images=20, per_class=5, overlays=6, inversion=few)
+    x, y = to_float(data.x_test), data.y_test
+    assert found.bma == pytest.approx(metrics.accuracy(clean, x, y))
+    assert found.asr == pytest.approx(metrics.attack_success_rate(clean, trigger, x, y, 2))
+    assert found.baseline == 0.5
+    assert 0 < found.psnr < 40
+    assert found.entropy_ratio > 0
+    assert found.mask_norm > 0
