@@ -5,7 +5,7 @@ widget's callback does not stop a notebook.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ipywidgets
 from matplotlib import pyplot as plt
@@ -103,3 +103,43 @@ def trigger_explorer(
         control.observe(redraw, names="value")
     redraw()
     return ipywidgets.VBox([which, strength, down, right, canvas, words])
+
+
+def slider(
+    draw: Callable[[float], tuple[bytes, str]], values: Sequence[float], description: str, start: float
+) -> ipywidgets.Widget:
+    """A slider over `values` above a picture and a sentence, both from a function that a lesson also calls by itself.
+
+    Args:
+        draw: value → PNG bytes, and what they show in words.
+        values: what the slider can be set to, in order.
+        description: of the slider, with the unit.
+        start: where it stands first, one of `values`.
+
+    Returns:
+        A widget to display.
+
+    Raises:
+        ValueError: a start that is not among the values.
+
+    Example:
+        >>> from matplotlib import pyplot as plt
+        >>> slider(lambda x: (plots.png(plt.figure()), f"x is {x}"), (1.0, 2.0), "x", start=2.0).children[2].value
+        "<span aria-live='polite'>x is 2.0</span>"
+    """
+    if start not in values:
+        raise ValueError(f"start: expected one of {list(values)}, got {start}; choose a value the slider has")
+    control = ipywidgets.SelectionSlider(
+        options=list(values), value=start, description=description, continuous_update=False,
+        style={"description_width": "initial"}, layout={"width": "32em"},
+    )  # fmt: skip
+    canvas = ipywidgets.Image(format="png", layout={"width": "760px"})
+    words = ipywidgets.HTML()  # the picture in words, for those who can't see it
+
+    def redraw(_: object = None) -> None:
+        canvas.value, said = draw(control.value)
+        words.value = f"<span aria-live='polite'>{html.escape(said)}</span>"
+
+    control.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([control, canvas, words])

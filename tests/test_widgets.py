@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import hand_set, lit_pixels
 
-from btlib import triggers, widgets
+from btlib import plots, triggers, widgets
 from btlib.networks import Network
 
 CLASSES = ("left", "<middle>", "right")
@@ -112,3 +112,22 @@ def test_what_does_not_fit_is_refused(network: Network) -> None:
     with pytest.raises(ValueError, match=r"classes: .*3.* got 2"):
         widgets.draw_trigger(network, box, x[0], ("a", "b"))
     assert plt.get_fignums() == []
+
+
+def test_a_slider_draws_what_its_function_says() -> None:
+    seen: list[float] = []
+
+    def draw(value: float) -> tuple[bytes, str]:
+        seen.append(value)
+        return plots.png(plt.figure()), f"<{value}>"
+
+    box = widgets.slider(draw, (1.0, 1.5, 2.0), "threshold", start=1.5)
+    control, canvas, words = box.children
+    assert control.description == "threshold"
+    assert canvas.value[:4] == b"\x89PNG"
+    assert "&lt;1.5&gt;" in words.value
+    control.value = 2.0
+    assert seen == [1.5, 2.0]
+    assert "&lt;2.0&gt;" in words.value
+    with pytest.raises(ValueError, match=r"got 3\.0"):
+        widgets.slider(draw, (1.0, 2.0), "threshold", start=3.0)
