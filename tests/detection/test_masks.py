@@ -66,6 +66,7 @@ def test_annealed_weights_find_one_source_where_uniform_ones_do_not():
     plain = detection.neural_cleanse(net, x, y, per_class=None, inversion=SHORT)
     annealed = detection.red_a_mask(net, x, y, per_class=None, inversion=replace(SHORT, batch_size=20))
     assert annealed.norms[2] < 0.7 * plain.norms[2]
+    assert (plain.rule, annealed.rule) == ("mad", "calibrated")
     assert annealed.estimates[2].by_class[5] > 0.9
     assert 5 in annealed.estimates[2].sources()
 

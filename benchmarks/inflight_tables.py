@@ -1,0 +1,124 @@
+"""In-flight Tables 2 and 4 on MNIST and Fashion-MNIST: the likelihood guard and its rivals, beside the paper.
+
+    python benchmarks/inflight_tables.py            # every network that zoo.py has trained
+    python benchmarks/inflight_tables.py --summary  # means over seeds, beside Table 4
+
+Boxes (WB) and chessboards (CB) with all classes and with one class as sources. 100 clean images per class; the
+pattern is estimated from them (Neural Cleanse for boxes, additive estimation for chessboards), never the attacker's.
+Judged on the test images kept apart; STRIP, a hundred forward passes an image, on 200 of each class. One row per
+network in results/inflight-tables.json; rows that are there are not run again. Two cores: half a minute a row.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+import zoo
+from tqdm import tqdm
+
+from btlib import checkpoints, datasets, detection, inflight, metrics
+from btlib.checkpoints import Spec
+from btlib.datasets import sample_per_class, to_float
+from btlib.results import REPOSITORY, environment, save
+from btlib.triggers import Trigger
+
+PATH = REPOSITORY / "results" / "inflight-tables.json"
+#: In-flight v2, Table 4 (multi-class attacks): TPR, FPR, SIA.
+PUBLISHED = {
+    ("mnist", "chessboard", "9"): (1.0, 0.0033, 0.9413), ("mnist", "box", "9"): (1.0, 0.0022, 0.9764),
+    ("fashion-mnist", "chessboard", "9"): (1.0, 0.0023, 0.6948),
+    ("fashion-mnist", "box", "9"): (0.9951, 0.0127, 0.8039),
+}  # fmt: skip
+SETTINGS = [(t, n) for t in ("chessboard", "box") for n in ("9", "1")]
+
+
+def estimate(network: checkpoints.Network, spec: Spec, x: torch.Tensor, y: torch.Tensor) -> Trigger:
+    """The pattern of the detector that the paper pairs with this kind (5.1), for the target alone."""
+    if spec.trigger == "box":
+        found = detection.neural_cleanse(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
+        return found.estimates[0].trigger
+    return detection.additive_estimation(network, x, y, target=spec.target).trigger
+
+
+def row(spec: Spec) -> dict[str, Any]:
+    """Every detector on one network."""
+    began = time.perf_counter()
+    network, data = checkpoints.load_or_train(spec, progress=False), datasets.load(spec.data)
+    true = spec.make_trigger()
+    assert true is not None
+    chosen = sample_per_class(data.y_test, 100, range(10), seed=spec.seed)
+    kept = torch.ones(len(data.y_test), dtype=torch.bool)
+    kept[chosen] = False
+    x, y = to_float(data.x_test[chosen]), data.y_test[chosen]
+    other_x, other_y = to_float(data.x_test[kept]), data.y_test[kept]
+    found = estimate(network, spec, x, y)
+    few = sample_per_class(other_y, 200, range(10), seed=spec.seed)
+    detectors = {
+        "likelihood": inflight.LikelihoodDetector(), "neurons": inflight.NeuronDetector(),
+        "B3D": inflight.B3DDetector(), "STRIP": inflight.StripDetector(),
+    }  # fmt: skip
+    rates = {}
+    for name, detector in detectors.items():
+        detector.fit(network, x, y, target=spec.target, trigger=found)
+        judged = (other_x[few], other_y[few]) if name == "STRIP" else (other_x, other_y)
+        measured = inflight.measure_rates(detector, *judged, trigger=true, sources=spec.sources)
+        rates[name] = {
+            "tpr": measured.tpr, "fpr": measured.fpr, "sia": measured.sia, "auc": measured.roc.auc,
+            "tpr at 5 %": measured.roc.best_tpr(0.05), "clean": measured.clean, "triggers": measured.triggers,
+        }  # fmt: skip
+        guard = rates["likelihood"]["fpr"]
+        rates[name]["tpr at the guard's fpr"] = measured.tpr if name == "likelihood" else measured.roc.best_tpr(guard)
+    return {
+        "accuracy": network.card.accuracy, "success": network.card.success,
+        "estimate's success": metrics.attack_success_rate(network, found, other_x, other_y, spec.target, spec.sources),
+        "detectors": rates, "seconds": time.perf_counter() - began,
+    }  # fmt: skip
+
+
+def summary(rows: dict[str, Any]) -> dict[str, Any]:
+    """Means over seeds by data set and attack, with the paper's numbers where it has them."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for name, measured in rows.items():
+        data, _, trigger, sources, _ = name.split()
+        groups[data, trigger, sources].append(measured)
+    table = {}
+    for (data, trigger, sources), members in groups.items():
+        line: dict[str, Any] = {"networks": len(members)}
+        for detector in members[0]["detectors"]:
+            keys = ("tpr", "fpr", "sia", "auc", "tpr at 5 %", "tpr at the guard's fpr")
+            values = {key: [m["detectors"][detector][key] for m in members] for key in keys}
+            line[detector] = {k: {"mean": float(np.mean(v)), "sd": float(np.std(v))} for k, v in values.items()}
+        line["paper (tpr, fpr, sia)"] = PUBLISHED.get((data, trigger, sources))
+        table[f"{data} {trigger} {sources}"] = line
+    return table
+
+
+def main() -> None:
+    """Measure what is missing and save after every row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, help="torch threads")
+    parser.add_argument("--summary", action="store_true", help="print the table only")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = json.loads(PATH.read_text())["rows"] if PATH.exists() else {}
+    wanted = {
+        name: spec for name, spec in zoo.specs().items()
+        if tuple(name.split()[2:4]) in SETTINGS and name.split()[1] == "lenet5"
+    }  # fmt: skip
+    todo = [
+        n for n, spec in wanted.items() if n not in rows and checkpoints.find(spec) is not None and not args.summary
+    ]
+    for name in tqdm([] if args.summary else todo, unit="row"):
+        rows[name] = row(wanted[name])
+        save(PATH, {"environment": environment(), "summary": summary(rows), "rows": rows})
+    sys.stdout.write(json.dumps(summary(rows), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
