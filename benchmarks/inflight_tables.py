@@ -3,7 +3,8 @@
     python benchmarks/inflight_tables.py            # every network that zoo.py has trained
     python benchmarks/inflight_tables.py --summary  # means over seeds, beside Table 4
 
-Boxes (WB) and chessboards (CB) with all classes and with one class as sources. 100 clean images per class; the
+Boxes (WB) and chessboards (CB): "lenet5-paper" is the paper's attack (target 9, 100 images of every other class);
+"lenet5" has other targets, more images and also attacks with one source class. 100 clean images per class; the
 pattern is estimated from them (Neural Cleanse for boxes, additive estimation for chessboards), never the attacker's.
 Judged on the test images kept apart; STRIP, a hundred forward passes an image, on 200 of each class. One row per
 network in results/inflight-tables.json; rows that are there are not run again. Two cores: half a minute a row.
@@ -84,17 +85,16 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
     """Means over seeds by data set and attack, with the paper's numbers where it has them."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for name, measured in rows.items():
-        data, _, trigger, sources, _ = name.split()
-        groups[data, trigger, sources].append(measured)
+        groups[tuple(name.split()[:4])].append(measured)
     table = {}
-    for (data, trigger, sources), members in groups.items():
+    for (data, network, trigger, sources), members in groups.items():
         line: dict[str, Any] = {"networks": len(members)}
         for detector in members[0]["detectors"]:
             keys = ("tpr", "fpr", "sia", "auc", "tpr at 5 %", "tpr at the guard's fpr")
             values = {key: [m["detectors"][detector][key] for m in members] for key in keys}
             line[detector] = {k: {"mean": float(np.mean(v)), "sd": float(np.std(v))} for k, v in values.items()}
-        line["paper (tpr, fpr, sia)"] = PUBLISHED.get((data, trigger, sources))
-        table[f"{data} {trigger} {sources}"] = line
+        line["paper (tpr, fpr, sia)"] = PUBLISHED.get((data, trigger, sources)) if network == "lenet5-paper" else None
+        table[f"{data} {network} {trigger} {sources}"] = line
     return table
 
 
@@ -109,7 +109,7 @@ def main() -> None:
     rows = json.loads(PATH.read_text())["rows"] if PATH.exists() else {}
     wanted = {
         name: spec for name, spec in zoo.specs().items()
-        if tuple(name.split()[2:4]) in SETTINGS and name.split()[1] == "lenet5"
+        if tuple(name.split()[2:4]) in SETTINGS and name.split()[1].startswith("lenet5")
     }  # fmt: skip
     todo = [
         n for n, spec in wanted.items() if n not in rows and checkpoints.find(spec) is not None and not args.summary

@@ -56,6 +56,11 @@ def specs(seeds: int = 3, clean: int = 10) -> dict[str, Spec]:
             for trigger in ("chessboard", "local_square", "local_chessboard"):
                 for sources in (1, 3, 9):
                     zoo[f"{data} lenet5 {trigger} {sources} s{seed}"] = lenet5(data, trigger, seed, sources)
+            for trigger in ("box", "chessboard"):  # as in-flight 5.1 and 5.3: target 9, 100 images of every other class
+                settings = {} if trigger == "box" else {"amplitude": 15 / 255}
+                zoo[f"{data} lenet5-paper {trigger} 9 s{seed}"] = Spec(
+                    data=data, seed=seed, trigger=trigger, trigger_settings=settings
+                )
         for seed in range(clean):
             zoo[f"{data} lenet5 clean 0 s{seed}"] = lenet5(data, None, seed)
     for seed in range(seeds):  # L-RED A.8: one source (class 1), target 3, 900 images

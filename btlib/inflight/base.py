@@ -56,8 +56,12 @@ class InFlightDetector(ABC):
 
     After `fit`: ``net_``, ``target_``, ``image_shape_``, ``threshold_`` and ``warnings_``. A second fit forgets
     the first; `inspect` changes nothing.
+
+    Attributes:
+        infers_source: whether `inspect` names the class a trigger comes from; else its source is -1.
     """
 
+    infers_source = False
     net_: nn.Module
     target_: int
     image_shape_: tuple[int, ...]

@@ -67,6 +67,7 @@ class LikelihoodDetector(InFlightDetector):
         True
     """
 
+    infers_source = True
     densities_: Densities
     scorer_: Scorer
     trigger_success_: dict[int, float]

@@ -124,11 +124,10 @@ def measure_rates(
     hit = stamped.predicted == target
     curve = roc(clean.scores[own], stamped.scores[hit])
     source, flagged = stamped.source[hit], stamped.is_trigger[hit]
-    infers = not bool((source[flagged] < 0).any())
     right = flagged & (source == y[attacked][hit])
     return InFlightRates(
         tpr=_share(flagged), fpr=_share(clean.is_trigger[own]), fpr_misread=_share(clean.is_trigger[misread]),
-        sia=_share(right) if infers else float("nan"), roc=curve, clean=int(own.sum()), triggers=int(hit.sum()),
+        sia=_share(right) if detector.infers_source else float("nan"), roc=curve, clean=int(own.sum()), triggers=int(hit.sum()),
     )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from btlib.inflight.base import InFlightDetector, Measured
 class Oracle(InFlightDetector):
     """Scores an image by its brightness; says that every trigger comes from class 0."""
 
+    infers_source = True
+
     def _fit(self, *_: Any) -> float:
         return 1.5
 
@@ -76,3 +78,18 @@ def test_rates_count_what_the_paper_counts() -> None:
         measure_rates(Oracle().fit(hand_set(0), x, y, target=TARGET), x, y, trigger=pixel)
     with pytest.raises(NotFittedError):
         measure_rates(LikelihoodDetector(), x, y, trigger=pixel)
+
+
+def test_a_rival_that_flags_nothing_has_no_source_accuracy() -> None:
+    class Silent(Oracle):
+        infers_source = False
+
+        def _measure(self, images):  # type: ignore[no-untyped-def]
+            measured = super()._measure(images)
+            return measured._replace(scores=torch.full_like(measured.scores, -1e9), source=None)
+
+    x, y = lit_pixels(4)
+    detector = Silent().fit(hand_set(10), x, y, target=TARGET)
+    rates = measure_rates(detector, x, y, trigger=triggers.single_pixel((1, 8, 8)))
+    assert rates.tpr == 0
+    assert math.isnan(rates.sia)
