@@ -127,7 +127,8 @@ def measure_rates(
     right = flagged & (source == y[attacked][hit])
     return InFlightRates(
         tpr=_share(flagged), fpr=_share(clean.is_trigger[own]), fpr_misread=_share(clean.is_trigger[misread]),
-        sia=_share(right) if detector.infers_source else float("nan"), roc=curve, clean=int(own.sum()), triggers=int(hit.sum()),
+        sia=_share(right) if detector.infers_source else float("nan"), roc=curve,
+        clean=int(own.sum()), triggers=int(hit.sum()),
     )  # fmt: skip
 
 
