@@ -42,7 +42,7 @@ def red_a(
     Example:
         >>> from btlib import checkpoints, datasets
         >>> data = datasets.load("fashion-mnist")
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["three-sources"])
         >>> red_a(net, data.x_test, data.y_test, per_class=4).verdict().target
         9
     """
