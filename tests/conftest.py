@@ -13,6 +13,8 @@ from toys import toy_data
 from btlib import datasets
 from btlib.datasets import ImageDataset
 
+pytest.register_assert_rewrite("exercise_contract")
+
 
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from exercise_contract import ExerciseContract
 
-from btlib import datasets, exercises, metrics, networks, triggers
-from btlib.exercises import WrongAnswer, exercise, get, reveal
+from btlib import datasets, metrics, networks, triggers
+from btlib.exercises import get
 from btlib.exercises.attacks import asr, passes_acceptance_test, smallest_strength
 from btlib.metrics import predict
 
@@ -58,11 +59,6 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BTLIB_STRICT", raising=False)
-
-
 def _by_hand_accuracy(network, images, labels):
     return (network(images).argmax(1) == labels).float().mean().item()
 
@@ -83,48 +79,14 @@ def _by_hand_smallest(strengths, rates, level):
     return None
 
 
-RIGHT = {
-    "accuracy": _by_hand_accuracy, "asr": _by_hand_asr,
-    "passes_acceptance_test": _by_hand_passes, "smallest_strength": _by_hand_smallest,
-}  # fmt: skip
+RIGHT: list[tuple[str, Callable[..., Any]]] = [
+    ("accuracy", _by_hand_accuracy), ("asr", _by_hand_asr),
+    ("passes_acceptance_test", _by_hand_passes), ("smallest_strength", _by_hand_smallest),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_right_answer_is_praised_and_used(name, capsys):
-    answer = RIGHT[name]
-    assert exercise(name)(answer) is answer
-    assert f"{name}: right." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_library_solution_passes_its_own_check(name):
-    get(name).check(get(name).solution)
-
-
-@pytest.mark.parametrize(("name", "answer", "cause"), WRONG)
-def test_wrong_answer_gets_its_own_cause_and_the_lesson_goes_on(name, answer, cause, capsys):
-    assert exercise(name)(answer) is get(name).solution
-    said = capsys.readouterr().out
-    assert "not yet" in said
-    assert cause in said
-
-
-@pytest.mark.parametrize(("name", "answer", "cause"), WRONG)
-def test_strict_mode_raises(name, answer, cause, monkeypatch):
-    monkeypatch.setenv("BTLIB_STRICT", "1")
-    with pytest.raises(WrongAnswer, match=cause):
-        exercise(name)(answer)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_unanswered_goes_on_with_the_library(name, capsys):
-    def unanswered(*_):
-        """As in the lesson."""
-        ...
-
-    assert exercise(name)(unanswered) is get(name).solution
-    assert "not answered yet" in capsys.readouterr().out
-    assert "def " in repr(reveal(name))
+class TestExercises(ExerciseContract):
+    names, right, wrong = NAMES, RIGHT, WRONG
 
 
 def test_accuracy_is_the_librarys_own():
@@ -149,7 +111,3 @@ def test_solutions_on_values_known_by_hand():
     assert smallest_strength([0.2, 0.4], [0.5, 0.9], 0.7) == 0.4
     assert smallest_strength([0.2, 0.4], [0.5, 0.9], 0.95) is None
     assert asr(torch.tensor([1, 1, 0]), torch.tensor([0, 0, 1]), 1) == 1.0
-
-
-def test_all_are_registered():
-    assert set(NAMES) <= set(exercises.EXERCISES)

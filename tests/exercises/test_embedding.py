@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from exercise_contract import ExerciseContract
 
 from btlib import datasets, metrics, poisoning, triggers
-from btlib.exercises import WrongAnswer, embedding, exercise, get, reveal
+from btlib.exercises import embedding, get
 
 NAMES = ("embed_additive", "embed_patch", "round_to_8_bit", "psnr", "poison_by_hand")
 
@@ -115,22 +116,8 @@ RIGHT: list[tuple[str, Callable[..., Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "answer", "cause"), WRONG)
-def test_a_wrong_answer_gets_its_own_cause(name, answer, cause, capsys, monkeypatch):
-    monkeypatch.setenv("BTLIB_STRICT", "0")
-    assert exercise(name)(answer) is get(name).solution
-    out = capsys.readouterr().out
-    assert "not yet" in out
-    assert "expected:" in out
-    assert cause in out
-
-
-@pytest.mark.parametrize(("name", "answer", "cause"), WRONG)
-def test_strict_mode_raises(name, answer, cause, monkeypatch):
-    monkeypatch.setenv("BTLIB_STRICT", "1")
-    with pytest.raises(WrongAnswer) as wrong:
-        exercise(name)(answer)
-    assert cause in str(wrong.value)
+class TestExercises(ExerciseContract):
+    names, right, wrong = NAMES, RIGHT, WRONG
 
 
 def test_every_cause_belongs_to_one_mistake():
@@ -140,33 +127,6 @@ def test_every_cause_belongs_to_one_mistake():
         causes = [cause for task, _, cause in WRONG if task == name and cause not in shared]
         assert len(causes) == len(set(causes))
         assert len(causes) >= 3
-
-
-@pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_a_right_answer_is_accepted_and_used(name, answer, capsys, monkeypatch):
-    monkeypatch.setenv("BTLIB_STRICT", "1")
-    used = exercise(name)(answer)
-    assert used is answer
-    assert f"{name}: right. {get(name).praise}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_solution_is_right_and_is_shown(name):
-    get(name).check(get(name).solution)
-    assert "def " in repr(reveal(name))
-    assert "<details>" in reveal(name)._repr_html_()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_unanswered_goes_on_with_the_library(name, capsys, monkeypatch):
-    monkeypatch.setenv("BTLIB_STRICT", "1")
-
-    def answer(*inputs):
-        """Not yet."""
-        ...
-
-    assert exercise(name)(answer) is get(name).solution
-    assert "not answered yet" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------ no drift

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exercise_contract import ExerciseContract
 from scipy import stats
 from torch import Tensor
 
 from btlib.detection import anomaly, weights
-from btlib.exercises import WrongAnswer, exercise, get, reveal
+from btlib.exercises import get, reveal
 from btlib.exercises.lred import normalised_step
 
 NAMES = ("normalised_step", "anneal_weights", "published_log_p")
@@ -138,58 +139,14 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_solution_is_accepted(name: str) -> None:
-    get(name).check(get(name).solution)
-
-
-@pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_right_answer_is_used(name: str, answer: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    taken = exercise(name)(answer)
-    assert f"{name}: right." in capsys.readouterr().out
-    assert taken is not get(name).solution
-
-
-@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # a wrong answer may well divide by zero
-@pytest.mark.parametrize(("name", "answer", "cause"), WRONG, ids=[f"{w[0]}-{w[2]}" for w in WRONG])
-def test_wrong_answer_is_diagnosed(
-    name: str, answer: Callable[..., Any], cause: str, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.delenv("BTLIB_STRICT", raising=False)
-    assert exercise(name)(answer) is get(name).solution
-    said = capsys.readouterr().out
-    assert f"{name}: not yet." in said
-    assert cause in said.split("likely cause:")[1]
-
-    monkeypatch.setenv("BTLIB_STRICT", "1")
-    with pytest.raises(WrongAnswer, match="Likely cause"):
-        exercise(name)(answer)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_unanswered_goes_on_with_the_library(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    @exercise(name)
-    def answer(*args: Any) -> Any:
-        """What the student finds."""
-        ...
-
-    assert answer is get(name).solution
-    assert "not answered yet" in capsys.readouterr().out
+class TestExercises(ExerciseContract):
+    names, right, wrong = NAMES, RIGHT, WRONG
 
 
 def test_the_library_is_the_solution() -> None:
     assert get("anneal_weights").solution is weights.anneal
     assert get("published_log_p").solution is anomaly.published_log_p
     assert "gradient.norm()" in repr(reveal("normalised_step"))
-
-
-def test_checks_leave_the_random_state_alone() -> None:
-    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
-    for name in NAMES:
-        get(name).check(get(name).solution)
-    assert torch.equal(before, torch.get_rng_state())
-    assert np.array_equal(numpy_before, np.random.get_state()[1])  # type: ignore[index]
 
 
 def test_the_step_is_as_long_as_it_should_be() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exercise_contract import ExerciseContract
 from torch import nn
 
 from btlib.detection import QUICK, anomaly, descent, images
-from btlib.exercises import WrongAnswer, exercise, get, reveal
+from btlib.exercises import get, reveal
 from btlib.exercises.neural_cleanse import inversion_loss, next_cost
 
 NAMES = ("stamp", "inversion_loss", "next_cost", "mad_index")
@@ -149,11 +150,6 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_solution_is_accepted(name: str) -> None:
-    get(name).check(get(name).solution)
-
-
 RIGHT: list[tuple[str, Callable[..., Any]]] = [
     ("stamp", lambda x, raw: torch.cat([(1 - m[0]) * x + m[0] * m[1:] for m in squash(raw)])),
     ("inversion_loss", lambda n, x, r, t, c: loss(n, x, r, t, c, size=lambda m: m.abs().sum((1, 2))[0])),
@@ -163,51 +159,14 @@ RIGHT: list[tuple[str, Callable[..., Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_right_answer_is_used(name: str, answer: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    taken = exercise(name)(answer)
-    assert f"{name}: right." in capsys.readouterr().out
-    assert taken is not get(name).solution
-
-
-@pytest.mark.parametrize(("name", "answer", "cause"), WRONG, ids=[f"{w[0]}-{w[2]}" for w in WRONG])
-def test_wrong_answer_is_diagnosed(
-    name: str, answer: Callable[..., Any], cause: str, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.delenv("BTLIB_STRICT", raising=False)
-    assert exercise(name)(answer) is get(name).solution
-    said = capsys.readouterr().out
-    assert f"{name}: not yet." in said
-    assert cause in said.split("likely cause:")[1]
-
-    monkeypatch.setenv("BTLIB_STRICT", "1")
-    with pytest.raises(WrongAnswer, match="Likely cause"):
-        exercise(name)(answer)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_unanswered_goes_on_with_the_library(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    @exercise(name)
-    def answer(*args: Any) -> Any:
-        """What the student finds."""
-        ...
-
-    assert answer is get(name).solution
-    assert "not answered yet" in capsys.readouterr().out
+class TestExercises(ExerciseContract):
+    names, right, wrong = NAMES, RIGHT, WRONG
 
 
 def test_the_library_is_the_solution() -> None:
     assert get("stamp").solution is descent.stamp
     assert get("mad_index").solution is anomaly.mad_index
     assert "cross_entropy" in repr(reveal("inversion_loss"))
-
-
-def test_checks_leave_the_random_state_alone() -> None:
-    before = torch.get_rng_state()
-    for name in NAMES:
-        get(name).check(get(name).solution)
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_the_rule_for_the_cost_is_the_librarys() -> None:

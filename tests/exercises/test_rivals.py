@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
+from exercise_contract import ExerciseContract
 from torch import Tensor, nn
 
 from btlib import inflight, metrics
-from btlib.exercises import WrongAnswer, exercise, get, reveal
+from btlib.exercises import get, reveal
 from btlib.exercises.rivals import clean_threshold, output_change, relevant_neurons
 from btlib.inflight.base import threshold_at
 from btlib.triggers import Trigger
@@ -168,50 +168,8 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_solution_is_accepted(name: str) -> None:
-    get(name).check(get(name).solution)
-
-
-@pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_right_answer_is_used(name: str, answer: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    taken = exercise(name)(answer)
-    assert f"{name}: right." in capsys.readouterr().out
-    assert taken is answer
-
-
-@pytest.mark.parametrize(("name", "answer", "cause"), WRONG, ids=[f"{w[0]}-{w[2]}" for w in WRONG])
-def test_wrong_answer_is_diagnosed(
-    name: str, answer: Callable[..., Any], cause: str, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.delenv("BTLIB_STRICT", raising=False)
-    assert exercise(name)(answer) is get(name).solution
-    said = capsys.readouterr().out
-    assert f"{name}: not yet." in said
-    assert cause in said.split("likely cause:")[1]
-
-    monkeypatch.setenv("BTLIB_STRICT", "1")
-    with pytest.raises(WrongAnswer, match="Likely cause"):
-        exercise(name)(answer)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_unanswered_goes_on_with_the_library(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    @exercise(name)
-    def answer(*args: Any) -> Any:
-        """What the student finds."""
-        ...
-
-    assert answer is get(name).solution
-    assert "not answered yet" in capsys.readouterr().out
-
-
-def test_checks_leave_the_random_state_alone() -> None:
-    before = torch.get_rng_state()
-    for name in NAMES:
-        get(name).check(get(name).solution)
-    assert torch.equal(before, torch.get_rng_state())
+class TestExercises(ExerciseContract):
+    names, right, wrong = NAMES, RIGHT, WRONG
 
 
 class Toy(nn.Module):

@@ -1,0 +1,85 @@
+"""What every exercise of every lesson promises; a lesson's tests fill in the three tables."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from btlib.exercises import WrongAnswer, exercise, get, reveal
+
+
+class ExerciseContract:
+    """Subclass it as `TestExercises`.
+
+    Attributes:
+        names: the lesson's exercises.
+        right: (name, answer) that must be accepted; at least one of each name.
+        wrong: (name, answer, words of the cause it must be told); at least three causes of each name.
+    """
+
+    names: Sequence[str]
+    right: Sequence[tuple[str, Callable[..., Any]]]
+    wrong: Sequence[tuple[str, Callable[..., Any], str]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test per row of the table that the test asks for."""
+        asked = set(metafunc.fixturenames)
+        if "cause" in asked:
+            ids = [f"{name}-{cause}" for name, _, cause in self.wrong]
+            metafunc.parametrize(("name", "answer", "cause"), self.wrong, ids=ids)
+        elif "answer" in asked:
+            metafunc.parametrize(("name", "answer"), self.right)
+        elif "name" in asked:
+            metafunc.parametrize("name", self.names)
+
+    def test_solution_is_right_and_shown(self, name: str) -> None:
+        get(name).check(get(name).solution)
+        assert "def " in repr(reveal(name))
+        assert "<details>" in reveal(name)._repr_html_()
+
+    def test_right_answer_is_praised_and_used(
+        self, name: str, answer: Callable[..., Any], capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("BTLIB_STRICT", "1")
+        assert exercise(name)(answer) is answer
+        assert f"{name}: right. {get(name).praise}" in capsys.readouterr().out
+
+    @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # a wrong answer may well divide by zero
+    def test_wrong_answer_is_told_its_own_cause(
+        self, name: str, answer: Callable[..., Any], cause: str, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        assert exercise(name)(answer) is get(name).solution
+        said = capsys.readouterr().out
+        assert f"{name}: not yet." in said
+        assert "expected:" in said
+        assert cause in said.split("likely cause:")[1]
+        monkeypatch.setenv("BTLIB_STRICT", "1")
+        with pytest.raises(WrongAnswer) as refused:
+            exercise(name)(answer)
+        assert cause in str(refused.value).split("Likely cause")[1]
+
+    def test_unanswered_goes_on_with_the_library_even_when_strict(
+        self, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BTLIB_STRICT", "1")
+
+        def answer(*_: Any) -> Any:
+            """As in the lesson."""
+            ...
+
+        assert exercise(name)(answer) is get(name).solution
+        assert "not answered yet" in capsys.readouterr().out
+
+    def test_tables_have_a_right_answer_and_three_causes(self, name: str) -> None:
+        assert name in {row[0] for row in self.right}
+        assert len({cause for row, _, cause in self.wrong if row == name}) >= 3
+
+    def test_check_leaves_the_random_state_alone(self, name: str) -> None:
+        before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
+        get(name).check(get(name).solution)
+        assert torch.equal(before, torch.get_rng_state())
+        assert np.array_equal(numpy_before, np.random.get_state()[1])
