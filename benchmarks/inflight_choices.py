@@ -60,7 +60,7 @@ def cases(names: list[str], seed: int) -> Iterator[Case]:
         spec = checkpoints.shipped()[name]
         net = checkpoints.load_or_train(spec)
         if spec.trigger == "box":
-            (found,) = detection.neural_cleanse(net, x, y, targets=[TARGET], seed=seed).estimates
+            found = detection.neural_cleanse(net, x, y, targets=[TARGET], seed=seed).estimates[TARGET]
         else:
             found = detection.additive_estimation(net, x, y, TARGET)
         yield Case(spec, net, found.trigger, x, y, to_float(data.x_test[kept]), data.y_test[kept])

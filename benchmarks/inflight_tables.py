@@ -42,7 +42,7 @@ def estimate(network: checkpoints.Network, spec: Spec, x: torch.Tensor, y: torch
     """The pattern of the detector that the paper pairs with this kind (5.1), for the target alone."""
     if spec.trigger == "box":
         found = detection.neural_cleanse(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
-        return found.estimates[0].trigger
+        return found.estimates[spec.target].trigger
     return detection.additive_estimation(network, x, y, target=spec.target).trigger
 
 

@@ -46,7 +46,7 @@ def against(name: str, reference: Search, targets: list[int] | None) -> dict[str
     fast, fast_seconds = detect(name, FAST, targets)
     slow, slow_seconds = detect(name, reference, targets)
     ratio = fast.norms / slow.norms
-    count = [sum(e.gradients for e in found.estimates) for found in (fast, slow)]
+    count = [sum(e.gradients for e in found.estimates.values()) for found in (fast, slow)]
     row = {
         "delta": {"fast": FAST.delta, "reference": reference.delta}, "targets": targets,
         "norms": {"fast": fast.norms.tolist(), "reference": slow.norms.tolist()},

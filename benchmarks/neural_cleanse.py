@@ -106,7 +106,7 @@ def compare(name: str, classes: int) -> dict[str, Any]:
         "norms": {"btlib": ours.norms.tolist(), "straightforward": norms.tolist()},
         "norm ratio (median)": float(np.median(ours.norms[:classes] / norms)),
         "held-out success": {
-            "btlib": float(np.mean([success(e.trigger, e.target) for e in ours.estimates[:classes]])),
+            "btlib": float(np.mean([success(ours.estimates[t].trigger, t) for t in range(classes)])),
             "straightforward": float(np.mean([success(t, i) for i, t in enumerate(triggers)])),
         },
         "anomaly index": {

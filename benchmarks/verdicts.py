@@ -64,8 +64,8 @@ def row(spec: Spec, detector: str) -> dict[str, Any]:
         "norms": found.norms.tolist(), "suspect": found.suspect, "suspect_sources": list(suspect.sources()),
         "weights": suspect.weights.tolist(), "rates": suspect.by_class.nan_to_num(-1).tolist(),
         "log_p": found.log_p_value, "calibrated_p": found.calibrated_p_value,
-        "anomaly_index": float(found.anomaly_index[found.suspect]),
-        "gradients": sum(e.gradients for e in found.estimates),
+        "anomaly_index": float(found.anomaly_index.max()),
+        "gradients": sum(e.gradients for e in found.estimates.values()),
         "seconds": time.perf_counter() - began, "warnings": list(found.warnings), "settings": found.settings,
     }  # fmt: skip
 

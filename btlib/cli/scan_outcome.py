@@ -85,7 +85,7 @@ class Scan:
         suspect = detection.suspect
         return Judgement(
             name, suspect, detection.estimates[suspect].sources(), detection.calibrated_p_value,
-            detection.log_p_value / math.log(10), float(detection.anomaly_index[suspect]),
+            detection.log_p_value / math.log(10), float(detection.anomaly_index.max()),
             self.level / len(self.detections),
         )  # fmt: skip
 
@@ -178,8 +178,8 @@ def _method(scan: Scan, judgement: Judgement) -> dict[str, Any]:
         "anomaly_index": _numbers([judgement.anomaly_index])[0],
         "per_class": scan.per_class[judgement.method],
         "norms": _numbers(detection.norms.tolist()),
-        "success": _numbers([estimate.success for estimate in detection.estimates]),
-        "converged": [estimate.converged for estimate in detection.estimates],
+        "success": _numbers([estimate.success for estimate in detection.estimates.values()]),
+        "converged": [estimate.converged for estimate in detection.estimates.values()],
         "seconds": round(detection.seconds, 2),
         "settings": {key: value for key, value in detection.settings.items() if not callable(value)},
     }

@@ -50,7 +50,7 @@ def page(scan: Scan) -> str:
 def pictures(scan: Scan, judgement: Judgement) -> list[Picture]:
     """Sizes per class, patterns, masks where there are any, and the suspect's pattern on images."""
     detection = scan.detections[judgement.method]
-    order = sorted(range(len(detection.estimates)), key=lambda c: detection.norms[c])
+    order = sorted(detection.estimates, key=lambda c: detection.estimates[c].norm)
     shown = sorted(order[:MOST])
     some = "" if len(shown) == len(order) else f" Only the {MOST} classes with the smallest patterns are shown."
     made = [_sizes(scan, judgement, detection, shown, some), _patterns(scan, judgement, detection, shown, some)]
@@ -60,7 +60,7 @@ def pictures(scan: Scan, judgement: Judgement) -> list[Picture]:
 
 
 def _additive(detection: Detection) -> bool:
-    return detection.estimates[0].trigger.kind == "additive"
+    return detection.estimates[detection.suspect].trigger.kind == "additive"
 
 
 def _picture(png: bytes, alt: str, caption: str) -> Picture:
@@ -71,14 +71,14 @@ def _sizes(scan: Scan, judgement: Judgement, detection: Detection, shown: Sequen
     what = "length of the perturbation" if _additive(detection) else "size of the mask [pixels]"
     names = [_short(scan, c) for c in shown]
     figure, axes = plt.subplots(figsize=(max(6.5, 0.3 * len(shown)), 3.2), layout="constrained")
-    sizes = [float(detection.norms[c]) for c in shown]
+    sizes = [detection.estimates[c].norm for c in shown]
     plots.class_bars(sizes, names, ylabel=what, highlight=[shown.index(judgement.suspect)], highlight_label="smallest",
                      ax=axes)  # fmt: skip
     axes.set_ylim(0, 1.25 * max(sizes))  # room for the legend
-    others = sorted(norm for c, norm in enumerate(detection.norms) if c != judgement.suspect)
+    others = sorted(detection.norms)[1:]
     alt = (
         f"Bars of the {what} per class by {judgement.method}: {scan.class_name(judgement.suspect)} has the smallest, "
-        f"{detection.norms[judgement.suspect]:.3g}; the others lie between {others[0]:.3g} and {others[-1]:.3g}."
+        f"{detection.norms.min():.3g}; the others lie between {others[0]:.3g} and {others[-1]:.3g}."
     )
     caption = (
         f"How large the smallest pattern is that sends images to each class. A backdoor's target stands out.{some}"

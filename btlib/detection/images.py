@@ -104,7 +104,7 @@ def check_targets(targets: Sequence[int] | int | None, classes: int) -> list[int
     """The putative target classes as a list; None: all K.
 
     Raises:
-        ValueError: a class that does not exist.
+        ValueError: a class that does not exist, or one named twice.
 
     Example:
         >>> check_targets(2, classes=3), check_targets(None, classes=3)
@@ -114,6 +114,8 @@ def check_targets(targets: Sequence[int] | int | None, classes: int) -> list[int
     for target in wanted:
         if not 0 <= target < classes:
             raise ValueError(f"targets: expected classes in 0…{classes - 1}, got {target}; classes count from 0")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"targets: expected each class once, got {list(wanted)}; leave the repetitions out")
     return list(wanted)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from btlib.detection.descent import Inversion
 from btlib.detection.images import check_targets, defense_set, undisturbed
 from btlib.detection.mask import invert
-from btlib.detection.outcome import Detection, Rule, shared_warnings
+from btlib.detection.outcome import Detection, Estimates, Rule, shared_warnings
 
 #: The public implementation's settings: 30 passes over the images for each class.
 PUBLIC = Inversion(rounds=30, steps=None, batch_size=64, lr=0.1)
@@ -94,4 +94,5 @@ def _masks(
     with undisturbed(network):
         found = invert(network, data, wanted, inversion, annealed=annealed, seed=seed, progress=progress)
     settings = {**asdict(inversion), "per_class": per_class, "seed": seed}
-    return Detection(name, found, rule, time.perf_counter() - began, settings, tuple(shared_warnings(found)))
+    seconds = time.perf_counter() - began
+    return Detection(name, Estimates(found), rule, seconds, settings, tuple(shared_warnings(found)))

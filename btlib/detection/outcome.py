@@ -1,6 +1,6 @@
 """What a post-training detector returns: estimates, statistics, verdict (floor 2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,6 +65,35 @@ class Estimate:
         return tuple(int(s) for s in (self.weights >= share * self.weights.max()).nonzero().flatten())
 
 
+class Estimates(Mapping[int, Estimate]):
+    """Target class → its estimate, in the order in which the classes were asked for; it can't be changed.
+
+    Example:
+        >>> patch = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
+        >>> found = Estimates(Estimate(t, patch, 5.0, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t in (8, 0))
+        >>> list(found), found[8].norm
+        ([8, 0], 5.0)
+    """
+
+    def __init__(self, estimates: Iterable[Estimate]) -> None:
+        self._by_class = {estimate.target: estimate for estimate in estimates}
+
+    def __getitem__(self, target: int) -> Estimate:
+        """The estimate of a class; KeyError for one that was not among the targets."""
+        if target not in self._by_class:
+            known = ", ".join(map(str, self))
+            raise KeyError(f"estimates: expected one of the classes {known}, got {target}; name it in targets")
+        return self._by_class[target]
+
+    def __iter__(self) -> Iterator[int]:
+        """The target classes."""
+        return iter(self._by_class)
+
+    def __len__(self) -> int:
+        """How many classes."""
+        return len(self._by_class)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a detector says at one threshold.
@@ -98,7 +127,7 @@ class Detection:
 
     Attributes:
         method: its name, for titles.
-        estimates: one per class, `estimates[t]`; for RED-P the smallest of the class's pairs.
+        estimates: by target class, `estimates[t]`, in the order of `targets`; for RED-P the smallest of t's pairs.
         rule: how `verdict` decides unless told otherwise: the detector's own, published, rule.
         seconds: wall time of the estimation.
         settings: what it was run with.
@@ -107,7 +136,7 @@ class Detection:
     """
 
     method: str
-    estimates: Sequence[Estimate]
+    estimates: Estimates
     rule: Rule
     seconds: float
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -116,17 +145,17 @@ class Detection:
 
     @property
     def norms(self) -> np.ndarray:
-        """float64 (K,): size of each class's estimate."""
-        return np.array([e.norm for e in self.estimates])
+        """float64 (T,): sizes in the order of `estimates`, so `norms[t]` is class t's where no `targets` were named."""
+        return np.array([e.norm for e in self.estimates.values()])
 
     @property
     def suspect(self) -> int:
         """The class with the smallest estimate: arg max r_t."""
-        return int(self.norms.argmin())
+        return min(self.estimates, key=lambda t: self.estimates[t].norm)
 
     @property
     def anomaly_index(self) -> np.ndarray:
-        """float64 (K,): distance of each norm below the median in units of MAD × 1.4826; negative above it."""
+        """float64 (T,): distance of each of `norms` below their median in units of MAD × 1.4826; negative above it."""
         return anomaly.mad_index(self.norms)
 
     @property
@@ -163,7 +192,7 @@ class Detection:
             raise ValueError(f"rule: expected one of {', '.join(DEFAULT_LEVEL)}, got {rule!r}; see Detection.verdict")
         level = DEFAULT_LEVEL[rule] if threshold is None else threshold
         if rule == "mad":
-            statistic = float(self.anomaly_index[self.suspect])
+            statistic = float(self.anomaly_index.max())  # the suspect's
             attacked = statistic > level
         else:
             statistic = self.p_value if rule == "published" else self.calibrated_p_value
@@ -180,7 +209,7 @@ class Detection:
         return norms
 
 
-def shared_warnings(estimates: Sequence[Estimate]) -> list[str]:
+def shared_warnings(estimates: Collection[Estimate]) -> list[str]:
     """What every detector says about its own estimates: not converged, too few classes, no spread.
 
     Example:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib.detection.images import DefenseSet, check_targets, defense_set, undisturbed
-from btlib.detection.outcome import Detection, Estimate, shared_warnings
+from btlib.detection.outcome import Detection, Estimate, Estimates, shared_warnings
 from btlib.detection.perturbation import FAST, Search, perturb
 
 
@@ -139,8 +139,8 @@ def red_p(
     with undisturbed(network):
         found = perturb(network, data, pairs, False, search, progress)
     best = [min((e for e in found if e.target == t), key=lambda e: e.norm) for t in range(data.classes)]
-    return Detection("RED-P", best, "published", time.perf_counter() - began, _settings(search, per_class, seed),
-                     tuple(shared_warnings(best)), found)  # fmt: skip
+    seconds, settings = time.perf_counter() - began, _settings(search, per_class, seed)
+    return Detection("RED-P", Estimates(best), "published", seconds, settings, tuple(shared_warnings(best)), found)
 
 
 def _all_sources(
@@ -152,8 +152,8 @@ def _all_sources(
     problems = [(None, t) for t in check_targets(targets, data.classes)]
     with undisturbed(network):
         found = perturb(network, data, problems, annealed, search, progress)
-    return Detection(name, found, "published", time.perf_counter() - began, _settings(search, per_class, seed),
-                     tuple(shared_warnings(found)))  # fmt: skip
+    seconds, settings = time.perf_counter() - began, _settings(search, per_class, seed)
+    return Detection(name, Estimates(found), "published", seconds, settings, tuple(shared_warnings(found)))
 
 
 def _settings(search: Search, per_class: int | None, seed: int) -> dict[str, float | int | None]:

@@ -93,6 +93,7 @@ def test_red_p_names_the_pair():
     smallest = min(found.pairs, key=lambda e: e.norm)
     assert (smallest.source, smallest.target) == (5, 2)
     assert len(found.pairs) == CLASSES * (CLASSES - 1)
+    assert (found.suspect, found.estimates[2].source) == (2, 5)
     assert found.verdict().sources == (5,)
 
 
@@ -153,15 +154,31 @@ def test_accelerated_and_faithful_agree(fashion: ImageDataset):
     net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
     fine = detection.red_a(net, fashion.x_test, fashion.y_test, per_class=2, search=Search(delta=0.005), targets=[9])
     fast = detection.red_a(net, fashion.x_test, fashion.y_test, per_class=2, targets=[9])
-    assert fast.norms[0] == pytest.approx(fine.norms[0], rel=0.1)  # the worst case allowed; results/ has the spread
-    assert fast.estimates[0].gradients * 5 < fine.estimates[0].gradients
+    assert fast.norms == pytest.approx(fine.norms, rel=0.1)  # the worst case allowed; results/ has the spread
+    assert fast.estimates[9].gradients * 5 < fine.estimates[9].gradients
 
 
 def test_problems_do_not_influence_each_other():
     net, x, y = planted()
     together = detection.red_a(net, x, y, per_class=None, search=COARSE)
     alone = detection.red_a(net, x, y, per_class=None, search=COARSE, targets=[7])
-    torch.testing.assert_close(together.estimates[7].pattern, alone.estimates[0].pattern, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together.estimates[7].pattern, alone.estimates[7].pattern, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("detect", [detection.red_a, detection.red_u])
+def test_estimates_are_by_class_when_some_are_looked_for(detect):
+    net, x, y = planted()
+    found = detect(net, x, y, per_class=1, search=COARSE, targets=[8, 2, 0, 5])
+    assert list(found.estimates) == [e.target for e in found.estimates.values()] == [8, 2, 0, 5]
+    assert found.norms.tolist() == [found.estimates[t].norm for t in (8, 2, 0, 5)]
+    assert found.suspect == 2
+    verdict = found.verdict(threshold=1.0, rule="mad")
+    assert (verdict.target, verdict.statistic) == (2, found.anomaly_index[1])
+    with pytest.raises(KeyError, match="expected one of the classes 8, 2, 0, 5, got 1"):
+        found.estimates[1]
+    assert found.estimates.get(1) is None
+    with pytest.raises(TypeError):
+        found.estimates[2] = found.estimates[8]
 
 
 def test_unequal_numbers_of_images_count_by_class():
@@ -256,7 +273,7 @@ def test_few_classes_are_mentioned():
     net = hand_set(10.0)
     found = detection.red_u(net, *lit_pixels(), per_class=None, search=COARSE)
     assert any("few for an outlier test" in w for w in found.warnings)
-    assert any("few" in w for w in shared_warnings(found.estimates))
+    assert any("few" in w for w in shared_warnings(found.estimates.values()))
 
 
 @pytest.mark.parametrize(("bad", "match"), [
@@ -269,6 +286,7 @@ def test_few_classes_are_mentioned():
     ({"per_class": 0}, "per_class: expected at least 1, got 0"),
     ({"per_class": 99}, "per_class: expected at most 2"),
     ({"targets": [10]}, "targets: expected classes in 0…9, got 10"),
+    ({"targets": [2, 5, 2]}, r"targets: expected each class once, got \[2, 5, 2\]"),
 ])  # fmt: skip
 def test_bad_input_is_named(bad, match):
     net, x, y = planted()
