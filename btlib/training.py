@@ -1,11 +1,11 @@
 """One loop for clean and poisoned training alike; only the data differ (floor 2)."""
 
 import ctypes
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from btlib.datasets import ImageDataset
-from btlib.files import written_whole
+from btlib.resume import ResumeFile
 
 #: Part of every checkpoint's key: raised when a change to this file changes what a recipe trains.
 VERSION = 1
@@ -156,17 +156,16 @@ def fit(
     """
     if len(data.y_train) == 0:
         raise ValueError("data: expected training images, got none; poison or subset less")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = place(device)
     _keep_freed_memory()
     layout = _layout(network, recipe)
     network.to(device=where, memory_format=layout)  # type: ignore[call-overload]
     x, y = data.x_train.to(where), data.y_train.to(where)
     optimizer = _optimizer(network, recipe)
-    state = _State(Path(resume) if resume else None, recipe, seed, data)
+    state = ResumeFile(resume, recipe, seed, data, where, VERSION)
 
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(seed)
-        history = state.restore(network, optimizer)
+    with seeded(seed, where):
+        history = state.restore(network=network, optimizer=optimizer)
         steps = math.ceil(len(y) / recipe.batch_size)
         bar = tqdm(total=recipe.epochs * steps, initial=len(history) * steps, disable=not progress, leave=False,
                    desc="training", unit="step")  # fmt: skip
@@ -182,9 +181,33 @@ def fit(
                         entry |= dict(on_epoch(epoch, network))
                 history.append(entry)
                 bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
-                state.save(network, optimizer, history)
+                state.save(history, network=network, optimizer=optimizer)
     network.eval().to(memory_format=torch.contiguous_format)
     return TrainingRun(recipe, seed, tuple(history), sum(entry["seconds"] for entry in history))
+
+
+def place(device: str | torch.device | None = None) -> torch.device:
+    """Where to train: `device`, or the GPU when there is one, else the CPU.
+
+    Example:
+        >>> place("cpu").type
+        'cpu'
+    """
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random state set by a seed, on the CPU and on `device`; the caller's is put back.
+
+    Example:
+        >>> with seeded(0, place("cpu")):
+        ...     round(torch.rand(()).item(), 3)
+        0.496
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _epoch(
@@ -301,36 +324,3 @@ def _keep_freed_memory() -> None:
     m_mmap_max, m_trim_threshold = -4, -1
     mallopt(m_mmap_max, 0)
     mallopt(m_trim_threshold, 2**31 - 1)
-
-
-class _State:
-    """The resume file: the last finished epoch, whole or absent."""
-
-    def __init__(self, path: Path | None, recipe: Recipe, seed: int, data: ImageDataset) -> None:
-        self.path = path
-        self.identity = json.dumps({"recipe": asdict(recipe), "seed": seed, "version": VERSION,
-                                    "data": data.fingerprint if path else ""})  # fmt: skip
-
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]) -> None:
-        if self.path is None:
-            return
-        state = {"identity": self.identity, "network": network.state_dict(), "optimizer": optimizer.state_dict(),
-                 "history": history, "random": torch.get_rng_state()}  # fmt: skip
-        if torch.cuda.is_available():
-            state["cuda"] = torch.cuda.get_rng_state()
-        with written_whole(self.path) as part:
-            torch.save(state, part)
-
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
-        if self.path is None or not self.path.exists():
-            return []
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if state["identity"] != self.identity:
-            raise ValueError(f"resume: expected a state of this recipe, seed and data set, got another in {self.path}; "
-                             "delete the file or choose another")  # fmt: skip
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
-        return state["history"]

@@ -11,7 +11,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "btlib"
 FLOORS = [
     {"files", "profiles"},
-    {"datasets", "triggers", "networks", "results"},
+    {"datasets", "triggers", "networks", "results", "resume"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints", "exercises"},
     {"plots", "attacks"},

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from toys import TARGET, toy_data
 
-from btlib import metrics, networks, poisoning, training, triggers
+from btlib import metrics, networks, poisoning, triggers
 from btlib.datasets import ImageDataset
+from btlib.resume import ResumeFile
 from btlib.training import RECIPES, Recipe, TrainingRun, augmented, fit, learning_rate
 
 RECIPE = Recipe(epochs=3, batch_size=32, lr=4e-3)
@@ -202,10 +203,9 @@ def test_a_write_that_fails_leaves_the_last_epoch(
     state.unlink()
     state.write_bytes(before)
     monkeypatch.setattr(torch, "save", half)
-    saver = training._State(state, Recipe(epochs=1), 0, toy)
-    net = networks.build("lenet5", toy)
+    saver = ResumeFile(state, Recipe(epochs=1), 0, toy)
     with pytest.raises(OSError, match="disk full"):
-        saver.save(net, training._optimizer(net, Recipe(epochs=1)), [])
+        saver.save([], network=networks.build("lenet5", toy))
     assert state.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 

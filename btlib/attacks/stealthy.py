@@ -5,11 +5,10 @@ target class's trigger on the frozen network (Eq. 8), then train network and gen
 """
 
 import copy
-import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +22,10 @@ from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, to_float
 from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
 from btlib.detection.images import DefenseSet
-from btlib.files import written_whole
 from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.training import RECIPES
+from btlib.resume import Part, ResumeFile
+from btlib.training import RECIPES, place, seeded
 from btlib.triggers import Trigger
 
 Pattern = Literal["generated", "patch", "patch+generated"]
@@ -116,7 +115,7 @@ class AttackResult:
 
 def run(
     data: ImageDataset, recipe: StealthyRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = True, resume: str | Path | None = None,
+    progress: bool = True, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
     """Backdoor a network (stealthy attack 2.3).
 
@@ -127,9 +126,10 @@ def run(
         network: the clean network to start from, not changed itself; None: a LittleNet, loaded or trained.
         progress: show a bar.
         resume: a file that always holds the last finished epoch; where it exists, the attack goes on from it.
+        device: where to train; default: the GPU when there is one, else the CPU.
 
     Returns:
-        An `AttackResult`.
+        An `AttackResult`, on `device`.
 
     Raises:
         ValueError: a target that does not exist, a resume file of another attack.
@@ -146,21 +146,18 @@ def run(
     if not 0 <= recipe.target < data.num_classes:
         raise ValueError(f"target: expected a class in 0…{data.num_classes - 1}, got {recipe.target}; see data.classes")
     clean = network if network is not None else clean_network(data, seed)
-    attack = _Attack(data, recipe, seed, clean)
-    history = attack.restore(resume)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if attack.random is not None:
-            torch.set_rng_state(attack.random)
+    where = place(device)
+    attack, file = _Attack(data, recipe, seed, clean, where), ResumeFile(resume, recipe, seed, data, where)
+    with seeded(seed, where):
+        history = file.restore(**attack.state)
         steps = math.ceil(len(attack.y) / recipe.batch_size)
+        attack.taken = len(history) * steps * recipe.inversion_steps
         with tqdm(total=recipe.epochs * steps, initial=len(history) * steps, desc="attack", unit="step",
                   leave=False, disable=not progress) as bar:  # fmt: skip
             while len(history) < recipe.epochs and not attack.satisfied(history):
                 history.append(attack.epoch(len(history) + 1, bar))
-                attack.save(resume, history)
-    return AttackResult(
-        attack.network, attack.trigger, recipe.target, history[0]["baseline"], tuple(history), recipe, seed
-    )
+                file.save(history, **attack.state)
+    return AttackResult(attack.network, attack.trigger, recipe.target, attack.baseline, tuple(history), recipe, seed)
 
 
 def _copy(network: Network) -> Network:
@@ -177,34 +174,35 @@ def clean_network(data: ImageDataset, seed: int) -> Network:
 class _Attack:
     """What changes while the attack runs."""
 
-    def __init__(self, data: ImageDataset, recipe: StealthyRecipe, seed: int, clean: Network) -> None:
+    def __init__(
+        self, data: ImageDataset, recipe: StealthyRecipe, seed: int, clean: Network, where: torch.device
+    ) -> None:  # fmt: skip
         part = data if recipe.train_images is None else data.subset(train=recipe.train_images, seed=seed)
-        self.data, self.recipe, self.seed = data, recipe, seed
-        self.x, self.y = part.x_train, part.y_train
-        self.network = _copy(clean)
-        self.generator = Generator(data.image_shape[0], seed=seed)
-        base = triggers.box(data.image_shape) if recipe.pattern != "generated" else None
+        self.recipe, self.classes = recipe, data.num_classes
+        self.x, self.y = part.x_train.to(where), part.y_train.to(where)
+        self.network = _copy(clean).to(where)
+        self.generator = Generator(data.image_shape[0], seed=seed).to(where)
+        self.base = triggers.box(data.image_shape) if recipe.pattern != "generated" else None
         self.trigger: Trigger | GeneratedTrigger
-        if recipe.pattern == "patch" and base is not None:
-            self.trigger = base
+        if recipe.pattern == "patch" and self.base is not None:
+            self.trigger = self.base
         else:
-            self.trigger = GeneratedTrigger(self.generator, recipe.epsilon, base)
+            self.trigger = GeneratedTrigger(self.generator, recipe.epsilon, self.base)
         self.optimizer = torch.optim.Adam(
             [{"params": list(self.network.parameters()), "lr": recipe.lr_network},
              {"params": list(self.generator.parameters()), "lr": recipe.lr_generator}],
         )  # fmt: skip
-        few = DefenseSet(torch.zeros(1, *data.image_shape), torch.zeros(1, dtype=torch.int64), data.num_classes)
+        few = DefenseSet(torch.zeros(1, *data.image_shape, device=where), torch.zeros_like(self.y[:1]), self.classes)
         self.inverted = Classes(few, [recipe.target], _STEP_1, seed)  # m*, Δ*: kept from batch to batch
-        self.taken = 0
-        self.random: Tensor | None = None  # of torch, where a resume file was read
+        self.taken = 0  # steps of the inversion so far
         chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
-        self.watched = to_float(data.x_test[chosen]), data.y_test[chosen]
+        self.watched = to_float(data.x_test[chosen]).to(where), data.y_test[chosen]
         self.baseline = metrics.accuracy(clean, *self.watched)
 
     def epoch(self, number: int, bar: Any) -> dict[str, float]:
         """One pass over the training images."""
         began, losses = time.perf_counter(), []
-        order = torch.randperm(len(self.y))
+        order = torch.randperm(len(self.y)).to(self.y.device)
         for chosen in order.split(self.recipe.batch_size):
             images, labels = to_float(self.x[chosen]), self.y[chosen]
             if self.recipe.adversarial:
@@ -219,7 +217,8 @@ class _Attack:
 
     def invert(self, images: Tensor, labels: Tensor) -> None:
         """Step 1 (Eq. 8): some Adam steps for m* and Δ* on the frozen network."""
-        batch, chosen = DefenseSet(images, labels, self.data.num_classes), torch.arange(len(labels))
+        batch = DefenseSet(images, labels, self.classes)
+        chosen = torch.arange(len(labels), device=labels.device)
         with metrics.frozen(self.network):
             for _ in range(self.recipe.inversion_steps):
                 self.taken += 1
@@ -237,7 +236,7 @@ class _Attack:
             stamped, patterns = self.trigger(images), None
         else:
             patterns = self.generator(images)
-            based = images if recipe.pattern == "generated" else triggers.box(self.data.image_shape)(images)
+            based = images if self.base is None else self.base(images)
             stamped = rounded(attach(based, patterns, recipe.epsilon))
         target = torch.full_like(labels, recipe.target)
         loss = loss + two * cross_entropy(self.network(stamped), target)  # L_b, Eq. 3
@@ -270,37 +269,8 @@ class _Attack:
             return False
         return history[-1]["asr"] >= self.recipe.until and history[-1]["bma"] >= self.baseline - self.recipe.drop
 
-    # ------------------------------------------------------------------ the resume file
-
     @property
-    def identity(self) -> str:
-        """What a resume file must have been made for."""
-        return json.dumps({"recipe": asdict(self.recipe), "seed": self.seed, "data": self.data.fingerprint})
-
-    def save(self, path: str | Path | None, history: list[dict[str, float]]) -> None:
-        """The last finished epoch, whole or absent."""
-        if path is None:
-            return
-        state = {
-            "identity": self.identity, "network": self.network.state_dict(), "generator": self.generator.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "inverted": dict(vars(self.inverted)), "taken": self.taken,
-            "history": history, "random": torch.get_rng_state(),
-        }  # fmt: skip
-        with written_whole(Path(path)) as part:
-            torch.save(state, part)
-
-    def restore(self, path: str | Path | None) -> list[dict[str, float]]:
-        """Go on from a resume file; the epochs that are done."""
-        if path is None or not Path(path).exists():
-            return []
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["identity"] != self.identity:
-            raise ValueError(f"resume: expected a state of this recipe, seed and data set, got another in {path}; "
-                             "delete the file or choose another")  # fmt: skip
-        self.network.load_state_dict(state["network"])
-        self.generator.load_state_dict(state["generator"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        vars(self.inverted).update(state["inverted"])
-        self.taken = state["taken"]
-        self.random = state["random"]
-        return list(state["history"])
+    def state(self) -> dict[str, Part]:
+        """What a resume file keeps."""
+        return {"network": self.network, "generator": self.generator, "optimizer": self.optimizer,
+                "inverted": vars(self.inverted)}  # fmt: skip

@@ -97,7 +97,7 @@ def test_adversarial_training_teaches_the_network_the_inverted_trigger(data: Ima
 
 def test_the_sign_of_the_adversarial_term_matters(data: ImageDataset, clean: Network):
     # Labels of L_a are the clean ones: on inverted images the network must say the true class, not the target.
-    attack = stealthy._Attack(data, replace(QUICK, lambdas=(0, 0, 1, 0)), 0, clean)
+    attack = stealthy._Attack(data, replace(QUICK, lambdas=(0, 0, 1, 0)), 0, clean, torch.device("cpu"))
     images, labels = to_float(data.x_train[:64]), data.y_train[:64]
     for _ in range(40):
         attack.invert(images, labels)
