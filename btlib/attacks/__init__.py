@@ -2,6 +2,7 @@
 
 from btlib.attacks import stealthy
 from btlib.attacks.indicators import Indicators, indicators
+from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach
 
-__all__ = ["GeneratedTrigger", "Indicators", "attach", "indicators", "stealthy"]
+__all__ = ["AttackResult", "GeneratedTrigger", "Indicators", "attach", "indicators", "stealthy"]

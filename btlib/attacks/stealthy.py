@@ -7,7 +7,6 @@ target class's trigger on the frozen network (Eq. 8), then train network and gen
 import copy
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from btlib import checkpoints, metrics, triggers
+from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
 from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, to_float
@@ -78,39 +78,6 @@ class StealthyRecipe:
             )
         if self.pattern not in ("generated", "patch", "patch+generated"):
             raise ValueError(f"pattern: expected 'generated', 'patch' or 'patch+generated', got {self.pattern!r}")
-
-
-@dataclass(frozen=True, eq=False)
-class AttackResult:
-    """A backdoored network and its trigger.
-
-    Attributes:
-        network: the classifier, in evaluation mode.
-        trigger: what makes it obey; call it on images.
-        target: y*.
-        baseline: accuracy of the clean network it was made from, in [0, 1].
-        history: per epoch: ``epoch``, ``loss``, ``bma``, ``asr``, ``cbma`` (NaN for a fixed pattern), ``mask_norm``
-            (‖m*‖₁ of the kept inversion; NaN without adversarial training), ``seconds``.
-        recipe: the settings.
-        seed: of everything random.
-    """
-
-    network: Network
-    trigger: Trigger | GeneratedTrigger
-    target: int
-    baseline: float
-    history: tuple[Mapping[str, float], ...]
-    recipe: StealthyRecipe
-    seed: int
-
-    @property
-    def generator(self) -> nn.Module | None:
-        """G; None for a fixed pattern."""
-        return self.trigger.generator if isinstance(self.trigger, GeneratedTrigger) else None
-
-    def curve(self, key: str) -> list[float]:
-        """One entry of the history by epoch."""
-        return [epoch[key] for epoch in self.history]
 
 
 def run(

@@ -1,0 +1,49 @@
+"""What every attack gives back (floor 4)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from btlib.networks import Network
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """A backdoored network and its trigger.
+
+    Attributes:
+        network: the classifier, in evaluation mode.
+        trigger: what makes it obey; call it on images. One that differs from image to image also has
+            ``crossed(images, others)``: images with the patterns of others.
+        target: y*.
+        baseline: accuracy of the clean network it was made from or compared with, in [0, 1].
+        history: per epoch: ``epoch``, ``loss``, ``bma``, ``asr``, ``cbma`` and ``seconds``, on some test images;
+            ``cbma`` is NaN for a fixed pattern. The stealthy attack adds ``mask_norm`` (‖m*‖₁ of the kept inversion;
+            NaN without adversarial training).
+        recipe: the settings, a frozen dataclass.
+        seed: of everything random.
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> AttackResult(net, nn.Identity(), 0, 0.9, ({"asr": 0.5}, {"asr": 0.9}), None, seed=0).curve("asr")
+        [0.5, 0.9]
+    """
+
+    network: Network
+    trigger: Callable[[Tensor], Tensor]
+    target: int
+    baseline: float
+    history: tuple[Mapping[str, float], ...]
+    recipe: Any
+    seed: int
+
+    @property
+    def generator(self) -> nn.Module | None:
+        """What makes the patterns; None for a fixed pattern."""
+        return getattr(self.trigger, "generator", None)
+
+    def curve(self, key: str) -> list[float]:
+        """One entry of the history by epoch."""
+        return [epoch[key] for epoch in self.history]
