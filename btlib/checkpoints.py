@@ -197,7 +197,7 @@ def _read(path: Path, spec: Spec) -> Network:
     with safe_open(str(path), framework="pt") as file:
         digest = file.metadata().get("digest", "none")
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    if digest != _digest(card, weights):
+    if digest != content_digest(_header(card), weights):
         raise _refusal(path, "its contents do not match its digest: it was changed after it was written")
     if card.spec != spec.as_json():
         raise _refusal(path, "it was made from another spec than its name says")
@@ -225,7 +225,8 @@ def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
                 [dict(epoch) for epoch in run.history], date.today().isoformat(), environment())  # fmt: skip
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with written_whole(path) as part:
-        save_file(weights, part, metadata={"card": json.dumps(asdict(card)), "digest": _digest(card, weights)})
+        digest = content_digest(_header(card), weights)
+        save_file(weights, part, metadata={"card": json.dumps(asdict(card)), "digest": digest})
     unfinished.unlink(missing_ok=True)
 
 
@@ -234,11 +235,30 @@ def _unfinished(path: Path) -> Path:
     return path.with_suffix(".unfinished")
 
 
-def _digest(card: Card, weights: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(card), sort_keys=True).encode())
-    for name in sorted(weights):
-        digest.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}".encode())
-        digest.update(weights[name].contiguous().numpy().data)
+def _header(card: Card) -> str:
+    """What is digested of a card; its keys are sorted, because files may have them in any order."""
+    return json.dumps(asdict(card), sort_keys=True)
+
+
+def content_digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over a file's header and its tensors, so that neither can be changed or exchanged alone.
+
+    Args:
+        header: any text.
+        tensors: by name, on the CPU; their order does not matter.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> import torch
+        >>> content_digest("a", {"w": torch.zeros(2)}) == content_digest("a", {"w": torch.zeros(2).int()})
+        False
+    """
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().numpy().data)
     return digest.hexdigest()
 
 

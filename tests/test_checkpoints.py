@@ -185,6 +185,15 @@ def test_exchanged_weights_and_a_missing_digest(kept: Path) -> None:
     refused(kept, "do not match its digest")
 
 
+def test_a_digest_sees_header_names_types_shapes_and_values() -> None:
+    a, b = torch.arange(4), torch.zeros(4)
+    same = checkpoints.content_digest("h", {"a": a, "b": b})
+    assert checkpoints.content_digest("h", {"b": b, "a": a}) == same
+    others = [("H", {"a": a, "b": b}), ("h", {"a": a, "c": b}), ("h", {"a": a, "b": b.int()}),
+              ("h", {"a": a, "b": b.reshape(2, 2)}), ("h", {"a": a, "b": b + 1}), ("h", {"a": a})]  # fmt: skip
+    assert len({same, *(checkpoints.content_digest(*other) for other in others)}) == 7
+
+
 def test_a_file_under_anothers_name(kept: Path) -> None:
     other = replace(SPEC, seed=7)
     kept.rename(kept.with_name(other.file_name))

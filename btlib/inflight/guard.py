@@ -1,7 +1,6 @@
 """A network with its likelihood detector inside: one forward pass, one file, no pickle."""
 
 import copy
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from btlib import networks
+from btlib.checkpoints import content_digest
 from btlib.datasets import check_images
 from btlib.files import written_whole
 from btlib.inflight.densities import Scorer
@@ -169,7 +169,7 @@ class Guard(nn.Module):
         header = json.dumps({"format": _FORMAT, "network": network, **asdict(self.settings)}, sort_keys=True)
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
         with written_whole(path) as part:
-            save_file(tensors, part, metadata={"guard": header, "digest": _digest(header, tensors)})
+            save_file(tensors, part, metadata={"guard": header, "digest": content_digest(header, tensors)})
         return Path(path)
 
     @classmethod
@@ -218,17 +218,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if header.get("format") != _FORMAT:
         raise ValueError(f"path: expected a guard of format {_FORMAT}, got {header.get('format')} in {path}; "
                          "save the guard again")  # fmt: skip
-    if metadata.get("digest") != _digest(metadata["guard"], tensors):
+    if metadata.get("digest") != content_digest(metadata["guard"], tensors):
         raise ValueError(f"path: expected {path} as it was written, got other contents; save the guard again")
     return header, tensors
-
-
-def _digest(header: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _same_network(net: Network, fitted: nn.Module) -> None:
