@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from btlib.datasets import check_images, to_float
+from btlib.networks import anchor
 from btlib.poisoning import source_classes
 
 _BATCH = 1000
@@ -86,11 +86,11 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
             raise ValueError(f"images: expected shape (N, C, H, W), got {tuple(images.shape)}; use images[None]")
     else:
         check_images(images)
-    weight = next(chain(network.parameters(), network.buffers()), torch.zeros(0))
+    place = anchor(network)
     out = []
     with evaluating(network):
         for batch in images.split(_BATCH):
-            batch = (to_float(batch) if batch.dtype == torch.uint8 else batch).to(weight)  # its device and dtype
+            batch = (to_float(batch) if batch.dtype == torch.uint8 else batch).to(place)  # its device and dtype
             result = network(batch) if layer is None else network.features(batch, layer).flatten(1)  # type: ignore[operator]
             out.append(result.float().cpu())
     return torch.cat(out) if out else torch.zeros(0)

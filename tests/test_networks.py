@@ -145,6 +145,15 @@ def test_normalisation_is_inside() -> None:
         assert not torch.allclose(net(x), before, atol=1e-3)
 
 
+def test_the_anchor_is_where_a_network_computes() -> None:
+    double = nn.Sequential(nn.ReLU(), nn.Linear(1, 1)).double()
+    assert networks.anchor(double) is double[1].weight
+    statistics = Normalize(torch.zeros(1), torch.ones(1)).to("meta")  # no parameters, only buffers
+    assert networks.anchor(statistics).device.type == "meta"
+    nothing = networks.anchor(nn.ReLU())
+    assert (nothing.device.type, nothing.dtype, nothing.numel()) == ("cpu", torch.float32, 0)
+
+
 def test_seeds() -> None:
     def weights(seed: int | None) -> torch.Tensor:
         net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=seed)

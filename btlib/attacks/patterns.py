@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import check_images
+from btlib.networks import anchor
 from btlib.triggers import Trigger, quantize
 
 
@@ -76,7 +77,7 @@ class GeneratedTrigger:
     def patterns(self, images: Tensor) -> Tensor:
         """G(x) for many images, float (N, C, H, W) in [-1, 1]."""
         check_images(images)
-        place = next(self.generator.parameters()).device
+        place = anchor(self.generator).device
         with metrics.evaluating(self.generator):
             parts = [self.generator(part.to(place)).to(images.device) for part in images.split(1000)]
         return torch.cat(parts).clone() if parts else images

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from btlib.detection.images import DefenseSet
 from btlib.detection.outcome import uniform
+from btlib.detection.rows import Rows
 from btlib.detection.weights import anneal
 
 _MEMORY = 0.8  # of the misclassification rates, from step to step, where weights are annealed
@@ -58,8 +59,8 @@ class Inversion:
                              f"{self.multiplier}; the public defaults are 0.99 and 2")  # fmt: skip
 
 
-class Classes:
-    """State of the T classes that are still inverted, one row each; rows leave when a class is done."""
+class Classes(Rows):
+    """State of the T classes that are still inverted."""
 
     def __init__(self, data: DefenseSet, targets: Sequence[int], inversion: Inversion, seed: int) -> None:
         shape, place = data.images.shape[1:], data.images.device
@@ -78,12 +79,6 @@ class Classes:
         self.row = torch.arange(len(targets), device=place)
         self.weights = torch.stack([uniform(data.classes, t) for t in targets]).to(place)
         self.rates = torch.zeros(len(targets), data.classes, device=place)
-
-    def take(self, rows: Tensor) -> "Classes":
-        """These rows only."""
-        taken = object.__new__(Classes)
-        vars(taken).update({name: value[rows] for name, value in vars(self).items()})
-        return taken
 
 
 def squash(raw: Tensor) -> Tensor:

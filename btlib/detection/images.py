@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import index
 
 import torch
 from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import check_images, sample_per_class, to_float
+from btlib.networks import anchor
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,25 +76,13 @@ def defense_set(
             raise ValueError(f"per_class: expected at least 1, got {per_class}; L-RED uses 1 to 8")
         chosen = sample_per_class(labels, per_class, range(classes), seed=seed)
         images, labels = images[chosen.to(images.device)], labels[chosen]
-    place = device_of(network)
+    place = anchor(network).device
     return DefenseSet(images.to(place).float(), labels.to(place), classes)
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Where the network's parameters or buffers are; the CPU for a network without any.
-
-    Example:
-        >>> device_of(nn.Flatten())
-        device(type='cpu')
-    """
-    for tensor in (*network.parameters(), *network.buffers()):
-        return tensor.device
-    return torch.device("cpu")
 
 
 def _outputs(network: nn.Module, image: Tensor) -> int:
     with metrics.evaluating(network):
-        logits = network(image.to(device_of(network)).float())
+        logits = network(image.to(anchor(network).device).float())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 3:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"network: expected logits (N, K) with K ≥ 3 for images {tuple(image.shape)}, got {got}; "
@@ -100,23 +90,30 @@ def _outputs(network: nn.Module, image: Tensor) -> int:
     return int(logits.shape[1])
 
 
-def check_targets(targets: Sequence[int] | int | None, classes: int) -> list[int]:
-    """The putative target classes as a list; None: all K.
+def check_classes(wanted: Sequence[int] | int | None, classes: int, name: str = "targets") -> list[int]:
+    """Classes that a caller named, as a list of integers; None: all K.
+
+    Args:
+        wanted: one class, or several, each once.
+        classes: K.
+        name: of the argument, for the message.
 
     Raises:
+        TypeError: a class that is no integer.
         ValueError: a class that does not exist, or one named twice.
 
     Example:
-        >>> check_targets(2, classes=3), check_targets(None, classes=3)
+        >>> check_classes([2], classes=3), check_classes(None, classes=3)
         ([2], [0, 1, 2])
     """
-    wanted = range(classes) if targets is None else [targets] if isinstance(targets, int) else list(targets)
-    for target in wanted:
-        if not 0 <= target < classes:
-            raise ValueError(f"targets: expected classes in 0…{classes - 1}, got {target}; classes count from 0")
-    if len(set(wanted)) < len(wanted):
-        raise ValueError(f"targets: expected each class once, got {list(wanted)}; leave the repetitions out")
-    return list(wanted)
+    several = range(classes) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
+    found = [index(c) for c in several]
+    for one in found:
+        if not 0 <= one < classes:
+            raise ValueError(f"{name}: expected classes in 0…{classes - 1}, got {one}; classes count from 0")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}: expected each class once, got {found}; leave the repetitions out")
+    return found
 
 
 @contextmanager
@@ -130,7 +127,7 @@ def undisturbed(network: nn.Module) -> Iterator[nn.Module]:
         ...     network.training
         False
     """
-    place = device_of(network)
+    place = anchor(network).device
     weights = {p: p.data for p in network.parameters() if p.ndim == 4}
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), metrics.frozen(network):
         try:

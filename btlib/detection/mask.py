@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
 from btlib.detection.images import DefenseSet
-from btlib.detection.outcome import Estimate, histories
+from btlib.detection.outcome import Estimate
+from btlib.detection.rows import histories
 from btlib.triggers import Trigger
 
 _STOP = 0.9  # π of Algorithm 1

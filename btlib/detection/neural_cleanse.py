@@ -7,7 +7,7 @@ from dataclasses import asdict
 from torch import Tensor, nn
 
 from btlib.detection.descent import Inversion
-from btlib.detection.images import check_targets, defense_set, undisturbed
+from btlib.detection.images import check_classes, defense_set, undisturbed
 from btlib.detection.mask import invert
 from btlib.detection.outcome import Detection, Estimates, Rule, shared_warnings
 
@@ -90,7 +90,7 @@ def _masks(
 ) -> Detection:  # fmt: skip
     began = time.perf_counter()
     data = defense_set(network, images, labels, per_class, seed)
-    wanted = check_targets(targets, data.classes)
+    wanted = check_classes(targets, data.classes)
     with undisturbed(network):
         found = invert(network, data, wanted, inversion, annealed=annealed, seed=seed, progress=progress)
     settings = {**asdict(inversion), "per_class": per_class, "seed": seed}

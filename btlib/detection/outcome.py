@@ -237,22 +237,3 @@ def uniform(classes: int, target: int) -> Tensor:
     weights = torch.full((classes,), 1 / (classes - 1))
     weights[target] = 0
     return weights
-
-
-def histories(records: Sequence[tuple[Tensor, ...]], problems: int) -> list[dict[str, Tensor]]:
-    """Records by iteration → one history per problem.
-
-    Args:
-        records: tuples (row, step, norm, Q, weights), one entry per problem that was still open.
-        problems: P.
-
-    Example:
-        >>> ones = torch.ones(1)
-        >>> histories([(torch.tensor([0]), ones, ones, ones, torch.ones(1, 3))] * 2, 1)[0]["weights"].shape
-        torch.Size([2, 3])
-    """
-    rows, *columns = (torch.cat(column).cpu() for column in zip(*records, strict=True))
-    order = rows.argsort(stable=True)
-    sizes = torch.bincount(rows, minlength=problems).tolist()
-    split = [column[order].split(sizes) for column in columns]
-    return [dict(zip(("step", "norm", "Q", "weights"), each, strict=True)) for each in zip(*split, strict=True)]

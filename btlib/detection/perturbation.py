@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from btlib.detection.images import DefenseSet
-from btlib.detection.outcome import Estimate, histories
+from btlib.detection.outcome import Estimate
+from btlib.detection.rows import Rows, histories
 from btlib.detection.weights import anneal, settle
 from btlib.triggers import Trigger
 
@@ -62,8 +63,8 @@ FAST = Search(delta=0.1, settle=True, bisections=6)
 Problem = tuple[int | None, int]
 
 
-class _Problems:
-    """Tensors of P problems that are still searched; a row leaves when its problem is done."""
+class _Problems(Rows):
+    """Tensors of P problems that are still searched."""
 
     def __init__(self, data: DefenseSet, problems: Sequence[Problem]) -> None:
         place, images = data.images.device, [_members(data, s, t) for s, t in problems]
@@ -76,15 +77,9 @@ class _Problems:
         self.allowed = one_hot.any(1)  # (P, K)
         self.weights = self.allowed / self.allowed.sum(1, keepdim=True)  # w^(0)
         self.target = torch.tensor([t for _, t in problems], device=place)
-        self.row = torch.arange(len(problems), device=place)  # where the problem stands in the caller's list
+        self.row = torch.arange(len(problems), device=place)
         self.v = torch.zeros(len(problems), *data.images.shape[1:], device=place)
         self.before = self.v  # v of the iteration before
-
-    def take(self, rows: Tensor) -> "_Problems":
-        """These rows only."""
-        taken = object.__new__(_Problems)
-        vars(taken).update({name: value[rows] for name, value in vars(self).items()})
-        return taken
 
 
 def _members(data: DefenseSet, source: int | None, target: int) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from btlib.detection.images import DefenseSet, check_targets, defense_set, undisturbed
+from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
 from btlib.detection.outcome import Detection, Estimate, Estimates, shared_warnings
 from btlib.detection.perturbation import FAST, Search, perturb
 
@@ -101,12 +101,11 @@ def additive_estimation(
         >>> additive_estimation(net, data.x_test[:200], data.y_test[:200], target=9).success >= 0.9
         True
     """
-    (target,) = check_targets(int(target), 10**9)
     data = defense_set(network, images, labels)
-    chosen = check_targets(sources, data.classes)
+    (target,) = check_classes([target], data.classes, "target")
+    chosen = check_classes(sources, data.classes, "sources")
     keep = torch.isin(data.labels, torch.tensor(chosen, device=data.labels.device))
     kept = DefenseSet(data.images[keep], data.labels[keep], data.classes)
-    check_targets(target, data.classes)
     with undisturbed(network):
         return perturb(network, kept, [(None, target)], False, search)[0]
 
@@ -149,7 +148,7 @@ def _all_sources(
 ) -> Detection:  # fmt: skip
     began = time.perf_counter()
     data = defense_set(network, images, labels, per_class, seed)
-    problems = [(None, t) for t in check_targets(targets, data.classes)]
+    problems = [(None, t) for t in check_classes(targets, data.classes)]
     with undisturbed(network):
         found = perturb(network, data, problems, annealed, search, progress)
     seconds, settings = time.perf_counter() - began, _settings(search, per_class, seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 from btlib.datasets import ImageDataset, to_float, to_uint8
 from btlib.inflight.base import check_rate
 from btlib.metrics import accuracy, predict
-from btlib.networks import Network
+from btlib.networks import Network, anchor
 from btlib.training import Recipe, fit
 from btlib.triggers import Trigger
 
@@ -109,9 +109,8 @@ def source_by_fine_tuning(
         copied = copy.deepcopy(net)
         copied.requires_grad_(True)
         recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=rate, optimizer="sgd", momentum=0.0)
-        device = next(net.parameters()).device
         try:
-            fit(copied, part, recipe, seed=seed, progress=progress, device=device)
+            fit(copied, part, recipe, seed=seed, progress=progress, device=anchor(net).device)
         except FloatingPointError:  # Table 3's rate of 10 does that; its SIA is a guess's
             diverged.append(rate)
         networks[rate] = copied.eval()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from btlib.datasets import check_images
 from btlib.inflight.base import InFlightDetector, Measured, check_rate
 from btlib.metrics import evaluating
-from btlib.networks import Network
+from btlib.networks import Network, anchor
 from btlib.triggers import Trigger
 
 _BLOCK = 800  # blends per forward pass: more leave the cache, fewer pay for the calls
@@ -59,9 +59,9 @@ class StripDetector(InFlightDetector):
         return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
 
     def _measure(self, images: Tensor) -> Measured:
-        weight = next(self.net_.parameters())
+        place = anchor(self.net_)
         with evaluating(self.net_):
-            logits = torch.cat([self.net_(batch.to(weight)).float().cpu() for batch in images.split(_BLOCK)])
+            logits = torch.cat([self.net_(batch.to(place)).float().cpu() for batch in images.split(_BLOCK)])
         predicted = logits.argmax(1)
         judged = predicted == self.target_  # the others can't be flagged, and a score costs a hundred forward passes
         scores = torch.full((len(images),), -torch.inf)
@@ -103,17 +103,17 @@ def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: floa
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
-    parameter = next(net.parameters())
+    place = anchor(net)
     first, step, rest = _split(net)
     per_block = max(1, _BLOCK // len(overlays))
     out = []
     with evaluating(net):
-        laid_over = [part.contiguous() for part in _phases(first(overlays.to(parameter)) * (1 - weight), step)]
+        laid_over = [part.contiguous() for part in _phases(first(overlays.to(place)) * (1 - weight), step)]
         # Two tensors serve all blocks: fresh ones would be handed to the system and faulted in again each time.
         shape = (min(per_block, len(images)), *laid_over[0].shape)  # (block, overlays, C, h, w)
         highest, other = (laid_over[0].new_empty(shape) for _ in range(2))
         for block in images.split(per_block):
-            own = [part.contiguous()[:, None] for part in _phases(first(block.to(parameter)) * weight, step)]
+            own = [part.contiguous()[:, None] for part in _phases(first(block.to(place)) * weight, step)]
             blended, spare = highest[: len(block)], other[: len(block)]
             torch.add(own[0], laid_over[0], out=blended)
             for mine, theirs in zip(own[1:], laid_over[1:], strict=True):

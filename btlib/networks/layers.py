@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,18 @@ class Network(nn.Module):
         finally:
             handle.remove()
         return logits, caught[-1]
+
+
+def anchor(network: nn.Module) -> Tensor:
+    """A tensor where the network computes, for `images.to(anchor(network))`: the first parameter or buffer.
+
+    A network without either has an empty float32 tensor on the CPU.
+
+    Example:
+        >>> anchor(nn.Flatten()).device
+        device(type='cpu')
+    """
+    return next(chain(network.parameters(), network.buffers()), torch.zeros(0))
 
 
 def sequential(**modules: nn.Module) -> nn.Sequential:

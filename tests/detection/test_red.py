@@ -12,9 +12,10 @@ from toys import hand_set, lit_pixels
 from btlib import checkpoints, detection, metrics
 from btlib.datasets import ImageDataset
 from btlib.detection import FAITHFUL, Search
-from btlib.detection.images import DefenseSet, check_targets, defense_set, device_of, undisturbed
-from btlib.detection.outcome import histories, shared_warnings, uniform
+from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
+from btlib.detection.outcome import shared_warnings, uniform
 from btlib.detection.perturbation import clipped, perturb
+from btlib.detection.rows import Rows, histories
 
 CLASSES, SIZE = 10, 12
 COARSE = Search(delta=0.1, settle=True, bisections=5)
@@ -265,8 +266,31 @@ def test_additive_estimation_uses_all_images_and_takes_sources():
 
 def test_uniform_weights_and_targets():
     assert uniform(4, 0).tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
-    assert check_targets([1, 2], 3) == [1, 2]
-    assert device_of(nn.Linear(1, 1)).type == "cpu"
+    assert check_classes(np.array([1, 2]), 3) == [1, 2]
+    assert check_classes(None, 3) == [0, 1, 2]
+    with pytest.raises(TypeError):
+        check_classes([1.5], 3)
+
+
+@pytest.mark.parametrize(("bad", "match"), [
+    ({"target": 10}, "^target: expected classes in 0…9, got 10"),
+    ({"target": -1}, "^target: expected classes in 0…9, got -1"),
+    ({"target": 2, "sources": [5, 11]}, "^sources: expected classes in 0…9, got 11"),
+    ({"target": 2, "sources": [5, 5]}, "^sources: expected each class once, got"),
+])  # fmt: skip
+def test_additive_estimation_names_the_argument_that_is_wrong(bad, match):
+    with pytest.raises(ValueError, match=match):
+        detection.additive_estimation(*planted(), **bad)
+
+
+def test_rows_that_are_taken_keep_their_place_and_are_copies():
+    at = Rows()
+    at.row, at.norm = torch.arange(4), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    taken = at.take(torch.tensor([False, True, False, True]))
+    assert (taken.row.tolist(), taken.norm.tolist()) == ([1, 3], [2.0, 4.0])
+    taken.norm.mul_(10)
+    assert at.norm.tolist() == [1, 2, 3, 4]
+    assert taken.take(torch.tensor([1])).row.tolist() == [3]
 
 
 def test_few_classes_are_mentioned():
