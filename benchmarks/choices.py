@@ -8,13 +8,11 @@ attack success rate per seed. Finished rows are kept: a second run goes on where
 """
 
 import argparse
-import json
 from dataclasses import replace
-from pathlib import Path
 
 from btlib import checkpoints
 from btlib.checkpoints import Spec
-from btlib.results import REPOSITORY, environment, save
+from btlib.results import environment, load, save
 from btlib.training import RECIPES
 
 QUICK = RECIPES["lenet5-quick"]
@@ -41,9 +39,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     settings = parser.parse_args()
     for choice in settings.choices:
-        path = Path(f"results/choice-{choice}.json")
-        whole = REPOSITORY / path
-        rows = json.loads(whole.read_text())["rows"] if whole.exists() else {}
+        path = f"results/choice-{choice}.json"
+        rows = load(path).get("rows", {})
         for name, spec in CHOICES[choice].items():
             for seed in range(settings.seeds):
                 key = f"{name}, seed {seed}"

@@ -12,7 +12,7 @@ import sys
 from collections import defaultdict
 
 from btlib.detection import anomaly
-from btlib.results import REPOSITORY, environment, save
+from btlib.results import environment, load, save
 
 LEVEL = 0.05
 
@@ -30,7 +30,7 @@ def main() -> None:
                 k: {"rate": r, "standard error": math.sqrt(r * (1 - r) / args.samples)} for k, r in rates.items()
             }
     flags: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
-    rows = json.loads((REPOSITORY / "results" / "detection-verdicts.json").read_text())["rows"]
+    rows = load("results/detection-verdicts.json")["rows"]
     for key, row in rows.items():
         if row["target"] is None:
             flags[key.split(" | ")[1]].append(

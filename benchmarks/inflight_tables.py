@@ -25,10 +25,10 @@ from tqdm import tqdm
 from btlib import checkpoints, datasets, detection, inflight, metrics
 from btlib.checkpoints import Spec
 from btlib.datasets import sample_per_class, to_float
-from btlib.results import REPOSITORY, environment, save
+from btlib.results import environment, load, save
 from btlib.triggers import Trigger
 
-PATH = REPOSITORY / "results" / "inflight-tables.json"
+PATH = "results/inflight-tables.json"
 #: In-flight v2, Table 4 (multi-class attacks): TPR, FPR, SIA.
 PUBLISHED = {
     ("mnist", "chessboard", "9"): (1.0, 0.0033, 0.9413), ("mnist", "box", "9"): (1.0, 0.0022, 0.9764),
@@ -106,7 +106,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = json.loads(PATH.read_text())["rows"] if PATH.exists() else {}
+    rows = load(PATH).get("rows", {})
     wanted = {
         name: spec for name, spec in zoo.specs().items()
         if tuple(name.split()[2:4]) in SETTINGS and name.split()[1].startswith("lenet5")

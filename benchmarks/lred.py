@@ -9,7 +9,6 @@ per image. Hardware: two cores; δ = 1e-4 takes minutes per class.
 """
 
 import argparse
-import json
 import sys
 import time
 from typing import Any
@@ -20,10 +19,10 @@ import zoo
 
 from btlib import checkpoints, datasets, detection
 from btlib.detection import FAITHFUL, FAST, Detection, Search
-from btlib.results import REPOSITORY, environment, save
+from btlib.results import environment, load, save
 
 RULES = ("published", "calibrated")
-PATH = REPOSITORY / "results" / "benchmark-lred.json"
+PATH = "results/benchmark-lred.json"
 NETWORKS = (
     "fashion-mnist lenet5 chessboard 1 s0", "mnist lenet5 local_chessboard 3 s0", "fashion-mnist lenet5 clean 0 s0",
     "mnist lenet5 chessboard 9 s0", "mnist lenet5 clean 0 s0", "fashion-mnist lenet5 local_square 3 s0",
@@ -89,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    results = json.loads(PATH.read_text()) if PATH.exists() else {"fine": {}, "exact": {}, "table": {}}
+    results = load(PATH) or {"fine": {}, "exact": {}, "table": {}}
 
     def done(part: str, key: str, value: dict[str, Any]) -> None:
         results[part][key] = value

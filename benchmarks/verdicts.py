@@ -9,7 +9,6 @@ any rule can be applied later without a new run. Hardware: two cores, 10 to 30 s
 """
 
 import argparse
-import json
 import sys
 import time
 from collections import defaultdict
@@ -22,9 +21,9 @@ from tqdm import tqdm
 from btlib import checkpoints, datasets, detection
 from btlib.checkpoints import Spec
 from btlib.detection import Detection
-from btlib.results import REPOSITORY, environment, save
+from btlib.results import environment, load, save
 
-PATH = REPOSITORY / "results" / "detection-verdicts.json"
+PATH = "results/detection-verdicts.json"
 DETECTORS = {
     "neural cleanse": detection.neural_cleanse, "mask RED-A": detection.red_a_mask,
     "RED-A": detection.red_a, "RED-A'": detection.red_a, "RED-U": detection.red_u, "RED-P": detection.red_p,
@@ -110,7 +109,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = json.loads(PATH.read_text())["rows"] if PATH.exists() else {}
+    rows = load(PATH).get("rows", {})
     if not args.summary:
         jobs = [
             (f"{name} | {detector}", spec, detector)
@@ -119,8 +118,8 @@ def main() -> None:
         ]  # fmt: skip
         jobs = [job for job in jobs if job[0] not in rows and checkpoints.find(job[1]) is not None]
         for key, spec, detector in tqdm(jobs, unit="row"):
-            rows[key] = row(spec, detector)
-            rows = (json.loads(PATH.read_text())["rows"] if PATH.exists() else {}) | {key: rows[key]}
+            measured = row(spec, detector)
+            rows = load(PATH).get("rows", {}) | {key: measured}  # what another run has saved meanwhile stays
             save(PATH, {"environment": environment(), "summary": summary(rows), "rows": rows})
     for group, line in summary(rows).items():
         sys.stdout.write(f"{group}: {line}\n")

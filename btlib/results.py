@@ -51,6 +51,23 @@ def save(path: str | Path, result: Mapping[str, Any]) -> Path:
     return whole
 
 
+def load(path: str | Path) -> dict[str, Any]:
+    """A saved result; empty where nothing was measured yet, so that a benchmark can go on where it stopped.
+
+    Args:
+        path: as in `save`.
+
+    Raises:
+        ValueError: the file is not JSON.
+
+    Example:
+        >>> load("results/never-measured.json").get("rows", {})
+        {}
+    """
+    whole = REPOSITORY / path
+    return json.loads(whole.read_text(encoding="utf-8")) if whole.exists() else {}
+
+
 def _commit() -> str:
     """The commit the code comes from, with "+changes" where the tree differs from it; "unknown" without git."""
     try:

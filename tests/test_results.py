@@ -22,6 +22,18 @@ def test_save_writes_readable_json_whole(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
 
 
+def test_load_gives_what_was_saved_and_nothing_where_nothing_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
+    assert results.load("results/a.json") == {}
+    results.save("results/a.json", {"rows": {"é": 1.5}})
+    assert results.load("results/a.json") == results.load(tmp_path / "results" / "a.json") == {"rows": {"é": 1.5}}
+    (tmp_path / "results" / "a.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="Expecting"):  # never taken for a benchmark that has not begun
+        results.load("results/a.json")
+
+
 def test_relative_paths_are_below_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "REPOSITORY", tmp_path)
     assert results.save("results/a.json", {}) == tmp_path / "results" / "a.json"
