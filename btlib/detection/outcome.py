@@ -149,6 +149,14 @@ class Detection:
         return np.array([e.norm for e in self.estimates.values()])
 
     @property
+    def pair_norms(self) -> np.ndarray:
+        """float64 (K, K): RED-P's norms by source and target, NaN on the diagonal; all NaN for the other detectors."""
+        norms = np.full((len(self.estimates),) * 2, np.nan)
+        for pair in self.pairs:
+            norms[pair.source, pair.target] = pair.norm
+        return norms
+
+    @property
     def suspect(self) -> int:
         """The class with the smallest estimate: arg max r_t."""
         return min(self.estimates, key=lambda t: self.estimates[t].norm)
@@ -162,7 +170,7 @@ class Detection:
     def log_p_value(self) -> float:
         """Natural logarithm of the order-statistic p-value as published (L-RED 3.2); never underflows."""
         if self.pairs:
-            return anomaly.pairs_log_p(self._pair_norms())
+            return anomaly.pairs_log_p(self.pair_norms)
         return anomaly.published_log_p(1 / self.norms)
 
     @property
@@ -174,7 +182,7 @@ class Detection:
     def calibrated_p_value(self) -> float:
         """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
         if self.pairs:
-            return anomaly.calibrated_pairs_p(self._pair_norms())
+            return anomaly.calibrated_pairs_p(self.pair_norms)
         return anomaly.calibrated_p(1 / self.norms)
 
     def verdict(self, threshold: float | None = None, rule: Rule | None = None) -> Verdict:
@@ -200,13 +208,6 @@ class Detection:
         suspect = self.estimates[self.suspect]
         return Verdict(attacked, self.suspect if attacked else None, suspect.sources() if attacked else (),
                        statistic, level, rule)  # fmt: skip
-
-    def _pair_norms(self) -> np.ndarray:
-        """(K, K) norms by source and target, NaN on the diagonal."""
-        norms = np.full((len(self.estimates),) * 2, np.nan)
-        for pair in self.pairs:
-            norms[pair.source, pair.target] = pair.norm
-        return norms
 
 
 def shared_warnings(estimates: Collection[Estimate]) -> list[str]:

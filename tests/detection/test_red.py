@@ -95,6 +95,9 @@ def test_red_p_names_the_pair():
     assert (smallest.source, smallest.target) == (5, 2)
     assert len(found.pairs) == CLASSES * (CLASSES - 1)
     assert (found.suspect, found.estimates[2].source) == (2, 5)
+    assert np.isnan(found.pair_norms.diagonal()).all()
+    assert np.nanargmin(found.pair_norms) == 5 * CLASSES + 2  # row 5, column 2: source, target
+    np.testing.assert_array_equal(np.nanmin(found.pair_norms, 0), found.norms)
     assert found.verdict().sources == (5,)
 
 
