@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib.exercises.core import WrongAnswer, register, same_number, same_tensor
-from btlib.inflight import blend_entropy
+from btlib.inflight import blend_entropy, output_change, relevant_neurons
 from btlib.inflight.base import threshold_at
 
 # ---------------------------------------------------------------------------------------- STRIP
@@ -156,16 +156,6 @@ def _scores(count: int) -> Tensor:
 # ---------------------------------------------------------------------------------------- B3D
 
 
-def output_change(without: Tensor, embedded: Tensor) -> Tensor:
-    """B3D's score from the logits (N, K) of images without and with the pattern: -½ Σ_k |p_k - q_k|, in [-1, 0].
-
-    Minus the total variation distance of the two softmax outputs: an image that hardly moves is suspicious. In
-    doubles, since outputs that are nearly certain differ only far behind the decimal point.
-    """
-    difference = without.double().softmax(1) - embedded.double().softmax(1)
-    return -difference.abs().sum(1).float() / 2
-
-
 @register("output_change", output_change, "0 where nothing moves, -1 where everything does.")
 def _check_output_change(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     a = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 3.0], [1.0, 1.0, 1.0], [0.0, 5.0, 0.0]])
@@ -198,12 +188,6 @@ def _check_output_change(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 # ---------------------------------------------------------------------------------------- neurons
-
-
-def relevant_neurons(clean: Tensor, stamped: Tensor, share: float) -> list[int]:
-    """The ⌈share·D⌉ neurons whose mean activation the pattern raises most, from activations (N, D) of both."""
-    raised = stamped.mean(0) - clean.mean(0)
-    return raised.topk(math.ceil(share * len(raised))).indices.tolist()
 
 
 @register("relevant_neurons", relevant_neurons, "What the pattern adds, not what was there before.")

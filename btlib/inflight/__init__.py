@@ -4,12 +4,12 @@ Every detector is fitted to a network found to be attacked, on clean images and 
 detector estimated, and then judges images one by one. A score is higher when more suspicious.
 """
 
-from btlib.inflight.b3d import B3DDetector
+from btlib.inflight.b3d import B3DDetector, output_change
 from btlib.inflight.base import InFlightDetector, InspectionReport
 from btlib.inflight.densities import COVARIANCES
 from btlib.inflight.guard import Guard, GuardedPrediction
 from btlib.inflight.likelihood import HeldOutRates, LikelihoodDetector
-from btlib.inflight.neurons import NeuronDetector
+from btlib.inflight.neurons import NeuronDetector, relevant_neurons
 from btlib.inflight.rates import InFlightRates, Roc, measure_rates, roc
 from btlib.inflight.source import LEARNING_RATES, FineTuning, source_by_fine_tuning
 from btlib.inflight.strip import StripDetector, blend_entropy
@@ -17,5 +17,6 @@ from btlib.inflight.strip import StripDetector, blend_entropy
 __all__ = [
     "COVARIANCES", "LEARNING_RATES", "B3DDetector", "FineTuning", "Guard", "GuardedPrediction", "HeldOutRates",
     "InFlightDetector", "InFlightRates", "InspectionReport", "LikelihoodDetector", "NeuronDetector", "Roc",
-    "StripDetector", "blend_entropy", "measure_rates", "roc", "source_by_fine_tuning",
+    "StripDetector", "blend_entropy", "measure_rates", "output_change", "relevant_neurons", "roc",
+    "source_by_fine_tuning",
 ]  # fmt: skip

@@ -41,6 +41,24 @@ class B3DDetector(InFlightDetector):
     def _measure(self, images: Tensor) -> Measured:
         without = predict(self.net_, images)
         embedded = predict(self.net_, self.trigger_(images))
-        # Doubles: where both outputs are nearly certain, single precision would round the difference to a tie.
-        difference = without.double().softmax(1) - embedded.double().softmax(1)
-        return Measured(without.argmax(1), -difference.abs().sum(1).float() / 2)
+        return Measured(without.argmax(1), output_change(without, embedded))
+
+
+def output_change(without: Tensor, embedded: Tensor) -> Tensor:
+    """B3D's score: minus the total variation distance of two softmax outputs, -½ Σ_k |p_k - q_k|.
+
+    Args:
+        without: logits (N, K) of images.
+        embedded: logits (N, K) of the same images with the pattern.
+
+    Returns:
+        float32 (N,) in [-1, 0]: 0 where nothing moves, -1 where everything does.
+
+    Example:
+        >>> import torch
+        >>> output_change(torch.tensor([[9.0, 9.0]]), torch.tensor([[99.0, 0.0]])).tolist()
+        [-0.5]
+    """
+    # Doubles: where both outputs are nearly certain, single precision would round the difference to a tie.
+    difference = without.double().softmax(1) - embedded.double().softmax(1)
+    return -difference.abs().sum(1).float() / 2

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from btlib.inflight.base import InFlightDetector, Measured, check_rate
@@ -46,10 +47,26 @@ class NeuronDetector(InFlightDetector):
             raise ValueError(f"y: expected images of other classes beside the target {target}, got none; "
                              "the pattern shows on them")  # fmt: skip
         clean, stamped = (describe(network, images, self.layer).features for images in (others, pattern(others)))
-        excited = stamped.mean(0) - clean.mean(0)
-        self.neurons_ = excited.topk(math.ceil(self.share * len(excited))).indices
+        self.neurons_ = torch.tensor(relevant_neurons(clean, stamped, self.share), device=clean.device)
         return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
 
     def _measure(self, images: Tensor) -> Measured:
         logits, features = describe(check_network(self.net_, self.layer), images, self.layer)
         return Measured(logits.argmax(1), features[:, self.neurons_].mean(1))
+
+
+def relevant_neurons(clean: Tensor, stamped: Tensor, share: float) -> list[int]:
+    """The ⌈share·D⌉ neurons whose mean activation the pattern raises most, the most excited first.
+
+    Args:
+        clean: activations, float (N, D), of clean images.
+        stamped: of the same images with the pattern, float (N, D).
+        share: of the neurons, in (0, 1]; Neural Cleanse takes 0.01.
+
+    Example:
+        >>> import torch
+        >>> relevant_neurons(torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([[9.0, 2.0, 5.0]]), share=0.5)
+        [2, 1]
+    """
+    raised = stamped.mean(0) - clean.mean(0)
+    return raised.topk(math.ceil(share * len(raised))).indices.tolist()

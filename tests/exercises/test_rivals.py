@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from btlib import inflight, metrics
 from btlib.exercises import get, reveal
-from btlib.exercises.rivals import clean_threshold, output_change, relevant_neurons
+from btlib.exercises.rivals import clean_threshold
+from btlib.inflight import output_change, relevant_neurons
 from btlib.inflight.base import threshold_at
 from btlib.triggers import Trigger
 
