@@ -1,11 +1,13 @@
 """What every attack gives back (floor 4)."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from btlib import metrics
 from btlib.networks import Network
 
 
@@ -47,3 +49,32 @@ class AttackResult:
     def curve(self, key: str) -> list[float]:
         """One entry of the history by epoch."""
         return [epoch[key] for epoch in self.history]
+
+
+def watched(
+    network: nn.Module, trigger: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, target: int
+) -> dict[str, float]:
+    """What a history says of an attack: ``bma``, ``asr`` and ``cbma`` (NaN for a fixed pattern), in [0, 1].
+
+    Args:
+        network: the classifier.
+        trigger: images in, triggered images out.
+        images: clean, float (N, C, H, W) in [0, 1].
+        labels: int64 (N,), true classes.
+        target: y*.
+
+    Raises:
+        ValueError: labels that do not fit the images, a target that does not exist.
+
+    Example:
+        >>> import torch
+        >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(6, 1, 2, 2)
+        >>> sorted(watched(net, lambda images: 1 - images, x, torch.arange(6) % 3, target=2))
+        ['asr', 'bma', 'cbma']
+    """
+    crossed = getattr(trigger, "crossed", None)
+    return {
+        "bma": metrics.accuracy(network, images, labels),
+        "asr": metrics.attack_success_rate(network, trigger, images, labels, target),
+        "cbma": math.nan if crossed is None else metrics.accuracy(network, crossed(images, images.roll(1, 0)), labels),
+    }

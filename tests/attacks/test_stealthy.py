@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import toy_data
 
-from btlib import metrics, networks, training, triggers
+from btlib import metrics, triggers
 from btlib.attacks import GeneratedTrigger, attach, indicators, stealthy
 from btlib.attacks.patterns import rounded
 from btlib.attacks.stealthy import StealthyRecipe, clean_network, run
@@ -16,22 +15,8 @@ from btlib.datasets import ImageDataset, to_float
 from btlib.detection import Inversion
 from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.training import Recipe
 
 QUICK = StealthyRecipe(target=2, epsilon=0.1, epochs=3, batch_size=32, lr_network=1e-3, watch=60, inversion_steps=1)
-
-
-@pytest.fixture(scope="module")
-def data() -> ImageDataset:
-    return toy_data(train=480)
-
-
-@pytest.fixture(scope="module")
-def clean(data: ImageDataset) -> Network:
-    net = networks.build("lenet5", data, seed=0)
-    training.fit(net, data, Recipe(epochs=6, batch_size=32, lr=3e-3), progress=False)
-    assert metrics.accuracy(net, data.x_test, data.y_test) > 0.95
-    return net
 
 
 def test_attach_is_the_papers_formula():

@@ -1,0 +1,43 @@
+"""What an attack gives back, by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from toys import TARGET, hand_set, lit_pixels
+
+from btlib.attacks import AttackResult
+from btlib.attacks.outcome import watched
+
+
+class Lamp:
+    """Lights the backdoor's pixel with its own trigger, and nothing with another image's."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        lit = images.clone()
+        lit[..., -1, -1] = 1
+        return lit
+
+    def crossed(self, images: Tensor, others: Tensor) -> Tensor:
+        assert images.shape == others.shape
+        assert not torch.equal(images, others)
+        return images
+
+
+def test_what_a_history_watches() -> None:
+    network, (x, y) = hand_set(10), lit_pixels()
+    lamp = Lamp()
+    assert watched(network, lamp, x, y, TARGET) == {"bma": 1, "asr": 1, "cbma": 1}
+    fixed = watched(network, lamp.__call__, x, y, TARGET)
+    assert (fixed["bma"], fixed["asr"]) == (1, 1)
+    assert math.isnan(fixed["cbma"])
+    assert watched(hand_set(0), lamp, x, y, TARGET)["asr"] == 0
+
+
+def test_curves_are_read_by_name() -> None:
+    result = AttackResult(hand_set(10), Lamp(), TARGET, 1.0, ({"asr": 0.2}, {"asr": 0.9}), None, 0)
+    assert result.curve("asr") == [0.2, 0.9]
+    assert result.generator is None
+    with pytest.raises(KeyError):
+        result.curve("arr")
