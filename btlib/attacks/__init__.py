@@ -1,8 +1,8 @@
 """Attacks that need more than a poisoned training set (floor 4); BadNets is `poisoning` + `training`."""
 
-from btlib.attacks import input_aware, stealthy
+from btlib.attacks import input_aware, invisible, stealthy
 from btlib.attacks.indicators import Indicators, indicators
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach
 
-__all__ = ["AttackResult", "GeneratedTrigger", "Indicators", "attach", "indicators", "input_aware", "stealthy"]
+__all__ = ["AttackResult", "GeneratedTrigger", "Indicators", "attach", "indicators", "input_aware", "invisible", "stealthy"]

@@ -1,0 +1,101 @@
+"""The invisible attack on toy images: its parts by hand, and that the whole does what it is for."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from btlib import metrics, training
+from btlib.attacks import invisible
+from btlib.attacks.invisible import InvisibleRecipe, find_anchors, optimize, run
+from btlib.datasets import ImageDataset, to_float
+from btlib.networks import Network
+from btlib.training import Recipe, place, seeded
+
+FINE_TUNING = Recipe(epochs=2, batch_size=32, lr=1e-3)
+QUICK = InvisibleRecipe(target=2, psnr=20, steps=60, per_class=60, training=FINE_TUNING, watch=60)
+
+
+def activations(network: Network, x: torch.Tensor) -> torch.Tensor:
+    return metrics.predict(network, x, layer="penultimate")
+
+
+def test_anchors_speak_for_the_target_and_not_for_the_others(clean: Network):
+    by_hand = clean.head.weight.detach().clone()
+    by_hand[:] = 1.0  # neurons that speak for all classes alike are no anchors
+    by_hand[2, 5], by_hand[2, 7], by_hand[:2, 9] = 3.0, 2.0, -0.5
+    head = torch.nn.Linear(84, 3)
+    head.weight.data = by_hand
+    network = torch.nn.Module()
+    network.head = head
+    assert find_anchors(network, 2, 3).tolist() == [5, 9, 7]  # 2, 1.5 and 1 above the mean of the others
+    assert len(find_anchors(clean, 0, 1000)) == 84
+
+
+def test_the_pattern_is_faint_and_excites_the_anchors_more_than_noise_does(data: ImageDataset, clean: Network):
+    before = {name: value.clone() for name, value in clean.state_dict().items()}
+    with seeded(0, place("cpu")):
+        pattern = optimize(clean, data, QUICK)
+    limit = 0.1 * math.sqrt(pattern.numel())  # 20 dB
+    assert 0.9 * limit < float(pattern.norm()) <= limit * 1.0001
+    anchors, x = find_anchors(clean, 2, QUICK.anchors), to_float(data.x_test[data.y_test != 2])
+    noise = torch.randn(pattern.shape, generator=torch.Generator().manual_seed(0))
+    noise *= pattern.norm() / noise.norm()
+    plain, noisy, made = (activations(clean, (x + d).clamp(0, 1))[:, anchors].mean() for d in (0, noise, pattern))
+    assert made - plain > 2 * abs(noisy - plain)  # 2.6 against 0.7
+    assert all(torch.equal(before[name], value) for name, value in clean.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in clean.parameters())
+
+
+def test_the_attack_takes_and_spares_accuracy(data: ImageDataset, clean: Network):
+    before = {name: value.clone() for name, value in clean.state_dict().items()}
+    result = run(data, QUICK, network=clean, progress=False)
+    x, y = to_float(data.x_test), data.y_test
+    assert metrics.attack_success_rate(result.network, result.trigger, x, y, 2) > 0.9
+    assert metrics.accuracy(result.network, x, y) > 0.9
+    stamped = result.trigger(x)
+    assert torch.equal(stamped, (x + result.trigger.pattern).clamp(0, 1).mul(255).round() / 255)  # one for all
+    assert metrics.psnr(x, stamped) > 20 - 0.5
+    assert result.generator is None
+    assert math.isnan(result.curve("cbma")[-1])
+    assert result.curve("epoch") == [1, 2]
+    assert result.baseline > 0.95
+    assert all(torch.equal(before[name], value) for name, value in clean.state_dict().items())
+
+
+@pytest.mark.parametrize("killed_in", ["optimize", "_epoch"])
+def test_a_killed_attack_goes_on_where_it_stopped(tmp_path: Path, data: ImageDataset, clean: Network, killed_in: str):
+    whole = run(data, QUICK, network=clean, progress=False)
+    module = invisible if killed_in == "optimize" else training
+    original, calls = getattr(module, killed_in), []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == (1 if killed_in == "optimize" else 2):
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, killed_in, dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, QUICK, network=clean, progress=False, resume=tmp_path / "state")
+    with pytest.MonkeyPatch.context() as patch:
+        if killed_in == "_epoch":  # the pattern was kept and is not sought again
+            patch.setattr(invisible, "optimize", lambda *_: pytest.fail("sought again"))
+        resumed = run(data, QUICK, network=clean, progress=False, resume=tmp_path / "state")
+    assert torch.equal(resumed.trigger.pattern, whole.trigger.pattern)
+    theirs = whole.network.state_dict()
+    assert all(torch.equal(theirs[name], value) for name, value in resumed.network.state_dict().items())
+    with pytest.raises(ValueError, match="expected a state of this recipe"):
+        run(data, replace(QUICK, psnr=25), network=clean, progress=False, resume=tmp_path / "state")
+
+
+def test_bad_input_is_refused(data: ImageDataset, clean: Network):
+    with pytest.raises(ValueError, match="anchors: expected a positive number, got 0"):
+        InvisibleRecipe(anchors=0)
+    with pytest.raises(ValueError, match=r"target: expected a class with training images, got 8; .* 0…2"):
+        run(data, InvisibleRecipe(), network=clean, progress=False)
+    with pytest.raises(ValueError, match="target: expected a class in 0…2, got -1"):
+        find_anchors(clean, -1, 1)
