@@ -5,4 +5,6 @@ from btlib.attacks.indicators import Indicators, indicators
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach
 
-__all__ = ["AttackResult", "GeneratedTrigger", "Indicators", "attach", "indicators", "input_aware", "invisible", "stealthy"]
+__all__ = [
+    "AttackResult", "GeneratedTrigger", "Indicators", "attach", "indicators", "input_aware", "invisible", "stealthy",
+]  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from btlib import detection, metrics
-from btlib.attacks.patterns import GeneratedTrigger
+from btlib.attacks.outcome import cross
 from btlib.datasets import ImageDataset, sample_per_class, to_float
 from btlib.inflight import blend_entropy
 from btlib.networks import Network
@@ -53,7 +53,7 @@ def indicators(
 
     Args:
         network: the backdoored classifier.
-        trigger: images in, triggered images out; a `GeneratedTrigger` has patterns of its own for each image.
+        trigger: images in, triggered images out: a fixed `Trigger`, or one with ``crossed(images, others)``.
         data: clean images; only the test part is used.
         target: y*.
         baseline: accuracy of the clean network.
@@ -82,8 +82,6 @@ def indicators(
     drawn = chosen[data.y_test[chosen] != target][:images]
     x, y = to_float(data.x_test[drawn]), data.y_test[drawn]
     stamped = trigger(x)
-    other = x[torch.randperm(len(x), generator=generator)]
-    crossed = trigger.crossed(x, other) if isinstance(trigger, GeneratedTrigger) else stamped
     over = to_float(data.x_test[sample_per_class(data.y_test, -(-overlays // data.num_classes),
                                                  range(data.num_classes), seed=seed)])[:overlays]  # fmt: skip
     found = detection.neural_cleanse(
@@ -94,7 +92,8 @@ def indicators(
     return Indicators(
         bma=metrics.accuracy(network, everything, data.y_test), baseline=baseline,
         asr=metrics.attack_success_rate(network, trigger, everything, data.y_test, target),
-        psnr=metrics.psnr(x, stamped), ssim=metrics.ssim(x, stamped), cbma=metrics.accuracy(network, crossed, y),
+        psnr=metrics.psnr(x, stamped), ssim=metrics.ssim(x, stamped),
+        cbma=metrics.accuracy(network, cross(trigger, x), y),
         anomaly_index=float(found.anomaly_index[target]), flagged=found.verdict().target,
         mask_norm=float(found.norms[target]), other_mask_norm=float(np.median(found.norms[others.numpy()])),
         entropy_ratio=float(blend_entropy(network, stamped, over).mean() / blend_entropy(network, x, over).mean()),

@@ -265,7 +265,7 @@ class _Attack:
         )
         chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
         self.watched = to_float(data.x_test[chosen]).to(where), data.y_test[chosen]
-        self.baseline = metrics.accuracy(clean, *self.watched)
+        self.baseline = metrics.accuracy(clean, data.x_test, data.y_test)
 
     @property
     def state(self) -> dict[str, Part]:

@@ -115,8 +115,9 @@ def run(
     def watch(epoch: int, network: nn.Module) -> Mapping[str, float]:
         return watched(network, trigger, *seen, recipe.target)
 
+    baseline = metrics.accuracy(clean, data.x_test, data.y_test)
     done = training.fit(victim, poisoned, recipe.training, seed, progress, on_epoch=watch, resume=resume, device=where)
-    return AttackResult(victim, trigger, recipe.target, metrics.accuracy(clean, *seen), done.history, recipe, seed)
+    return AttackResult(victim, trigger, recipe.target, baseline, done.history, recipe, seed)
 
 
 def optimize(network: Network, data: ImageDataset, recipe: InvisibleRecipe, progress: bool = False) -> Tensor:

@@ -59,7 +59,7 @@ def test_the_attack_takes_and_spares_accuracy(data: ImageDataset, clean: Network
     assert torch.equal(stamped, (x + result.trigger.pattern).clamp(0, 1).mul(255).round() / 255)  # one for all
     assert metrics.psnr(x, stamped) > 20 - 0.5
     assert result.generator is None
-    assert math.isnan(result.curve("cbma")[-1])
+    assert result.curve("cbma")[-1] < 0.45  # it is not made for one image: only the target's own third stays right
     assert result.curve("epoch") == [1, 2]
     assert result.baseline > 0.95
     assert all(torch.equal(before[name], value) for name, value in clean.state_dict().items())

@@ -1,14 +1,12 @@
 """What an attack gives back, by hand."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib.attacks import AttackResult
-from btlib.attacks.outcome import watched
+from btlib.attacks.outcome import cross, watched
 
 
 class Lamp:
@@ -31,8 +29,16 @@ def test_what_a_history_watches() -> None:
     assert watched(network, lamp, x, y, TARGET) == {"bma": 1, "asr": 1, "cbma": 1}
     fixed = watched(network, lamp.__call__, x, y, TARGET)
     assert (fixed["bma"], fixed["asr"]) == (1, 1)
-    assert math.isnan(fixed["cbma"])
+    assert fixed["cbma"] == pytest.approx(1 / 3)  # of triggered images only the target's own are right
     assert watched(hand_set(0), lamp, x, y, TARGET)["asr"] == 0
+
+
+def test_a_crossed_trigger_is_another_images_and_a_fixed_one_its_own() -> None:
+    x = torch.rand(3, 1, 8, 8)
+    lamp = Lamp()
+    lamp.crossed = lambda images, others: others  # type: ignore[method-assign]
+    assert torch.equal(cross(lamp, x), x[[2, 0, 1]])
+    assert torch.equal(cross(lamp.__call__, x), lamp(x))
 
 
 def test_curves_are_read_by_name() -> None:

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from btlib import metrics, triggers
-from btlib.attacks import GeneratedTrigger, attach, indicators, stealthy
+from btlib.attacks import GeneratedTrigger, attach, stealthy
 from btlib.attacks.patterns import rounded
 from btlib.attacks.stealthy import StealthyRecipe, clean_network, run
 from btlib.datasets import ImageDataset, to_float
-from btlib.detection import Inversion
 from btlib.networks import Network
 from btlib.networks.generator import Generator
 
@@ -161,16 +160,3 @@ def test_clean_network_is_a_littlenet(monkeypatch: pytest.MonkeyPatch, data: Ima
     monkeypatch.setattr(stealthy.checkpoints, "load_or_train", lambda spec, progress: asked.append(spec))
     clean_network(data, 3)
     assert (asked[0].network, asked[0].seed, asked[0].trigger) == ("littlenet", 3, None)
-
-
-def test_the_six_indicators_by_hand(data: ImageDataset, clean: Network):
-    trigger = triggers.box(data.image_shape)
-    few = Inversion(3, 1, 8, 0.1)
-    found = indicators(clean, trigger, data, 2, baseline=0.5, images=20, per_class=5, overlays=6, inversion=few)
-    x, y = to_float(data.x_test), data.y_test
-    assert found.bma == pytest.approx(metrics.accuracy(clean, x, y))
-    assert found.asr == pytest.approx(metrics.attack_success_rate(clean, trigger, x, y, 2))
-    assert found.baseline == 0.5
-    assert 0 < found.psnr < 40
-    assert found.entropy_ratio > 0
-    assert found.mask_norm > 0
