@@ -331,6 +331,26 @@ def load(
     return _load_named(name, _root_of(name, searched, download), size)
 
 
+def available(name: str) -> bool:
+    """Whether a data set's folder is below one of `roots`: a look, nothing is read or downloaded.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> available("fashion-mnist"), available("folder:no-such-folder")
+        (True, False)
+    """
+    if name.startswith("folder:"):
+        try:
+            return _folder_path(name, roots()).is_dir()
+        except DataError:
+            return False
+    if name not in NAMES:
+        raise ValueError(f"name: expected one of {', '.join(NAMES)}, got {name!r}; check the spelling")
+    return any(_folder_of(name, root).exists() for root in roots())
+
+
 def verify(name: str = "fashion-mnist") -> None:
     """Check that a data set is present and intact, without a download.
 

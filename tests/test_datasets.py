@@ -533,3 +533,16 @@ def test_wrong_types_and_ranges_are_refused_with_the_value() -> None:
         check_images(np.zeros((1, 1, 8, 8)))  # type: ignore[arg-type]
     check_images(torch.full((1, 1, 2, 2), 1 + 5e-7))  # robust to float error
     check_images(torch.zeros(0, 1, 2, 2))
+
+
+def test_available_only_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("BTLIB_DATA", str(tmp_path))
+    for name in ("mnist", "gtsrb", "cifar10", "folder:mine"):
+        assert not datasets.available(name)
+    (tmp_path / "gtsrb").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert datasets.available("gtsrb")
+    assert datasets.available("folder:mine")
+    assert datasets.available("fashion-mnist")  # embedded, whatever BTLIB_DATA says
+    with pytest.raises(ValueError, match="'imagenet'"):
+        datasets.available("imagenet")

@@ -1,0 +1,157 @@
+"""A table again: ours beside published, with spread and difference, from results on disk (floor 5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Literal
+
+from btlib import datasets
+from btlib.papers.costs import measured
+from btlib.papers.published import Number, Row, table, unit
+from btlib.papers.recipes import plan
+from btlib.papers.store import RESULTS, Result, every
+
+#: What "the same" means where the paper gives no spread.
+TOLERANCE = 0.02
+#: Numbers that matter by the side of a threshold they are on: the papers' own rules.
+THRESHOLDS = {"p_value": 0.05, "anomaly_index": 2.0}
+State = Literal["done", "not run", "needs data", "needs GPU", "not in this profile"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number, ours beside the paper's.
+
+    Attributes:
+        row, column: which.
+        published: the paper's.
+        ours: mean over seeds; None: not measured.
+        spread: standard deviation over seeds; None: fewer than two.
+        seeds: how many.
+        agrees: whether ours is within the paper's ± (`TOLERANCE` where it gives none), above or below where the
+            paper only says that, on the same side of `THRESHOLDS` for a statistic. None: nothing to compare, or a
+            number that depends on the machine or is given only roughly.
+        differs: what our measurement does otherwise than the paper, in words.
+    """
+
+    row: Row
+    column: str
+    published: Number
+    ours: float | None
+    spread: float | None
+    seeds: int
+    agrees: bool | None
+    differs: str
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less published."""
+        return None if self.ours is None or self.published.value is None else self.ours - self.published.value
+
+
+def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> list[Comparison]:
+    """Every number of a table, ours beside published.
+
+    Args:
+        name: of the table.
+        profile: whose recipes.
+        folder: of the results.
+
+    Raises:
+        ValueError: unknown table or profile.
+
+    Example:
+        >>> compare("lred-2", folder="no-such-folder")[0].published.printed
+        '5/10'
+    """
+    known = every(folder)
+    found = []
+    for row in table(name).rows.values():
+        results, differs = _results(row, profile, known)
+        for column, published in row.numbers.items():
+            ours = [value for r in results if (value := r.number(column)) is not None]
+            mean = fmean(ours) if ours else None
+            spread = stdev(ours) if len(ours) > 1 else None
+            found.append(
+                Comparison(row, column, published, mean, spread, len(ours), agree(column, published, mean), differs)
+            )
+    return found
+
+
+def agree(column: str, published: Number, ours: float | None) -> bool | None:
+    """Whether two numbers say the same, by the rule in `Comparison.agrees`.
+
+    Example:
+        >>> from btlib.papers.published import parse
+        >>> agree("success", parse("92.1 ± 1.9 %"), 0.93), agree("red-a.p_value", parse("0.300"), 0.04)
+        (True, False)
+    """
+    value = published.value
+    if value is None or ours is None or published.bound == "≈" or unit(column) in ("s", "epochs"):
+        return None
+    if published.bound:
+        return ours > value if published.bound == ">" else ours < value
+    threshold = THRESHOLDS.get(column.rpartition(".")[2])
+    if threshold is not None:
+        return (ours > threshold) == (value > threshold)
+    return abs(ours - value) <= (TOLERANCE if published.spread is None else published.spread) + 1e-9
+
+
+def _results(row: Row, profile: str, known: Mapping[str, Result]) -> tuple[list[Result], str]:
+    """Results of a row's recipe with every seed that occurs, and what the recipe does otherwise."""
+    found, differs = [], ""
+    for seed in sorted({r.recipe.seed for r in known.values()} | {0}):
+        planned = plan(row, profile, seed)
+        if isinstance(planned, str):
+            return [], planned
+        differs = planned.differs
+        if planned.recipe.digest in known:
+            found.append(known[planned.recipe.digest])
+    return found, differs
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a row stands in a profile.
+
+    Attributes:
+        row: the row.
+        state: done; not run; needs data; needs GPU; not in this profile.
+        done: seeds that are measured.
+        seconds: mean cost of one seed, training included; None: never measured.
+        note: what is missing, or what differs from the paper.
+    """
+
+    row: Row
+    state: State
+    done: int
+    seconds: float | None
+    note: str
+
+
+def standing(row: Row, profile: str, known: Mapping[str, Result], gpu: bool = False) -> Standing:
+    """Where a row stands.
+
+    Args:
+        row: the row.
+        profile: whose recipe.
+        known: results by digest, from `store.every`.
+        gpu: whether there is a GPU.
+
+    Example:
+        >>> standing(table("inflight-4").rows["fmnist-wb"], "full", {}).state
+        'not run'
+    """
+    results, differs = _results(row, profile, known)
+    planned = plan(row, profile)
+    if isinstance(planned, str):
+        return Standing(row, "not in this profile", 0, None, planned)
+    alike = measured(planned.recipe, known.values())
+    seconds = fmean(r.seconds for r in alike) if alike else None
+    state: State = "done" if results else "not run"
+    if not results and planned.recipe.data is not None and not datasets.available(planned.recipe.data):
+        state, differs = "needs data", f"{planned.recipe.data} was not found below {datasets.roots()[0]}"
+    elif not results and planned.recipe.wants_gpu and not gpu:
+        state = "needs GPU"
+    return Standing(row, state, len(results), seconds, differs)

@@ -1,0 +1,123 @@
+"""What recipes will take: memory, disk and time, before anything is started (floor 5)."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+import psutil
+import torch
+
+from btlib import checkpoints, networks
+from btlib.papers.recipes import Recipe
+from btlib.papers.store import Result
+
+#: Image shape, classes, training and test images; a folder of one's own is taken for the largest.
+_SHAPES = {
+    "fashion-mnist": ((1, 28, 28), 10, 60_000, 10_000), "mnist": ((1, 28, 28), 10, 60_000, 10_000),
+    "cifar10": ((3, 32, 32), 10, 50_000, 10_000), "cifar100": ((3, 32, 32), 100, 50_000, 10_000),
+    "gtsrb": ((3, 32, 32), 43, 26_640, 12_630),
+}  # fmt: skip
+_PROGRAM_MB = 700.0  # Python, torch, scipy and a batch's activations
+_RESULT_MB = 0.05
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one recipe takes.
+
+    Attributes:
+        memory_mb: of its process, MiB: measured on the same recipe with any seed, else estimated.
+        disk_mb: of its network where it must be trained yet, with the state of the training, MiB.
+        seconds: mean of the same recipe with other seeds, or with this one; None: it was never measured.
+    """
+
+    memory_mb: float
+    disk_mb: float
+    seconds: float | None
+
+
+class NoRoom(RuntimeError):
+    """A sweep does not fit into memory or on the disk; the message says how far, and what to do."""
+
+
+def cost(recipe: Recipe, known: Iterable[Result] = ()) -> Cost:
+    """What a recipe will take.
+
+    Args:
+        recipe: what is to be measured.
+        known: results, whatever of; those of the same recipe with any seed are used.
+
+    Example:
+        >>> cost(Recipe("mine:job")).seconds is None
+        True
+    """
+    alike = measured(recipe, known)
+    memory, disk = _PROGRAM_MB, 0.0
+    if recipe.data is not None:
+        shape, classes, train, test = _SHAPES.get(recipe.data, _SHAPES["cifar10"])
+        image = shape[0] * shape[1] * shape[2] / 2**20
+        weights = _parameters(recipe.settings["spec"]["network"], shape, classes) * 4 / 2**20
+        memory += image * (3 * train + 12 * test) + 8 * weights  # clean, poisoned, shuffled; test images as floats
+        # The state of a training holds the weights and Adam's two moments, and is replaced whole: twice that.
+        disk = 0.0 if checkpoints.find(recipe.spec) else 7 * weights
+    if alike:
+        memory = 1.1 * max(r.peak_memory_mb for r in alike)
+    return Cost(memory, disk + _RESULT_MB, fmean(r.seconds for r in alike) if alike else None)
+
+
+def measured(recipe: Recipe, known: Iterable[Result]) -> list[Result]:
+    """Results of the same recipe, whatever the seed.
+
+    Example:
+        >>> measured(Recipe("mine:job"), [])
+        []
+    """
+    wanted = _without_seed(recipe)
+    return [r for r in known if r.recipe.kind == recipe.kind and _without_seed(r.recipe) == wanted]
+
+
+def check_room(costs: Sequence[Cost], workers: int, folder: str | Path, here: bool = True) -> None:
+    """Refuse a sweep that can't fit.
+
+    Args:
+        costs: of every recipe.
+        workers: how many run at a time.
+        folder: of the results.
+        here: whether the workers run on this machine.
+
+    Raises:
+        NoRoom: less memory or disk is free than the sweep wants.
+
+    Example:
+        >>> check_room([Cost(10.0, 1.0, None)], 1, ".")
+    """
+    memory = sum(sorted((c.memory_mb for c in costs), reverse=True)[:workers])
+    free = psutil.virtual_memory().available / 2**20
+    if here and memory > free:
+        raise NoRoom(f"memory: expected {memory:,.0f} MiB free for {workers} workers, got {free:,.0f} MiB; "
+                     "close programs, or lower --workers")  # fmt: skip
+    disk, place = sum(c.disk_mb for c in costs), Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**20
+    if disk > free:
+        raise NoRoom(f"disk: expected {disk:,.0f} MiB free for {len(costs)} recipes, got {free:,.0f} MiB in {place}; "
+                     "make room, or run fewer --rows")  # fmt: skip
+
+
+def _without_seed(recipe: Recipe) -> Mapping[str, object]:
+    settings = dict(recipe.settings)
+    if "spec" in settings:  # a place drawn by the seed is no other recipe
+        placed = {k: v for k, v in settings["spec"]["trigger_settings"].items() if k != "seed"}
+        settings["spec"] = {**settings["spec"], "trigger_settings": placed}
+    return settings
+
+
+@cache
+def _parameters(network: str, shape: tuple[int, int, int], classes: int) -> int:
+    with torch.device("meta"):
+        built = networks.build(network, image_shape=shape, num_classes=classes)
+    return sum(p.numel() for p in built.parameters())

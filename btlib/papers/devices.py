@@ -1,0 +1,94 @@
+"""Where a job runs and what it takes: a GPU of its own, and the memory it needed (floor 5)."""
+
+import getpass
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+import torch
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def claimed(names: Sequence[str], folder: str | Path | None = None, wait: float = 0.5) -> Iterator[int]:
+    """One of several things for this process alone, by a file lock that dies with the process.
+
+    Args:
+        names: of the things; the same in all processes that share them.
+        folder: of the lock files; default: the system's temporary one.
+        wait: seconds between looks while all are taken.
+
+    Yields:
+        its place in `names`.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder, claimed(["a", "b"], folder) as mine:
+        ...     mine
+        0
+    """
+    place = Path(folder or tempfile.gettempdir())
+    locks = [FileLock(place / f"btlib-{getpass.getuser()}-{name}.lock") for name in names]
+    while True:
+        for index, lock in enumerate(locks):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                yield index
+            finally:
+                lock.release()
+            return
+        time.sleep(wait)
+
+
+@contextmanager
+def own_device() -> Iterator[torch.device]:
+    """A GPU that no other job of this user has, made torch's current one; the CPU where there is none.
+
+    Example:
+        >>> with own_device() as device:
+        ...     device.type in ("cpu", "cuda")
+        True
+    """
+    if not torch.cuda.is_available():
+        yield torch.device("cpu")
+        return
+    names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+    with claimed(names) as index, torch.cuda.device(index):
+        yield torch.device("cuda", index)
+
+
+class PeakMemory:
+    """Inside its `with` block, watches this process's resident memory ten times a second.
+
+    Attributes:
+        mb: the largest seen so far, MiB.
+    """
+
+    def __init__(self) -> None:
+        self.mb = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        process, done = psutil.Process(), False
+        while not done:
+            self.mb = max(self.mb, process.memory_info().rss / 2**20)
+            done = self._done.wait(0.1)

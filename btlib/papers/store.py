@@ -1,0 +1,142 @@
+"""Results on disk: one JSON per finished recipe, written whole, read only if it is what it says (floor 5)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from btlib.papers.recipes import Recipe
+from btlib.results import REPOSITORY, save
+
+RESULTS = REPOSITORY / "results"
+_SCHEMA = "btlib paper result 1"
+
+
+class ResultError(RuntimeError):
+    """A file is torn, changed or not a result; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one recipe measured.
+
+    Attributes:
+        row: key of the row in whose name it is kept, ``table/row``.
+        recipe: what was measured.
+        numbers: what came out, nested, see `jobs`.
+        seconds: wall time, training included where the network was not remembered.
+        peak_memory_mb: largest resident memory of the process meanwhile, MiB.
+        device: ``cpu`` or ``cuda:N``.
+        environment: commit, versions, processor, threads.
+        finished: date and time, ISO.
+    """
+
+    row: str
+    recipe: Recipe
+    numbers: Mapping[str, Any]
+    seconds: float
+    peak_memory_mb: float
+    device: str
+    environment: Mapping[str, Any]
+    finished: str
+
+    def number(self, column: str) -> float | None:
+        """The number of a column such as ``likelihood.tpr``; None where it was not measured.
+
+        Example:
+            >>> Result("t/r", Recipe("k"), {"a": {"b": 1.0}}, 0.0, 0.0, "cpu", {}, "").number("a.b")
+            1.0
+        """
+        found: Any = self.numbers
+        for part in column.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        return found
+
+
+def path_of(folder: str | Path, row: str, recipe: Recipe) -> Path:
+    """Where the result of a recipe is kept: ``<table>/<row>-s<seed>-<digest>.json``.
+
+    Example:
+        >>> path_of("results", "lred-2/g-1", Recipe("detection", seed=3)).name[:7]
+        'g-1-s3-'
+    """
+    return Path(folder).absolute() / f"{row}-s{recipe.seed}-{recipe.digest}.json"
+
+
+def write(folder: str | Path, result: Result) -> Path:
+    """Keep a result, whole or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> result = Result("t/r", Recipe("k"), {"a": 1}, 0.1, 100.0, "cpu", {}, "2026-01-01")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     read(write(folder, result)) == result
+        True
+    """
+    content = {"schema": _SCHEMA, **asdict(result), "recipe": result.recipe.as_json()}
+    return save(path_of(folder, result.row, result.recipe), {**content, "checksum": _checksum(content)})
+
+
+def read(path: str | Path) -> Result:
+    """A result from its file.
+
+    Raises:
+        ResultError: torn, changed, of another recipe than its name says, or of another version of btlib's measuring.
+
+    Example:
+        >>> try:
+        ...     read("no-such-file")
+        ... except ResultError as error:
+        ...     "is not a result" in str(error)
+        True
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        written = content.pop("checksum")
+        if content.pop("schema") != _SCHEMA or written != _checksum({"schema": _SCHEMA, **content}):
+            raise ResultError(f"{path}: its checksum does not fit its content, so it is not read; delete it")
+        result = Result(**{**content, "recipe": Recipe(**content["recipe"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultError(f"{path}: it is not a result of btlib ({error!r}), so it is not read; delete it") from error
+    if path.name != path_of(path.parent, result.row, result.recipe).name:
+        raise ResultError(f"{path}: it is of another recipe or version than its name says, so it is not read")
+    return result
+
+
+def find(folder: str | Path, recipe: Recipe) -> Result | None:
+    """The result of a recipe, in whatever row's name it was kept; None: there is none that can be read.
+
+    Example:
+        >>> find("no-such-folder", Recipe("detection")) is None
+        True
+    """
+    for path in sorted(Path(folder).glob(f"*/*-s{recipe.seed}-{recipe.digest}.json")):
+        try:
+            return read(path)
+        except ResultError:
+            continue
+    return None
+
+
+def every(folder: str | Path) -> dict[str, Result]:
+    """All results below a folder that can be read, by their recipe's digest.
+
+    Example:
+        >>> every("no-such-folder")
+        {}
+    """
+    found = {}
+    for path in sorted(Path(folder).glob("*/*-s*-*.json")):
+        try:
+            result = read(path)
+        except ResultError:
+            continue
+        found[result.recipe.digest] = result
+    return found
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

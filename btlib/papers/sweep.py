@@ -1,0 +1,196 @@
+"""Many recipes at once: processes of this machine or a Dask cluster; a killed sweep goes on where it stopped (floor 5).
+
+A job keeps its own result before it says that it is done, so whatever is killed, only running jobs are lost.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm.auto import tqdm
+
+from btlib.papers import store
+from btlib.papers.costs import check_room, cost
+from btlib.papers.devices import PeakMemory, own_device
+from btlib.papers.recipes import Recipe
+from btlib.papers.store import Result
+from btlib.results import environment
+
+_PATIENCE = 20.0  # seconds to wait for a scheduler
+_TURN = threading.Lock()  # a Dask worker may have many threads; torch's random state is one for all of them
+
+
+class SweepError(RuntimeError):
+    """The sweep itself broke, not one of its jobs; what is finished is kept."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recipe to run, and the row in whose name its result is kept.
+
+    Attributes:
+        row: ``table/row``; any two names will do for recipes of your own.
+        recipe: what to measure.
+    """
+
+    row: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        task: the task.
+        result: what was measured; None: it failed.
+        error: why it failed, one line; empty: it did not.
+        found: whether the result was there already.
+    """
+
+    task: Task
+    result: Result | None
+    error: str = ""
+    found: bool = False
+
+
+def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
+    """Do one task here and now, unless its result is there.
+
+    Args:
+        task: what to do.
+        folder: of the results.
+        threads: of torch; None: as many as it has.
+
+    Returns:
+        an `Outcome`; a job that raises is an outcome, not an exception.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     work(Task("my/row", Recipe("nonsense")), folder).error[:10]
+        'ValueError'
+    """
+    from btlib.papers import jobs  # slow: everything that is measured; listing tables needs none of it
+
+    with _TURN:
+        if found := store.find(folder, task.recipe):
+            return Outcome(task, found, found=True)
+        if threads:
+            torch.set_num_threads(threads)
+        path = store.path_of(folder, task.row, task.recipe)
+        scratch = path.parent / f".{path.stem}.unfinished"
+        try:
+            with own_device() as device, PeakMemory() as peak:
+                began = time.perf_counter()
+                numbers = jobs.run(task.recipe, device, scratch)
+                seconds = time.perf_counter() - began
+            result = Result(task.row, task.recipe, numbers, seconds, peak.mb, str(device), _environment(),
+                            datetime.now(UTC).isoformat(timespec="seconds"))  # fmt: skip
+            store.write(folder, result)
+        except Exception as error:  # one job's trouble must not end the sweep
+            return Outcome(task, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return Outcome(task, result)
+
+
+def run(
+    tasks: Iterable[Task], folder: str | Path = store.RESULTS, *, workers: int | None = None, dask: str | None = None,
+    progress: bool = True,
+) -> list[Outcome]:  # fmt: skip
+    """Do many tasks.
+
+    Args:
+        tasks: what to do; a recipe that is named twice is done once.
+        folder: of the results; with Dask it must be one that the workers see too, or this process writes it.
+        workers: processes on this machine. One: this very process with all threads; more: one thread each.
+            None: as many as there are GPUs, else one.
+        dask: address of a Dask scheduler that runs the tasks instead, such as ``tcp://host:8786``.
+        progress: show a bar.
+
+    Returns:
+        one outcome per recipe, in the order of the tasks.
+
+    Raises:
+        NoRoom: it would not fit into memory or on the disk; nothing was started.
+        SweepError: a worker was killed, or there is no cluster; what is finished is kept, a new run goes on.
+        ValueError: no worker.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [outcome.error[:10] for outcome in run([Task("my/row", Recipe("nonsense"))], folder, progress=False)]
+        ['ValueError']
+    """
+    each = {task.recipe.digest: task for task in tasks}
+    count = workers if workers is not None else max(1, torch.cuda.device_count())
+    if count < 1:
+        raise ValueError(f"workers: expected at least 1, got {count}; leave it out for one per GPU")
+    folder, known = Path(folder).absolute(), store.every(folder)
+    outcomes = {digest: Outcome(task, known[digest], found=True) for digest, task in each.items() if digest in known}
+    todo = [task for digest, task in each.items() if digest not in known]
+    check_room([cost(task.recipe, known.values()) for task in todo], count, folder, here=dask is None)
+    if not todo:
+        done: Iterator[Outcome] = iter(())
+    elif dask is not None:
+        done = _on_dask(todo, folder, dask)
+    else:
+        done = _on_processes(todo, folder, count)
+    with tqdm(total=len(each), initial=len(outcomes), desc="recipes", unit="recipe", disable=not progress) as bar:
+        for outcome in done:
+            outcomes[outcome.task.recipe.digest] = outcome
+            bar.set_postfix_str(outcome.task.row + (" failed" if outcome.error else ""))
+            bar.update()
+    return [outcomes[digest] for digest in each]
+
+
+def _on_processes(tasks: Sequence[Task], folder: Path, workers: int) -> Iterator[Outcome]:
+    if workers == 1:
+        yield from (work(task, folder) for task in tasks)
+        return
+    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+        each = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+        try:
+            yield from each(joblib.delayed(work)(task, folder, 1) for task in tasks)
+        except TerminatedWorkerError as error:
+            raise SweepError("a worker was killed, most likely for want of memory; what is finished is kept. Run it "
+                             "again to go on, with fewer --workers if it happens twice") from error  # fmt: skip
+
+
+def _on_dask(tasks: Sequence[Task], folder: Path, address: str) -> Iterator[Outcome]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise SweepError("dask: expected the package distributed, got none; pip install 'btlib[dask]'") from error
+    try:
+        client = Client(address, timeout=_PATIENCE)
+    except (OSError, ValueError) as error:
+        raise SweepError(f"dask: expected a scheduler at {address}, got {error}; is it running?") from error
+    with client:
+        futures = client.map(partial(work, folder=folder), tasks, pure=False)
+        task_of = dict(zip(futures, tasks, strict=True))
+        for future, got in as_completed(futures, with_results=True, raise_errors=False):
+            yield _received(task_of[future], got, folder)
+
+
+def _received(task: Task, got: Any, folder: Path) -> Outcome:
+    """What came over the network; the result is written here where workers have another disk."""
+    if not isinstance(got, Outcome):  # the exception of a worker that died again and again
+        kind, error = (got[0].__name__, got[1]) if isinstance(got, tuple) else (type(got).__name__, got)
+        return Outcome(task, None, f"{kind}: {' '.join(str(error).split())}")
+    if got.result is not None and store.find(folder, task.recipe) is None:
+        store.write(folder, got.result)
+    return got
+
+
+@cache
+def _environment() -> dict[str, Any]:
+    """Asked once in a process: its code does not change, and asking git takes time."""
+    return environment()

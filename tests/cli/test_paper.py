@@ -1,0 +1,84 @@
+"""`python -m btlib paper`: the list, what is refused, and a finished row beside the paper."""
+
+import pytest
+from typer.testing import CliRunner
+
+from btlib.cli.app import app
+from btlib.papers import costs, store, tables
+from btlib.papers.recipes import plan
+from btlib.papers.store import Result
+
+
+def invoke(*words: str):
+    return CliRunner().invoke(app, ["paper", *words])
+
+
+def put(folder, key, numbers, seed=0, profile="fast"):
+    planned = plan(key, profile, seed)
+    store.write(folder, Result(planned.home, planned.recipe, numbers, 12.0, 1.0, "cpu", {}, ""))
+
+
+def test_the_list_has_every_table_and_row_with_its_state(tmp_path, monkeypatch):
+    monkeypatch.delenv("BTLIB_DATA", raising=False)
+    put(tmp_path, "inflight-4/fmnist-wb", {}, profile="full")
+    done = invoke("--results", str(tmp_path))
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert [line.split(":")[0] for line in lines if line and line[0] != " "] == list(tables())
+    assert sum(line.startswith("  ") for line in lines) == sum(len(t.rows) for t in tables().values())
+    state = {tuple(line.split()[:3]) for line in lines}
+    assert ("fmnist-wb", "done", "12") in state
+    assert ("fmnist-cb", "not", "run") in state
+    assert ("mnist-cb", "needs", "data") in state
+    assert "unknown a seed" in done.output
+
+
+def test_finished_rows_are_not_run_again_and_stand_beside_the_paper(tmp_path):
+    put(tmp_path, "inflight-4/fmnist-wb", {"likelihood": {"tpr": 0.99, "fpr": 0.05, "sia": None}})
+    put(tmp_path, "inflight-4/fmnist-cb", {"likelihood": {"tpr": 0.5, "fpr": 0.05, "sia": None}})
+    done = invoke("inflight-4", "--profile", "fast", "--rows", "fmnist-wb", "--results", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.output.splitlines() if line.startswith("fmnist")]
+    assert ["fmnist-wb", "likelihood.tpr", "0.9951", "0.99", "1", "yes"] in rows
+    assert ["fmnist-wb", "likelihood.fpr", "0.0127", "0.05", "1", "no"] in rows
+    assert ["fmnist-wb", "likelihood.sia", "0.8039", "not", "run", "0"] in rows
+    assert all(row[0] == "fmnist-wb" for row in rows)
+
+
+def test_a_table_can_be_looked_at_without_running(tmp_path):
+    done = invoke("lred-4", "--list", "--results", str(tmp_path))
+    assert done.exit_code == 0
+    assert "8.44e-7" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lred-9"], "'lred-9'"),
+        (["lred-2", "--rows", "g-1,g-2"], "'g-1,g-2'"),
+        (["inflight-4", "--rows", "pubfig-sq"], "PubFig is not distributed"),
+    ],
+)
+def test_what_cannot_be_run_is_one_error(tmp_path, words, said):
+    done = invoke(*words, "--results", str(tmp_path))
+    assert done.exit_code == 2
+    assert said in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_a_sweep_that_does_not_fit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "_PROGRAM_MB", 1e9)
+    done = invoke("inflight-4", "--profile", "fast", "--rows", "fmnist-wb", "--results", str(tmp_path))
+    assert done.exit_code == 2
+    assert "memory: expected" in done.output
+
+
+def test_a_failed_row_is_named_and_the_exit_status_says_so(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr("btlib.papers.jobs.run", broken)
+    done = invoke("inflight-4", "--profile", "fast", "--rows", "fmnist-wb", "--results", str(tmp_path))
+    assert done.exit_code == 1
+    assert "FAIL inflight-4/fmnist-wb seed 0: RuntimeError: no luck" in done.output

@@ -1,0 +1,75 @@
+"""Ours beside published: means, spreads and the rule of agreement, from results made up for the test."""
+
+import pytest
+
+from btlib.papers import comparison, store
+from btlib.papers.comparison import agree, compare, standing
+from btlib.papers.published import parse, row, table
+from btlib.papers.recipes import plan
+from btlib.papers.store import Result
+
+
+def put(folder, key: str, numbers: dict, seed: int = 0, profile: str = "full") -> None:
+    planned = plan(key, profile, seed)
+    store.write(folder, Result(planned.home, planned.recipe, numbers, 10.0 * (seed + 1), 1.0, "cpu", {}, ""))
+
+
+def test_mean_and_spread_over_seeds(tmp_path):
+    for seed, accuracy in ((0, 0.90), (3, 0.94)):
+        put(tmp_path, "lred-2/g-1", {"accuracy": accuracy, "success": None, "red-a": {"detected": 1.0}}, seed)
+    found = {(c.row.name, c.column): c for c in compare("lred-1", "full", tmp_path)}
+    one = found["g-1", "accuracy"]
+    assert (one.ours, one.seeds, one.published.value) == (pytest.approx(0.92), 2, 0.936)
+    assert one.spread == pytest.approx(0.04 / 2**0.5)
+    assert one.difference == pytest.approx(-0.016)
+    assert one.agrees is False  # the paper's ± is 0.002
+    assert "Fashion-MNIST" in one.differs
+    nothing = found["g-1", "success"]
+    assert (nothing.ours, nothing.seeds, nothing.agrees, nothing.difference) == (None, 0, None, None)
+    assert found["l-1", "accuracy"].ours is None
+    # another table shows the same networks
+    detected = {(c.row.name, c.column): c for c in compare("lred-2", "full", tmp_path)}["g-1", "red-a.detected"]
+    assert (detected.ours, detected.spread, detected.agrees) == (1.0, 0.0, True)
+
+
+def test_results_of_another_profile_do_not_count(tmp_path):
+    put(tmp_path, "lred-2/g-1", {"accuracy": 0.9}, profile="fast")
+    assert all(c.ours is None for c in compare("lred-1", "full", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("column", "printed", "ours", "says"),
+    [
+        ("likelihood.tpr", "0.98", 0.96, True), ("likelihood.tpr", "0.98", 0.9599, False),
+        ("success", "92.1 ± 1.9 %", 0.94, True), ("success", "92.1 ± 1.9 %", 0.9401, False),
+        ("asr", "> 90.00 %", 0.91, True), ("asr", "> 90.00 %", 0.9, False),
+        ("red-a.p_value", "u.f.", 0.049, True), ("red-a.p_value", "0.300", 0.049, False),
+        ("anomaly_index", "4.51", 2.1, True), ("anomaly_index", "0.83", -3.0, True),
+        ("anomaly_index", "4.51", 1.9, False), ("anomaly_index", "< 2", 1.9, True),
+        ("mask_norm", "≈ 90", 90.0, None), ("red-a.seconds", "562", 562.0, None),
+        ("success", "NA", 0.9, None), ("success", "0.9", None, None),
+    ],
+)  # fmt: skip
+def test_the_rule_of_agreement(column, printed, ours, says):
+    assert agree(column, parse(printed), ours) is says
+
+
+def test_where_a_row_stands(tmp_path, monkeypatch):
+    monkeypatch.delenv("BTLIB_DATA", raising=False)
+    monkeypatch.setattr(comparison.datasets, "available", lambda name: name == "fashion-mnist")
+    known: dict = {}
+    states = {key: standing(row(key), profile, known).state for key, profile in [
+        ("inflight-4/fmnist-wb", "full"), ("inflight-4/mnist-wb", "full"), ("inflight-4/pubfig-sq", "full"),
+    ]}  # fmt: skip
+    assert list(states.values()) == ["not run", "needs data", "not in this profile"]
+    assert "PubFig" in standing(row("inflight-4/pubfig-sq"), "full", known).note
+    monkeypatch.setattr(comparison.datasets, "available", lambda name: True)
+    assert standing(row("lred-2/g-1"), "paper", known).state == "needs GPU"
+    assert standing(row("lred-2/g-1"), "paper", known, gpu=True).state == "not run"
+
+
+def test_a_measured_row_is_done_and_knows_its_cost(tmp_path):
+    for seed in (0, 1):
+        put(tmp_path, "inflight-4/fmnist-wb", {}, seed)
+    found = standing(table("inflight-4").rows["fmnist-wb"], "full", store.every(tmp_path))
+    assert (found.state, found.done, found.seconds) == ("done", 2, 15.0)

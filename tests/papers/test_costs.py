@@ -1,0 +1,52 @@
+"""What a sweep will take, and that it is refused when it can't fit."""
+
+import pytest
+
+from btlib.checkpoints import Spec
+from btlib.papers import costs
+from btlib.papers.costs import Cost, NoRoom, check_room, cost, measured
+from btlib.papers.recipes import Recipe, plan, with_network
+from btlib.papers.store import Result
+
+
+def result(recipe: Recipe, seconds: float, memory: float = 1000.0) -> Result:
+    return Result("t/r", recipe, {}, seconds, memory, "cpu", {}, "")
+
+
+def test_what_was_measured_with_other_seeds_is_believed():
+    seen = [
+        result(plan("lred-2/l-1", "full", seed).recipe, seconds, 900 + seed) for seed, seconds in ((0, 10), (1, 30))
+    ]
+    unlike = result(plan("lred-2/l-3", "full", 0).recipe, 500, 5000)
+    wanted = plan("lred-2/l-1", "full", 2).recipe  # its square is elsewhere; the same recipe for all that
+    assert measured(wanted, [*seen, unlike]) == seen
+    assert cost(wanted, [*seen, unlike]).seconds == 20
+    assert cost(wanted, [*seen, unlike]).memory_mb == pytest.approx(1.1 * 901)
+    assert cost(wanted).seconds is None
+
+
+def test_estimates_grow_with_images_and_networks():
+    small, large = (Recipe("detection", with_network(Spec(network, data, seed=99)))
+                    for network, data in (("lenet5", "mnist"), ("resnet18", "cifar10")))  # fmt: skip
+    assert cost(small).memory_mb < cost(large).memory_mb < 8000
+    assert cost(small).disk_mb < 5 < cost(large).disk_mb
+    assert costs._parameters("lenet5", (1, 28, 28), 10) == 61_706
+
+
+def test_a_network_that_is_there_takes_no_disk():
+    assert cost(Recipe("detection", with_network(Spec(trigger="box")))).disk_mb == cost(Recipe("mine:job")).disk_mb
+
+
+@pytest.mark.parametrize(("name", "one"), [("memory", Cost(1e9, 0.0, None)), ("disk", Cost(0.0, 1e12, None))])
+def test_a_sweep_that_cannot_fit_is_refused(tmp_path, name, one):
+    with pytest.raises(NoRoom, match=rf"{name}: expected 1,000,000,000.* MiB free"):
+        check_room([one], 2, tmp_path / "not" / "yet")
+
+
+def test_only_as_many_as_run_at_once_count(tmp_path, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("V", (), {"available": 250 * 2**20}))
+    many = [Cost(100.0, 0.0, None)] * 10
+    check_room(many, 2, tmp_path)
+    with pytest.raises(NoRoom, match=r"300 MiB .* 3 workers, got 250 MiB"):
+        check_room(many, 3, tmp_path)
+    check_room(many, 3, tmp_path, here=False)  # a cluster has memory of its own

@@ -1,0 +1,165 @@
+"""What recipes do, on shipped networks whose state is known, and with attacks replaced by their accounts."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from toys import toy_data
+
+from btlib import attacks, checkpoints, datasets
+from btlib.checkpoints import shipped
+from btlib.papers import jobs
+from btlib.papers.jobs import plain, run
+from btlib.papers.recipes import Recipe, plan, with_network
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Jobs see a tenth of the test images; checkpoints still see the data that they belong to."""
+    small = datasets.load("fashion-mnist").subset(test=1000)
+    monkeypatch.setattr(jobs, "datasets", SimpleNamespace(load=lambda name: small))
+
+
+def test_detectors_are_judged_against_the_truth(few):
+    settings = with_network(shipped()["chessboard"], detectors=["red-a", "red-a-2"], per_class_clean=3)
+    numbers = run(Recipe("detection", settings))
+    card = checkpoints.load_or_train(shipped()["chessboard"]).card
+    assert (numbers["accuracy"], numbers["success"]) == (card.accuracy, card.success)
+    for name in ("red-a", "red-a-2"):
+        assert numbers[name]["detected"] == 1.0
+        assert numbers[name]["suspect"] == 9
+        assert numbers[name]["p_value"] < 0.05
+        assert min(numbers[name]["norms"]) == numbers[name]["norms"][9]
+    assert numbers["red-a"]["norms"] != numbers["red-a-2"]["norms"]  # three images a class, and two
+
+
+class Found:
+    """A detection that says what it is told."""
+
+    def __init__(self, target):
+        self.target, self.suspect, self.seconds, self.warnings, self.norms = target, 3, 1.0, (), torch.ones(10)
+        self.p_value = self.log_p_value = self.calibrated_p_value = 0.5
+        self.anomaly_index = torch.zeros(10)
+        self.estimates = {3: type("E", (), {"success": 1.0, "sources": lambda self: (1,)})()}
+
+    def verdict(self):
+        return type("V", (), {"attacked": self.target is not None, "target": self.target})()
+
+
+@pytest.mark.parametrize(
+    ("network", "said", "right"),
+    [("box", 9, 1.0), ("box", 3, 0.0), ("box", None, 0.0), ("clean", None, 1.0), ("clean", 9, 0.0)],
+)
+def test_a_detection_needs_the_right_target_and_silence_on_clean_networks(monkeypatch, network, said, right):
+    monkeypatch.setitem(jobs._MASKS, "neural-cleanse", lambda *_, **__: Found(said))
+    numbers = run(Recipe("detection", with_network(shipped()[network], detectors=["neural-cleanse"])))
+    assert numbers["neural-cleanse"]["detected"] == right
+
+
+def test_the_guard_on_a_backdoored_network(few):
+    settings = with_network(shipped()["box"], defense_per_class=20, detectors=["likelihood", "b3d"], layers=1,
+                            fine_tuning=[0.01])  # fmt: skip
+    numbers = run(Recipe("inflight", settings))
+    assert numbers["success"] > 0.95
+    assert numbers["estimate_success"] > 0.8
+    assert numbers["likelihood"]["tpr"] > 0.95
+    assert numbers["likelihood"]["fpr"] < 0.05
+    assert numbers["likelihood"]["sia"] > 0.5  # ten classes: a guess has 0.11
+    assert numbers["b3d"]["fpr"] <= 0.05
+    assert numbers["b3d"]["sia"] is None  # it infers no source
+    assert list(numbers["layers"]) == ["1"]
+    assert set(numbers["fine_tuning"]) == {"1e-02"}
+    kept = 1000 - 10 * 20
+    assert numbers["likelihood"]["triggers"] <= kept
+
+
+def test_the_same_recipe_gives_the_same_numbers(few):
+    recipe = Recipe("inflight", with_network(shipped()["chessboard"], defense_per_class=5, detectors=["likelihood"]))
+    assert run(recipe) == run(recipe)
+
+
+def test_a_rivals_threshold_is_the_best_at_five_percent():
+    from btlib.inflight import InFlightRates, roc
+
+    clean, triggers = torch.arange(100.0), torch.cat([torch.full((60,), 97.5), torch.full((40,), -1.0)])
+    rates = InFlightRates(0.1, 0.2, 0.3, 0.4, roc(clean, triggers), 100, 100)
+    assert jobs._rates(rates, own_threshold=True)["tpr"] == 0.1
+    best = jobs._rates(rates, own_threshold=False)
+    assert best["tpr"] == pytest.approx(0.6)
+    assert best["fpr"] == pytest.approx(0.02)  # 98 and 99 lie above 97.5
+
+
+@pytest.fixture
+def accounts(monkeypatch):
+    """Attack and indicators that only say what they were asked."""
+    asked = {}
+    history = ({"asr": 0.2, "cbma": math.nan}, {"asr": 0.7, "cbma": 0.9}, {"asr": 0.8, "cbma": 0.9})
+
+    def attack(data, recipe, seed, **settings):
+        asked["attack"] = recipe, seed, settings
+        return attacks.AttackResult("network", "trigger", recipe.target, 0.9, history, recipe, seed)
+
+    def indicators(network, trigger, data, target, **settings):
+        asked["indicators"] = network, trigger, target, settings
+        return attacks.Indicators(0.9, settings["baseline"], 0.99, 40.0, 0.9, 0.8, 1.0, None, 20.0, 30.0, 1.1)
+
+    monkeypatch.setattr(attacks.stealthy, "run", attack)
+    monkeypatch.setattr(attacks, "indicators", indicators)
+    return asked
+
+
+def test_an_attack_is_run_as_the_row_says(accounts, tmp_path):
+    recipe = plan("stealthy-1/ours-mnist", "fast", seed=1).recipe
+    numbers = run(recipe, scratch=tmp_path / "state")
+    how, seed, settings = accounts["attack"]
+    assert (how.target, how.adversarial, how.epochs, how.train_images, seed) == (8, True, 2, 5000, 1)
+    assert settings["network"].card.success is None  # it starts from a clean network
+    assert settings["resume"] == tmp_path / "state"
+    assert accounts["indicators"][:3] == ("network", "trigger", 8)
+    assert accounts["indicators"][3]["baseline"] == numbers["baseline"] == 0.9
+    assert numbers["psnr"] == 40.0
+    assert numbers["first_asr"] == 0.2
+    assert numbers["history"][0]["cbma"] is None
+
+
+def test_epochs_until_an_asr(accounts):
+    base = plan("stealthy-1/plain-mnist", "fast").recipe
+    for reach, more in ((0.1, 0), (0.6746, 1), (0.95, None)):
+        numbers = run(Recipe("attack", {**base.settings, "reach": reach}))
+        assert numbers["more_epochs"] == more
+
+
+def test_badnets_is_poisoning_and_training(accounts):
+    run(plan("stealthy-1/badnets-gtsrb", "fast").recipe)
+    network, trigger, target, settings = accounts["indicators"]
+    assert "attack" not in accounts
+    assert network.card.success > 0.9
+    assert (trigger.name, target) == ("box", 9)
+    clean = checkpoints.load_or_train(shipped()["clean"]).card.accuracy
+    assert settings["baseline"] == clean
+
+
+def test_data_with_small_classes_lend_as_many_images_as_they_have(monkeypatch):
+    assert jobs._at_most(toy_data(test=61), 100) == 20
+    assert jobs._at_most(datasets.load("fashion-mnist"), 100) == 100
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (Recipe("nonsense"), "detection, inflight, attack"),
+        (Recipe("no_such_module:job"), "PYTHONPATH"),
+        (Recipe("math:no_such_function"), "no_such_function"),
+        (Recipe("detection", with_network(shipped()["box"], detectors=["red-z"])), "'red-z'"),
+        (Recipe("attack", with_network(shipped()["clean"], attack="trojan", target=1)), "'trojan'"),
+        (Recipe("detection"), "spec"),
+    ],
+)
+def test_what_cannot_be_done_is_said(recipe, words):
+    with pytest.raises(ValueError, match=words):
+        run(recipe)
+
+
+def test_plain_values():
+    assert plain({1: (math.inf, torch.tensor([1.0, math.nan])), "a": None}) == {"1": [None, [1.0, None]], "a": None}

@@ -1,0 +1,88 @@
+"""Results on disk: what was written is read; what is torn, changed or foreign never is."""
+
+import dataclasses
+import json
+
+import pytest
+
+from btlib.papers import recipes, store
+from btlib.papers.recipes import Recipe
+from btlib.papers.store import Result, ResultError
+
+RECIPE = Recipe("k", {"a": [1, 2.5]}, 7)
+RESULT = Result("lred-2/g-1", RECIPE, {"x": {"y": 0.1}, "z": None}, 1.5, 300.0, "cpu", {"commit": "abc"}, "2026-11-21")
+
+
+def test_what_was_written_is_read(tmp_path):
+    path = store.write(tmp_path, RESULT)
+    assert path == tmp_path / "lred-2" / f"g-1-s7-{RECIPE.digest}.json"
+    assert store.read(path) == RESULT
+    assert store.find(tmp_path, RECIPE) == RESULT
+    assert store.every(tmp_path) == {RECIPE.digest: RESULT}
+
+
+def test_it_is_found_in_whatever_rows_name_it_was_kept(tmp_path):
+    store.write(tmp_path, dataclasses.replace(RESULT, row="other/name"))
+    assert store.find(tmp_path, RECIPE).row == "other/name"
+    assert store.find(tmp_path, Recipe("k", {"a": [1, 2.5]}, 8)) is None
+
+
+def test_numbers_by_dotted_name():
+    assert RESULT.number("x.y") == 0.1
+    assert RESULT.number("x.q") is RESULT.number("q.y") is RESULT.number("x.y.z") is RESULT.number("z") is None
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.99])
+def test_a_torn_file_is_never_read(tmp_path, share):
+    path = store.write(tmp_path, RESULT)
+    text = path.read_text()
+    path.write_text(text[: int(share * len(text))])
+    with pytest.raises(ResultError, match=r"is not read"):
+        store.read(path)
+    assert store.find(tmp_path, RECIPE) is None
+    assert store.every(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["numbers"]["x"].update(y=0.9),  # typed by hand
+        lambda c: c["recipe"].update(seed=8),
+        lambda c: c.update(schema="btlib paper result 2"),
+        lambda c: c.pop("checksum"),
+        lambda c: c.pop("seconds"),
+    ],
+)
+def test_a_changed_file_is_never_read(tmp_path, change):
+    path = store.write(tmp_path, RESULT)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=str(path)):
+        store.read(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"rows": {}}', "null", "\x00\x01"])
+def test_a_foreign_file_is_never_read(tmp_path, text):
+    path = store.path_of(tmp_path, "lred-2/g-1", RECIPE)
+    path.parent.mkdir()
+    path.write_text(text)
+    assert store.find(tmp_path, RECIPE) is None
+    store.write(tmp_path, RESULT)  # and it does not stand in the way
+    assert store.find(tmp_path, RECIPE) == RESULT
+
+
+def test_a_result_under_another_recipes_name_is_never_read(tmp_path):
+    path = store.write(tmp_path, RESULT)
+    other = store.path_of(tmp_path, "lred-2/g-1", Recipe("k", {}, 7))
+    path.rename(other)
+    with pytest.raises(ResultError, match="another recipe"):
+        store.read(other)
+
+
+def test_a_result_of_an_older_version_is_unknown(tmp_path, monkeypatch):
+    path = store.write(tmp_path, RESULT)
+    monkeypatch.setattr(recipes, "VERSION", recipes.VERSION + 1)
+    assert store.find(tmp_path, RECIPE) is None
+    with pytest.raises(ResultError, match="version"):
+        store.read(path)
