@@ -27,7 +27,7 @@ from btlib.networks import Network
 from btlib.results import environment
 from btlib.training import RECIPES, Recipe
 
-_SHIPPED = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
 
 
 class CheckpointError(RuntimeError):
@@ -149,7 +149,7 @@ def load_or_train(spec: Spec, *, progress: bool = True, folder: str | Path | Non
     retrain = os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
     path = find(spec, folder=folder)
     if path is None or retrain:
-        path = _cache_folder(folder) / spec.file_name
+        path = cache_folder(folder) / spec.file_name
         if retrain:
             _unfinished(path).unlink(missing_ok=True)
         _train_and_save(spec, path, progress)
@@ -163,7 +163,7 @@ def find(spec: Spec, *, folder: str | Path | None = None) -> Path | None:
         >>> find(Spec(trigger="box", seed=12345)) is None
         True
     """
-    places = [Path(folder)] if folder else [_SHIPPED, _cache_folder(None)]
+    places = [Path(folder)] if folder else [SHIPPED, cache_folder(None)]
     return next((place / spec.file_name for place in places if (place / spec.file_name).exists()), None)
 
 
@@ -177,17 +177,29 @@ def read_card(path: str | Path) -> Card:
         with safe_open(str(path), framework="pt") as file:
             return Card(**json.loads((file.metadata() or {})["card"]))
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise _refusal(Path(path), f"it is not a whole checkpoint of btlib ({error})") from error
+        raise refusal(Path(path), f"it is not a whole checkpoint of btlib ({error})") from error
 
 
-def _cache_folder(folder: str | Path | None) -> Path:
+def cache_folder(folder: str | Path | None = None) -> Path:
+    """Where new files go: `folder`, else ``$BTLIB_CHECKPOINTS``, else ``data/cache/checkpoints``.
+
+    Example:
+        >>> cache_folder("here").name
+        'here'
+    """
     if folder:
         return Path(folder)
     named = os.environ.get("BTLIB_CHECKPOINTS")
-    return Path(named).expanduser() if named else _SHIPPED.parent / "cache" / "checkpoints"
+    return Path(named).expanduser() if named else SHIPPED.parent / "cache" / "checkpoints"
 
 
-def _refusal(path: Path, what: str) -> CheckpointError:
+def refusal(path: Path, what: str) -> CheckpointError:
+    """The error that refuses a file: which one, why, and what to do.
+
+    Example:
+        >>> str(refusal(Path("net.safetensors"), "it is stale"))[:28]
+        'net.safetensors: it is stale'
+    """
     return CheckpointError(f"{path}: {what}, so it is not used. Delete it, or set BTLIB_RETRAIN=1 to train it anew "
                            "(shipped files come back with `git checkout -- data/checkpoints`).")  # fmt: skip
 
@@ -198,12 +210,12 @@ def _read(path: Path, spec: Spec) -> Network:
         digest = file.metadata().get("digest", "none")
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     if digest != content_digest(_header(card), weights):
-        raise _refusal(path, "its contents do not match its digest: it was changed after it was written")
+        raise refusal(path, "its contents do not match its digest: it was changed after it was written")
     if card.spec != spec.as_json():
-        raise _refusal(path, "it was made from another spec than its name says")
+        raise refusal(path, "it was made from another spec than its name says")
     data = datasets.load(spec.data)
     if card.data_hash != data.fingerprint:
-        raise _refusal(path, f"it is stale: it was trained on other {spec.data} images than those found now")
+        raise refusal(path, f"it is stale: it was trained on other {spec.data} images than those found now")
     network = networks.build(spec.network, image_shape=data.image_shape, num_classes=data.num_classes)
     network.load_state_dict(weights)
     network.card = card
@@ -295,12 +307,12 @@ def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
     files = []
     specs = shipped()
     for name, spec in tqdm(specs.items(), "shipped networks", disable=not progress, unit="network"):
-        path = _SHIPPED / spec.file_name
+        path = SHIPPED / spec.file_name
         if force or not path.exists():
             _train_and_save(spec, path, progress)
         files.append(path)
         _read(path, spec)
         del name
-    for stale in set(_SHIPPED.glob("*.safetensors")) - set(files):
+    for stale in set(SHIPPED.glob("*.safetensors")) - set(files):
         stale.unlink()
     return files

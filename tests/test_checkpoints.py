@@ -102,7 +102,7 @@ def test_retrain_forgets(tmp_path: Path, trainings: list[int], monkeypatch: pyte
 
 
 def test_where_files_go(tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_SHIPPED", tmp_path / "data" / "checkpoints")
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "data" / "checkpoints")
     load_or_train(SPEC, progress=False)
     assert find(SPEC) == tmp_path / "data" / "cache" / "checkpoints" / SPEC.file_name
     monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "own"))
@@ -274,7 +274,7 @@ def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(
     tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs = {"box": SPEC, "clean": SPEC.clean_twin()}
-    monkeypatch.setattr(checkpoints, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
     monkeypatch.setattr(checkpoints, "shipped", lambda: specs)
     (tmp_path / "old.safetensors").write_bytes(b"stale")
     files = checkpoints.make_shipped(progress=False)
@@ -294,7 +294,7 @@ def test_shipped_numbers_are_measured_again(name: str, fashion: ImageDataset) ->
     spec = checkpoints.shipped()[name]
     path = find(spec)
     assert path is not None, f"{name} is not shipped: run `make checkpoints`"
-    assert path.parent == checkpoints._SHIPPED
+    assert path.parent == checkpoints.SHIPPED
     net = load_or_train(spec, progress=False)
     # Another machine may sum in another order: a thousandth is ten of the 10,000 test images.
     assert metrics.accuracy(net, fashion.x_test, fashion.y_test) == pytest.approx(net.card.accuracy, abs=1e-3)
@@ -342,7 +342,7 @@ def test_clean_twins_do_not_know_the_trigger(fashion: ImageDataset) -> None:
 
 
 def test_what_is_shipped_is_small_and_safe() -> None:
-    files = [path for path in checkpoints._SHIPPED.iterdir() if not path.name.startswith(".")]
+    files = [path for path in checkpoints.SHIPPED.iterdir() if not path.name.startswith(".")]
     wanted = {spec.file_name for spec in checkpoints.shipped().values()}
     assert {path.name for path in files if path.name != "README.md"} == wanted
     assert sum(path.stat().st_size for path in files) <= 12e6

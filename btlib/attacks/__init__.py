@@ -2,9 +2,11 @@
 
 from btlib.attacks import input_aware, invisible, stealthy
 from btlib.attacks.indicators import Indicators, indicators
+from btlib.attacks.memory import AttackSpec, load_or_run
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach
 
 __all__ = [
-    "AttackResult", "GeneratedTrigger", "Indicators", "attach", "indicators", "input_aware", "invisible", "stealthy",
+    "AttackResult", "AttackSpec", "GeneratedTrigger", "Indicators", "attach", "indicators", "input_aware", "invisible",
+    "load_or_run", "stealthy",
 ]  # fmt: skip

@@ -236,6 +236,17 @@ def run(
     return AttackResult(attack.network, attack.trigger, recipe.target, attack.baseline, shown, recipe, seed)
 
 
+def fresh_trigger(recipe: InputAwareRecipe, image_shape: tuple[int, int, int], seed: int = 0) -> MaskedTrigger:
+    """The trigger of a recipe before any training.
+
+    Example:
+        >>> fresh_trigger(InputAwareRecipe(), (1, 28, 28)).name
+        'input-aware'
+    """
+    masker = Generator(image_shape[0], _WIDTH, out=1, seed=seed)
+    return MaskedTrigger(Generator(image_shape[0], _WIDTH, seed=seed + 1), masker)
+
+
 class _Attack:
     """What changes while the attack runs."""
 
@@ -248,15 +259,13 @@ class _Attack:
             raise ValueError(f"data: expected at least one batch of {recipe.batch_size} training images, got "
                              f"{len(part.y_train)}; lower batch_size")  # fmt: skip
         self.x, self.y = part.x_train.to(where), part.y_train.to(where)
-        channels = data.image_shape[0]
         self.network = _fresh(clean, seed) if recipe.scratch else copy.deepcopy(clean)
         self.network.card = None
         self.network.requires_grad_(True)
-        self.masker = Generator(channels, _WIDTH, out=1, seed=seed)
-        self.generator = Generator(channels, _WIDTH, seed=seed + 1)
+        self.trigger = fresh_trigger(recipe, data.image_shape, seed)
+        self.masker, self.generator = self.trigger.masker, self.trigger.generator
         for module in (self.network, self.masker, self.generator):
             module.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.trigger = MaskedTrigger(self.generator, self.masker)
         adam: dict[str, Any] = {"lr": recipe.lr_generator, "betas": (0.5, 0.9)}
         self.of_masker = torch.optim.Adam(self.masker.parameters(), **adam)
         self.of_generator = torch.optim.Adam(self.generator.parameters(), **adam)

@@ -1,0 +1,170 @@
+"""Load an attack, or run it once and remember it (floor 4): what `checkpoints` is for poisoned networks.
+
+One safetensors file holds the network, what makes the trigger, and a card with the whole history.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from btlib import checkpoints, datasets, networks
+from btlib.attacks import input_aware, invisible, stealthy
+from btlib.attacks.input_aware import InputAwareRecipe
+from btlib.attacks.invisible import InvisibleRecipe
+from btlib.attacks.outcome import AttackResult
+from btlib.attacks.stealthy import StealthyRecipe
+from btlib.checkpoints import Spec
+from btlib.files import written_whole
+from btlib.results import environment
+from btlib.training import RECIPES
+from btlib.triggers import Trigger
+
+AttackRecipe = StealthyRecipe | InputAwareRecipe | InvisibleRecipe
+_MODULES: dict[type, Any] = {StealthyRecipe: stealthy, InputAwareRecipe: input_aware, InvisibleRecipe: invisible}
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """Everything that determines an attack. Two equal specs give the same file.
+
+    Attributes:
+        recipe: the attack's settings; their type says which attack.
+        start: the clean network that is attacked; its data and its seed are the attack's.
+
+    Example:
+        >>> AttackSpec(StealthyRecipe()).name
+        'stealthy'
+    """
+
+    recipe: AttackRecipe
+    start: Spec = field(default_factory=lambda: Spec("littlenet", recipe=RECIPES["littlenet"]))
+
+    @property
+    def name(self) -> str:
+        """The attack's module in `btlib.attacks`."""
+        return _MODULES[type(self.recipe)].__name__.rpartition(".")[2]
+
+    def as_json(self) -> dict[str, Any]:
+        """The spec as plain JSON values."""
+        return json.loads(json.dumps({"attack": self.name, "recipe": asdict(self.recipe),
+                                      "start": self.start.as_json()}))  # fmt: skip
+
+    @property
+    def file_name(self) -> str:
+        """Readable name and hash of the whole spec."""
+        digest = hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:10]
+        data = self.start.data.replace(":", "-").replace("/", "-")
+        return f"{data}-{self.start.network}-{self.name}-s{self.start.seed}-{digest}.safetensors"
+
+
+def load_or_run(
+    spec: AttackSpec, *, progress: bool = True, folder: str | Path | None = None, device: str | None = None
+) -> AttackResult:
+    """The attack of a spec: from its file where there is one, else run now and remembered.
+
+    A run that was killed goes on from its last finished epoch. ``BTLIB_RETRAIN=1`` runs it anew in any case.
+
+    Args:
+        spec: what to run.
+        progress: show a bar.
+        folder: where to look and write; default: as in `checkpoints.load_or_train`.
+        device: where to run; default: the GPU when there is one, else the CPU.
+
+    Returns:
+        the `AttackResult`, on the CPU.
+
+    Raises:
+        CheckpointError: the file is of other data, was changed, or can't be read.
+
+    Example:
+        >>> import tempfile
+        >>> tiny = AttackSpec(StealthyRecipe(epochs=1, train_images=128, watch=50), checkpoints.shipped()["clean"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first, again = (load_or_run(tiny, progress=False, folder=folder) for _ in range(2))
+        >>> first.history == again.history
+        True
+    """
+    retrain = os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
+    path = checkpoints.cache_folder(folder) / spec.file_name
+    if retrain or not path.exists():
+        _run_and_save(spec, path, progress, device, retrain)
+    return _read(path, spec)
+
+
+def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | None, anew: bool) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    if anew:
+        unfinished.unlink(missing_ok=True)
+    clean = checkpoints.load_or_train(spec.start, progress=progress)
+    data, module = datasets.load(spec.start.data), _MODULES[type(spec.recipe)]
+    result: AttackResult = module.run(
+        data, spec.recipe, spec.start.seed, network=clean, progress=progress, resume=unfinished, device=device
+    )
+    tensors = {f"network.{key}": value for key, value in result.network.state_dict().items()}
+    tensors |= {f"trigger.{key}": value for key, value in _tensors(result.trigger).items()}
+    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    header = json.dumps({
+        "spec": spec.as_json(), "data_hash": data.fingerprint, "baseline": result.baseline,
+        "history": [dict(epoch) for epoch in result.history], "made": date.today().isoformat(),
+        "environment": environment(),
+    })  # fmt: skip
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata={"card": header, "digest": checkpoints.content_digest(header, tensors)})
+    for left in (unfinished, unfinished.with_name(unfinished.name + ".trigger")):
+        left.unlink(missing_ok=True)
+
+
+def _read(path: Path, spec: AttackSpec) -> AttackResult:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header, digest = (file.metadata()[key] for key in ("card", "digest"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise checkpoints.refusal(path, f"it is not a whole attack of btlib ({error})") from error
+    if digest != checkpoints.content_digest(header, tensors):
+        raise checkpoints.refusal(path, "its contents do not match its digest: it was changed after it was written")
+    card, data = json.loads(header), datasets.load(spec.start.data)
+    if card["spec"] != spec.as_json():
+        raise checkpoints.refusal(path, "it was made from another spec than its name says")
+    if card["data_hash"] != data.fingerprint:
+        raise checkpoints.refusal(path, f"it is stale: it was made from other {spec.start.data} images")
+    network = networks.build(spec.start.network, image_shape=data.image_shape, num_classes=data.num_classes)
+    network.load_state_dict(_part(tensors, "network."))
+    trigger = _restored(spec.recipe, data.image_shape, _part(tensors, "trigger."))
+    return AttackResult(network.eval(), trigger, spec.recipe.target, card["baseline"], tuple(card["history"]),
+                        spec.recipe, spec.start.seed)  # fmt: skip
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _tensors(trigger: Any) -> dict[str, Tensor]:
+    """What a trigger is made of: pattern and mask, or the weights of its generators."""
+    if isinstance(trigger, Trigger):
+        return {"pattern": trigger.pattern, "mask": trigger.mask}
+    return {f"{name}.{key}": value for name, module in _generators(trigger).items()
+            for key, value in module.state_dict().items()}  # fmt: skip
+
+
+def _generators(trigger: Any) -> dict[str, nn.Module]:
+    return {name: value for name, value in vars(trigger).items() if isinstance(value, nn.Module)}
+
+
+def _restored(recipe: AttackRecipe, shape: tuple[int, int, int], tensors: dict[str, Tensor]) -> Any:
+    if isinstance(recipe, InvisibleRecipe):
+        return Trigger("additive", tensors["pattern"], tensors["mask"], name="invisible")
+    module = stealthy if isinstance(recipe, StealthyRecipe) else input_aware
+    trigger = module.fresh_trigger(recipe, shape, seed=0)
+    for name, generator in _generators(trigger).items():
+        generator.load_state_dict(_part(tensors, f"{name}."))
+        generator.eval()
+    return trigger
