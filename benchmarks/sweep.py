@@ -1,0 +1,78 @@
+"""What a sweep costs beyond its jobs, and what a second worker brings.
+
+    python benchmarks/sweep.py                        # twelve jobs of five epochs each; writes results/
+    python benchmarks/sweep.py --jobs 4 --images 2560 --epochs 1 --out /tmp/sweep.json    # does it work?
+
+A job is a training of LeNet-5 on the embedded images, one thread, no checkpoint; real rows take about as long. The
+bare jobs are called one after the other in this process; the same recipes then go through `papers.run` with one
+worker and with two, each into a fresh folder. Overhead: one worker's time over the bare jobs', less one; speed-up:
+one worker over two, whose start and imports count. Needs two cores with nothing else to do, for about ten minutes.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from btlib import datasets, networks, papers, training
+from btlib.papers import jobs
+from btlib.results import environment, save
+
+
+def train(recipe: papers.Recipe, device: torch.device, scratch: Path | None) -> dict[str, Any]:
+    """The job: some epochs on some images."""
+    data = datasets.load("fashion-mnist").subset(train=recipe.settings["images"], seed=recipe.seed)
+    network = networks.build("lenet5", data, seed=recipe.seed)
+    how = training.Recipe(epochs=recipe.settings["epochs"])
+    run = training.fit(network, data, how, seed=recipe.seed, progress=False, device="cpu")
+    return {"loss": run.history[-1]["loss"]}
+
+
+def timed(do: Callable[[], object]) -> float:
+    """Wall seconds."""
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
+
+
+def sweep(recipes: list[papers.Recipe], workers: int) -> float:
+    """Seconds of a sweep into a fresh folder; every job must end well."""
+    tasks = [papers.Task("benchmark/training", recipe) for recipe in recipes]
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes: list[papers.Outcome] = []
+        seconds = timed(lambda: outcomes.extend(papers.run(tasks, folder, workers=workers, progress=False)))
+    if errors := [outcome.error for outcome in outcomes if outcome.error]:
+        raise RuntimeError(errors[0])
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=12)
+    parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--out", default="results/benchmark-sweep.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    kind = "sweep:train"  # workers find this file by their inherited search path
+    settings = {"images": args.images, "epochs": args.epochs}
+    recipes = [papers.Recipe(kind, settings, seed) for seed in range(args.jobs)]
+    jobs.run(papers.Recipe(kind, {"images": 256, "epochs": 1}))  # the data set is read, the libraries are loaded
+    bare = timed(lambda: [jobs.run(recipe) for recipe in recipes])
+    one, two = sweep(recipes, 1), sweep(recipes, 2)
+    result = {
+        "jobs": args.jobs, **settings, "bare": bare, "one worker": one, "two workers": two,
+        "overhead": one / bare - 1, "speed-up": one / two, "environment": environment(),
+    }  # fmt: skip
+    save(args.out, result)
+    sys.stdout.write(f"bare {bare:.1f} s, one worker {one:.1f} s, two workers {two:.1f} s: "
+                     f"overhead {100 * (one / bare - 1):.1f} %, speed-up {one / two:.2f}\n")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
