@@ -18,14 +18,13 @@ from tqdm.auto import tqdm
 
 from btlib import metrics
 from btlib.attacks.outcome import AttackResult, watched
-from btlib.attacks.patterns import rounded
+from btlib.attacks.patterns import MaskedTrigger, embed, rounded, sharp
 from btlib.attacks.stealthy import clean_network
-from btlib.datasets import ImageDataset, check_images, to_float
+from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
 from btlib.resume import Part, ResumeFile
 from btlib.training import place, seeded
-from btlib.triggers import quantize
 
 _WIDTH = 16  # filters of the first layer of both generators, as in the original for MNIST
 
@@ -93,73 +92,6 @@ ORIGINAL = InputAwareRecipe(
     mask_epochs=25, epochs=600, scratch=True, mask_drops=(10, 20), network_drops=(100, 200, 300, 400),
     generator_drops=(200, 300, 400, 500),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class MaskedTrigger:
-    """A trigger with a mask and a pattern made for each image, x·(1 - m(x)) + p(x)·m(x); call it on images.
-
-    Attributes:
-        generator: images → patterns in [-1, 1], shown as (p + 1) / 2.
-        masker: images → (N, 1, H, W) in [-1, 1], made into masks by `sharp`.
-        bits: colour depth of the result, as in `Trigger`.
-        name: for titles.
-    """
-
-    generator: nn.Module
-    masker: nn.Module
-    bits: int | None = 8
-    name: str = "input-aware"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Embed every image's own trigger: float (N, C, H, W) in [0, 1] → the same shape.
-
-        Raises:
-            TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
-        """
-        return self.crossed(images, images)
-
-    def crossed(self, images: Tensor, others: Tensor) -> Tensor:
-        """Embed the masks and patterns of `others`: a trigger on an image it was not made for."""
-        check_images(images)
-        if len(images) == 0:
-            return images
-        return quantize(embed(images, self.masks(others), self.patterns(others)), self.bits)
-
-    def patterns(self, images: Tensor) -> Tensor:
-        """p(x) for many images, float (N, C, H, W) in [0, 1]."""
-        return (metrics.predict(self.generator, images).to(images.device) + 1) / 2
-
-    def masks(self, images: Tensor) -> Tensor:
-        """m(x) for many images, float (N, 1, H, W) in [0, 1]."""
-        return sharp(metrics.predict(self.masker, images).to(images.device))
-
-
-def embed(images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
-    """x·(1 - m) + p·m, with a mask and a pattern for each image; differentiable.
-
-    Args:
-        images, patterns: float (N, C, H, W) in [0, 1].
-        masks: float (N, 1, H, W) in [0, 1].
-
-    Returns:
-        float (N, C, H, W) in [0, 1].
-
-    Example:
-        >>> embed(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 1, 2, 2)).sum().item()
-        2.0
-    """
-    return images + masks * (patterns - images)
-
-
-def sharp(raw: Tensor) -> Tensor:
-    """A mask from a generator's output: [-1, 1] → [0, 1], almost all of it close to 0 or 1.
-
-    Example:
-        >>> sharp(torch.tensor([-1.0, 0.0, 1.0])).round().tolist()
-        [0.0, 0.0, 1.0]
-    """
-    return (10 * raw).tanh() / 2 + 0.5
 
 
 def diversity_loss(images: Tensor, others: Tensor, made: Tensor, made_for_others: Tensor) -> Tensor:

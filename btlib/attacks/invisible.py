@@ -55,8 +55,8 @@ class InvisibleRecipe:
     scale: float = 2.0
     steps: int = 300
     batch_size: int = 128
-    per_class: int = 300
-    training: Recipe = field(default_factory=lambda: Recipe(epochs=3, batch_size=256, lr=1e-3, schedule="one_cycle"))
+    per_class: int = 600
+    training: Recipe = field(default_factory=lambda: Recipe(epochs=5, batch_size=256, lr=2e-3, schedule="one_cycle"))
     watch: int = 2000
 
     def __post_init__(self) -> None:

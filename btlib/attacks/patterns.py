@@ -1,4 +1,4 @@
-"""Triggers that differ from image to image: what a generator makes, attached and crossed (floor 4)."""
+"""Triggers that differ from image to image: what generators make, attached and crossed (floor 4)."""
 
 from dataclasses import dataclass
 
@@ -81,3 +81,70 @@ class GeneratedTrigger:
         with metrics.evaluating(self.generator):
             parts = [self.generator(part.to(place)).to(images.device) for part in images.split(1000)]
         return torch.cat(parts).clone() if parts else images
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedTrigger:
+    """A mask and a pattern made for each image, x·(1 - m(x)) + p(x)·m(x) (input-aware attack); call it on images.
+
+    Attributes:
+        generator: images → patterns in [-1, 1], shown as (p + 1) / 2.
+        masker: images → (N, 1, H, W) in [-1, 1], made into masks by `sharp`.
+        bits: colour depth of the result, as in `Trigger`.
+        name: for titles.
+    """
+
+    generator: nn.Module
+    masker: nn.Module
+    bits: int | None = 8
+    name: str = "input-aware"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Embed every image's own trigger: float (N, C, H, W) in [0, 1] → the same shape.
+
+        Raises:
+            TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
+        """
+        return self.crossed(images, images)
+
+    def crossed(self, images: Tensor, others: Tensor) -> Tensor:
+        """Embed the masks and patterns of `others`: a trigger on an image it was not made for."""
+        check_images(images)
+        if len(images) == 0:
+            return images
+        return quantize(embed(images, self.masks(others), self.patterns(others)), self.bits)
+
+    def patterns(self, images: Tensor) -> Tensor:
+        """p(x) for many images, float (N, C, H, W) in [0, 1]."""
+        return (metrics.predict(self.generator, images).to(images.device) + 1) / 2
+
+    def masks(self, images: Tensor) -> Tensor:
+        """m(x) for many images, float (N, 1, H, W) in [0, 1]."""
+        return sharp(metrics.predict(self.masker, images).to(images.device))
+
+
+def embed(images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
+    """x·(1 - m) + p·m, with a mask and a pattern for each image; differentiable.
+
+    Args:
+        images, patterns: float (N, C, H, W) in [0, 1].
+        masks: float (N, 1, H, W) in [0, 1].
+
+    Returns:
+        float (N, C, H, W) in [0, 1].
+
+    Example:
+        >>> embed(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 1, 2, 2)).sum().item()
+        2.0
+    """
+    return images + masks * (patterns - images)
+
+
+def sharp(raw: Tensor) -> Tensor:
+    """A mask from a generator's output: [-1, 1] → [0, 1], almost all of it close to 0 or 1.
+
+    Example:
+        >>> sharp(torch.tensor([-1.0, 0.0, 1.0])).round().tolist()
+        [0.0, 0.0, 1.0]
+    """
+    return (10 * raw).tanh() / 2 + 0.5

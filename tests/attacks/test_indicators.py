@@ -8,7 +8,7 @@ import torch
 
 from btlib import detection, metrics, triggers
 from btlib.attacks import GeneratedTrigger, indicators
-from btlib.attacks.input_aware import MaskedTrigger
+from btlib.attacks.patterns import MaskedTrigger
 from btlib.datasets import ImageDataset, to_float
 from btlib.detection import Inversion
 from btlib.networks import Network

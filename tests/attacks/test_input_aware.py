@@ -8,7 +8,8 @@ import torch
 
 from btlib import metrics
 from btlib.attacks import input_aware
-from btlib.attacks.input_aware import ORIGINAL, InputAwareRecipe, MaskedTrigger, diversity_loss, embed, run, sharp
+from btlib.attacks.input_aware import ORIGINAL, InputAwareRecipe, diversity_loss, run
+from btlib.attacks.patterns import MaskedTrigger, embed, sharp
 from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
