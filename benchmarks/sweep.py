@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from btlib.papers import jobs
 from btlib.results import environment, save
 
 
-def train(recipe: papers.Recipe, device: torch.device, scratch: Path | None) -> dict[str, Any]:
+def train(recipe: papers.Recipe, device: torch.device) -> dict[str, Any]:
     """The job: some epochs on some images."""
     data = datasets.load("fashion-mnist").subset(train=recipe.settings["images"], seed=recipe.seed)
     network = networks.build("lenet5", data, seed=recipe.seed)

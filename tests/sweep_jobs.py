@@ -15,18 +15,18 @@ def note(recipe: Recipe) -> None:
         log.write(f"{recipe.seed}\n")
 
 
-def square(recipe: Recipe, device: torch.device, scratch: Path | None) -> dict:
+def square(recipe: Recipe, device: torch.device) -> dict:
     """The seed squared, after a while."""
     note(recipe)
     time.sleep(recipe.settings.get("seconds", 0.0))
     return {"square": recipe.seed**2, "threads": torch.get_num_threads(), "pid": os.getpid()}
 
 
-def fail(recipe: Recipe, device: torch.device, scratch: Path | None) -> dict:
+def fail(recipe: Recipe, device: torch.device) -> dict:
     raise RuntimeError("two\nlines")
 
 
-def wait_to_be_killed(recipe: Recipe, device: torch.device, scratch: Path | None) -> dict:
+def wait_to_be_killed(recipe: Recipe, device: torch.device) -> dict:
     """Leaves its process number and waits; whoever runs it again finds that and returns at once."""
     note(recipe)
     place = Path(recipe.settings["pid"])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,7 @@ from btlib.poisoning import source_classes
 from btlib.triggers import Trigger
 
 Numbers = dict[str, Any]
-#: (recipe, device, a file in which a long job may keep its state, or None)
-Job = Callable[[Recipe, torch.device, Path | None], Numbers]
+Job = Callable[[Recipe, torch.device], Numbers]
 _SEARCHES = {"fast": detection.FAST, "faithful": detection.FAITHFUL}
 _PERTURBATIONS: dict[str, Callable[..., detection.Detection]] = {
     "red-p": detection.red_p, "red-u": detection.red_u, "red-a": detection.red_a, "red-a-2": detection.red_a,
@@ -33,13 +31,12 @@ _RIVALS: dict[str, Callable[[], inflight.InFlightDetector]] = {
 }  # fmt: skip
 
 
-def run(recipe: Recipe, device: str | torch.device = "cpu", scratch: Path | None = None) -> Numbers:
+def run(recipe: Recipe, device: str | torch.device = "cpu") -> Numbers:
     """Do what a recipe says.
 
     Args:
         recipe: what to measure.
         device: where; training takes the GPU that is torch's current one.
-        scratch: a file in which a long job keeps its state, so that it goes on after a kill; None: nowhere.
 
     Returns:
         numbers by name, nested; shares in [0, 1]; None where there is none. JSON values only.
@@ -53,7 +50,7 @@ def run(recipe: Recipe, device: str | torch.device = "cpu", scratch: Path | None
         >>> round(run(recipe)["accuracy"], 1)
         0.9
     """
-    return plain(_job(recipe.kind)(recipe, torch.device(device), scratch))
+    return plain(_job(recipe.kind)(recipe, torch.device(device)))
 
 
 def _job(kind: str) -> Job:
@@ -90,7 +87,7 @@ def plain(value: Any) -> Any:
 # ------------------------------------------------------------------------------------ L-RED: who finds the backdoor
 
 
-def _detect(recipe: Recipe, device: torch.device, scratch: Path | None) -> Numbers:
+def _detect(recipe: Recipe, device: torch.device) -> Numbers:
     """Post-training detectors on one network (L-RED Tables 1 to 6, A.7.3)."""
     spec, told = recipe.spec, recipe.settings
     network, data = checkpoints.load_or_train(spec, progress=False), datasets.load(spec.data)
@@ -131,7 +128,7 @@ def _at_most(data: ImageDataset, wanted: int) -> int:
 # ------------------------------------------------------------------------------------ in-flight: is this a trigger
 
 
-def _guard(recipe: Recipe, device: torch.device, scratch: Path | None) -> Numbers:
+def _guard(recipe: Recipe, device: torch.device) -> Numbers:
     """In-flight detectors on one network (in-flight v2 Tables 1 to 4, v1's table of layers).
 
     The pattern is always the estimate of the detector that the paper pairs with its kind (5.1). Rivals are given
@@ -207,7 +204,7 @@ def _working(network: Network, trigger: Trigger, x: Tensor, y: Tensor, spec: Spe
 # ------------------------------------------------------------------------------------ the stealthy attack's indicators
 
 
-def _attack(recipe: Recipe, device: torch.device, scratch: Path | None) -> Numbers:
+def _attack(recipe: Recipe, device: torch.device) -> Numbers:
     """One attack by the six indicators (stealthy attack Table 1, Figures 4 and 5)."""
     spec, told = recipe.spec, recipe.settings
     data, target = datasets.load(spec.data), told["target"]
@@ -217,8 +214,9 @@ def _attack(recipe: Recipe, device: torch.device, scratch: Path | None) -> Numbe
         network, trigger = checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger()
         baseline = checkpoints.load_or_train(spec.clean_twin(), progress=False).card.accuracy
     else:
-        result = _attacked(recipe, data, device, scratch)
-        network, trigger, baseline, history = result.network, result.trigger, result.baseline, list(result.history)
+        result = _attacked(recipe, device)
+        network, trigger, baseline = result.network.to(device), result.trigger, result.baseline
+        history = list(result.history)
     measured = attacks.indicators(network, trigger, data, target, baseline=baseline, seed=recipe.seed,
                                   images=told.get("images", 2000), per_class=_at_most(data, 100))  # fmt: skip
     numbers: Numbers = {**vars(measured), "history": history}
@@ -229,24 +227,21 @@ def _attack(recipe: Recipe, device: torch.device, scratch: Path | None) -> Numbe
     return numbers
 
 
-def _attacked(recipe: Recipe, data: ImageDataset, device: torch.device, scratch: Path | None) -> attacks.AttackResult:
-    """Run an attack of `btlib.attacks` on the recipe's clean network."""
+def _attacked(recipe: Recipe, device: torch.device) -> attacks.AttackResult:
+    """The attack on the recipe's clean network, run or remembered."""
     name, told = recipe.settings["attack"], recipe.settings.get("attack_settings", {})
     if name not in ATTACKS:
         raise ValueError(f"attack: expected badnets or one of {', '.join(ATTACKS)}, got {name!r}; check the spelling")
-    module = import_module(f"btlib.attacks.{name}")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    how = getattr(module, ATTACKS[name])(target=recipe.settings["target"], **settings)
-    clean = checkpoints.load_or_train(recipe.spec.clean_twin(), progress=False)
-    found: attacks.AttackResult = module.run(
-        data, how, recipe.seed, network=clean, progress=False, resume=scratch, device=device
-    )
-    if scratch is not None:
-        scratch.unlink(missing_ok=True)
-    return found
+    how = ATTACKS[name](target=recipe.settings["target"], **settings)
+    spec = attacks.AttackSpec(how, start=recipe.spec.clean_twin())
+    return attacks.load_or_run(spec, progress=False, device=str(device))
 
 
-#: Modules of `btlib.attacks`, and what holds their settings.
-ATTACKS = {"stealthy": "StealthyRecipe", "input_aware": "InputAwareRecipe", "invisible": "InvisibleRecipe"}
+#: Attacks that train more than a classifier, by the name of their module in `btlib.attacks`.
+ATTACKS: dict[str, Callable[..., Any]] = {
+    "stealthy": attacks.stealthy.StealthyRecipe, "input_aware": attacks.input_aware.InputAwareRecipe,
+    "invisible": attacks.invisible.InvisibleRecipe,
+}  # fmt: skip
 #: Kinds of measurement by name. Others are named "module:function".
 KINDS: dict[str, Job] = {"detection": _detect, "inflight": _guard, "attack": _attack}

@@ -86,12 +86,10 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
             return Outcome(task, found, found=True)
         if threads:
             torch.set_num_threads(threads)
-        path = store.path_of(folder, task.row, task.recipe)
-        scratch = path.parent / f".{path.stem}.unfinished"
         try:
             with own_device() as device, PeakMemory() as peak:
                 began = time.perf_counter()
-                numbers = jobs.run(task.recipe, device, scratch)
+                numbers = jobs.run(task.recipe, device)
                 seconds = time.perf_counter() - began
             result = Result(task.row, task.recipe, numbers, seconds, peak.mb, str(device), _environment(),
                             datetime.now(UTC).isoformat(timespec="seconds"))  # fmt: skip

@@ -11,6 +11,7 @@ from btlib import attacks, checkpoints, datasets
 from btlib.checkpoints import shipped
 from btlib.papers import jobs
 from btlib.papers.jobs import plain, run
+from btlib.papers.published import PROFILES, tables
 from btlib.papers.recipes import Recipe, plan, with_network
 
 
@@ -96,27 +97,29 @@ def accounts(monkeypatch):
     asked = {}
     history = ({"asr": 0.2, "cbma": math.nan}, {"asr": 0.7, "cbma": 0.9}, {"asr": 0.8, "cbma": 0.9})
 
-    def attack(data, recipe, seed, **settings):
-        asked["attack"] = recipe, seed, settings
-        return attacks.AttackResult("network", "trigger", recipe.target, 0.9, history, recipe, seed)
+    def attack(spec, **settings):
+        asked["attack"] = spec, settings
+        network = checkpoints.load_or_train(spec.start)
+        return attacks.AttackResult(network, "trigger", spec.recipe.target, 0.9, history, spec.recipe, spec.start.seed)
 
     def indicators(network, trigger, data, target, **settings):
         asked["indicators"] = network, trigger, target, settings
         return attacks.Indicators(0.9, settings["baseline"], 0.99, 40.0, 0.9, 0.8, 1.0, None, 20.0, 30.0, 1.1)
 
-    monkeypatch.setattr(attacks.stealthy, "run", attack)
+    monkeypatch.setattr(attacks, "load_or_run", attack)
     monkeypatch.setattr(attacks, "indicators", indicators)
     return asked
 
 
-def test_an_attack_is_run_as_the_row_says(accounts, tmp_path):
-    recipe = plan("stealthy-1/ours-mnist", "fast", seed=1).recipe
-    numbers = run(recipe, scratch=tmp_path / "state")
-    how, seed, settings = accounts["attack"]
-    assert (how.target, how.adversarial, how.epochs, how.train_images, seed) == (8, True, 2, 5000, 1)
-    assert settings["network"].card.success is None  # it starts from a clean network
-    assert settings["resume"] == tmp_path / "state"
-    assert accounts["indicators"][:3] == ("network", "trigger", 8)
+def test_an_attack_is_run_as_the_row_says(accounts):
+    numbers = run(plan("stealthy-1/ours-mnist", "fast", seed=1).recipe)
+    spec, settings = accounts["attack"]
+    assert (spec.recipe.target, spec.recipe.adversarial, spec.recipe.epochs) == (8, True, 2)
+    assert spec.start == shipped()["clean-1"]  # it starts from a clean network
+    assert settings["device"] == "cpu"
+    network, *rest = accounts["indicators"][:3]
+    assert network.card.success is None
+    assert rest == ["trigger", 8]
     assert accounts["indicators"][3]["baseline"] == numbers["baseline"] == 0.9
     assert numbers["psnr"] == 40.0
     assert numbers["first_asr"] == 0.2
@@ -143,6 +146,14 @@ def test_badnets_is_poisoning_and_training(accounts):
 def test_data_with_small_classes_lend_as_many_images_as_they_have(monkeypatch):
     assert jobs._at_most(toy_data(test=61), 100) == 20
     assert jobs._at_most(datasets.load("fashion-mnist"), 100) == 100
+
+
+@pytest.mark.parametrize("key", [row.key for row in tables()["stealthy-1"].rows.values()])
+def test_every_attack_takes_its_settings(key):
+    for profile in PROFILES:
+        recipe = plan(key, profile).recipe
+        if recipe.settings["attack"] != "badnets":
+            jobs.ATTACKS[recipe.settings["attack"]](target=0, **recipe.settings.get("attack_settings", {}))
 
 
 @pytest.mark.parametrize(
