@@ -58,7 +58,7 @@ class InputAwareRecipe:
 
     target: int = 8
     mask_epochs: int = 1
-    epochs: int = 4
+    epochs: int = 6
     scratch: bool = False
     batch_size: int = 128
     attack_rate: float = 0.1
@@ -69,8 +69,8 @@ class InputAwareRecipe:
     lr_network: float = 1e-2
     lr_generator: float = 1e-2
     mask_drops: tuple[int, ...] = ()
-    network_drops: tuple[int, ...] = ()
-    generator_drops: tuple[int, ...] = ()
+    network_drops: tuple[int, ...] = (5,)
+    generator_drops: tuple[int, ...] = (4,)
     train_images: int | None = None
     watch: int = 2000
 

@@ -15,8 +15,9 @@ from btlib.networks import Network
 from btlib.networks.generator import Generator
 
 QUICK = InputAwareRecipe(
-    target=2, mask_epochs=2, epochs=2, batch_size=32, attack_rate=0.2, cross_rate=0.2, density=0.1, watch=60
-)
+    target=2, mask_epochs=2, epochs=2, batch_size=32, attack_rate=0.2, cross_rate=0.2, density=0.1, watch=60,
+    network_drops=(), generator_drops=(),
+)  # fmt: skip
 CPU = torch.device("cpu")
 
 
