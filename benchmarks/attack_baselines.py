@@ -19,7 +19,7 @@ from btlib.attacks.input_aware import InputAwareRecipe
 from btlib.attacks.invisible import InvisibleRecipe
 from btlib.results import environment, load, save
 
-PATH = "results/attack-baselines.json"
+PATH = "results/choice-attack-baselines.json"
 INVISIBLE = InvisibleRecipe()
 ROWS: dict[str, tuple[ModuleType, Any]] = {
     "input-aware": (input_aware, InputAwareRecipe()),
@@ -28,7 +28,10 @@ ROWS: dict[str, tuple[ModuleType, Any]] = {
     "invisible, all neurons": (invisible, replace(INVISIBLE, anchors=84)),
     "invisible, noise not optimised": (invisible, replace(INVISIBLE, steps=1)),
 }
-SHOWN = ("bma", "asr", "psnr", "ssim", "cbma", "anomaly_index", "entropy_ratio")
+TITLES = {
+    "BMA": "bma", "baseline": "baseline", "ASR": "asr", "PSNR": "psnr", "SSIM": "ssim", "CBMA": "cbma",
+    "NC's index": "anomaly_index", "entropy ratio": "entropy_ratio",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -38,7 +41,8 @@ def main() -> None:
     settings = parser.parse_args()
     data = datasets.load("fashion-mnist")
     clean = checkpoints.load_or_train(checkpoints.shipped()["clean"])
-    rows = load(PATH).get("rows", {})
+    known = load(PATH)
+    rows, recipes = known.get("rows", {}), known.get("recipes", {})
     for name in settings.rows:
         attack, recipe = ROWS[name]
         for seed in range(settings.seeds):
@@ -50,10 +54,11 @@ def main() -> None:
                 found = attacks.indicators(
                     result.network, result.trigger, data, result.target, baseline=result.baseline, seed=seed
                 )
-                rows[key] = asdict(found) | {"recipe": asdict(recipe), "cpu_seconds": seconds}
-                save(PATH, {"network": "lenet5", "data": data.name, "rows": rows} | environment())
-            numbers = "  ".join(f"{column} {rows[key][column]:.4g}" for column in SHOWN)
-            print(f"{key:<40} {numbers}  {rows[key]['cpu_seconds']:.0f} s")
+                rows[key] = {title: getattr(found, field) for title, field in TITLES.items()} | {"CPU seconds": seconds}
+                recipes[name] = asdict(recipe)
+                page = {"choice": "attack-baselines", "network": "lenet5", "data": data.name, "recipes": recipes}
+                save(PATH, page | {"rows": rows} | environment())
+            print(f"{key:<40}", "  ".join(f"{title} {value:.4g}" for title, value in rows[key].items()))
 
 
 if __name__ == "__main__":
