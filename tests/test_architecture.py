@@ -13,8 +13,8 @@ FLOORS = [
     {"files", "profiles"},
     {"datasets", "triggers", "networks", "results", "resume"},
     {"detection", "metrics", "poisoning", "training"},
-    {"inflight", "checkpoints", "exercises"},
-    {"plots", "attacks"},
+    {"inflight", "checkpoints"},
+    {"plots", "attacks", "exercises"},
     {"widgets", "papers"},
     {"cli", "__main__"},
 ]
