@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "chessboard": {"amplitude": 25 / 255},  # 3/255 and 5/255 do not take on these data (docs/choices.md)
     "local_square": {"amplitude": 200 / 255, "size": 3},  # with 2x2 and 150/255 Fashion-MNIST reached ASR .51 to .73
     "local_chessboard": {"amplitude": 80 / 255},  # with 40/255 and one source MNIST reached ASR .005
+    "blend": {},  # for arms_race.py
 }
 VGG9 = Recipe(epochs=6, batch_size=256, lr=2e-3, schedule="one_cycle")
 GTSRB = Recipe(epochs=10, batch_size=128, lr=2e-3, schedule="one_cycle")

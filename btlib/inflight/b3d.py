@@ -2,9 +2,8 @@
 
 from torch import Tensor, nn
 
-from btlib.inflight.base import InFlightDetector, Measured, check_rate
+from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate
 from btlib.metrics import predict
-from btlib.triggers import Trigger
 
 
 class B3DDetector(InFlightDetector):
@@ -28,13 +27,13 @@ class B3DDetector(InFlightDetector):
         True
     """
 
-    trigger_: Trigger
+    trigger_: Embedding
 
     def __init__(self, *, fpr: float = 0.05) -> None:
         check_rate("fpr", fpr)
         self.fpr = fpr
 
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Trigger | None) -> float:
+    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
         self.trigger_ = self._needed(trigger)
         return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
 

@@ -1,6 +1,7 @@
 """What the in-flight detectors share: fitting to a network, a threshold, and the report they hand out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from btlib.datasets import check_images
 from btlib.poisoning import source_classes
-from btlib.triggers import Trigger
 
 NO_SOURCE = -1
+#: What embeds a pattern: a `Trigger`, or any other function from images to images.
+Embedding = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class InFlightDetector(ABC):
     threshold_: float
     warnings_: tuple[str, ...]
 
-    def fit(self, net: nn.Module, x: Tensor, y: Tensor, *, target: int, trigger: Trigger | None = None) -> Self:
+    def fit(self, net: nn.Module, x: Tensor, y: Tensor, *, target: int, trigger: Embedding | None = None) -> Self:
         """Learn from the defender's clean images; the network is left as it was found.
 
         Args:
@@ -76,7 +78,7 @@ class InFlightDetector(ABC):
             x: clean float images (N, C, H, W) in [0, 1], of all classes.
             y: their labels (N,).
             target: the class t that a post-training detector named.
-            trigger: the pattern it estimated. STRIP needs none.
+            trigger: the pattern it estimated, or any function from images to images. STRIP needs none.
 
         Returns:
             itself.
@@ -86,9 +88,10 @@ class InFlightDetector(ABC):
         """
         self.__dict__.pop("threshold_", None)  # a fit that fails half-way leaves no half-fitted detector
         check_fitting_images(net, x, y, target)
-        if trigger is not None and trigger.image_shape != tuple(x.shape[1:]):
+        shape = getattr(trigger, "image_shape", tuple(x.shape[1:]))
+        if shape != tuple(x.shape[1:]):
             raise ValueError(f"trigger: expected one for images of shape {tuple(x.shape[1:])}, got "
-                             f"{trigger.image_shape}; use the pattern estimated on this network")  # fmt: skip
+                             f"{shape}; use the pattern estimated on this network")  # fmt: skip
         self.net_, self.target_, self.image_shape_, self.warnings_ = net, target, tuple(x.shape[1:]), ()
         self.threshold_ = self._fit(net, x, y.cpu(), target, trigger)
         return self
@@ -123,7 +126,7 @@ class InFlightDetector(ABC):
         return InspectionReport(flagged, source, scores, predicted, self.target_, self.threshold_, self.warnings_)
 
     @abstractmethod
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Trigger | None) -> float:
+    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
         """Learn; returns the threshold."""
 
     @abstractmethod
@@ -138,7 +141,7 @@ class InFlightDetector(ABC):
             raise ValueError(f"images: expected shape (N, {', '.join(map(str, self.image_shape_))}) as in fit, "
                              f"got {tuple(images.shape)}; resize them")  # fmt: skip
 
-    def _needed(self, trigger: Trigger | None) -> Trigger:
+    def _needed(self, trigger: Embedding | None) -> Embedding:
         if trigger is None:
             raise ValueError(f"trigger: {type(self).__name__} expected a pattern, got None; "
                              "pass the one that a post-training detector estimated")  # fmt: skip

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from btlib.inflight.base import InFlightDetector, Measured, check_rate, threshold_at
+from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate, threshold_at
 from btlib.inflight.densities import Covariance, Densities, DensitySettings, Scorer, fit_densities
 from btlib.inflight.features import Described, check_network, describe
-from btlib.triggers import Trigger
 
 _FOLDS = 5
 _FEW = 10  # images of a class: with fewer, held-out rates come in steps of more than a tenth
@@ -94,7 +93,7 @@ class LikelihoodDetector(InFlightDetector):
         self._check(images)
         return self.densities_.log_likelihoods(describe(check_network(self.net_, self.layer), images, self.layer)[1])
 
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Trigger | None) -> float:
+    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
         network, pattern = check_network(net, self.layer), self._needed(trigger)
         own = y == target
         known = describe(network, torch.where(own[:, None, None, None].to(x.device), x, pattern(x)), self.layer)

@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from btlib.inflight.base import InFlightDetector, Measured, check_rate
+from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate
 from btlib.inflight.features import check_network, describe
-from btlib.triggers import Trigger
 
 
 class NeuronDetector(InFlightDetector):
@@ -40,7 +39,7 @@ class NeuronDetector(InFlightDetector):
         check_rate("fpr", fpr)
         self.share, self.layer, self.fpr = share, layer, fpr
 
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Trigger | None) -> float:
+    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
         network, pattern = check_network(net, self.layer), self._needed(trigger)
         others = x[(y != target).to(x.device)]
         if len(others) == 0:

@@ -8,9 +8,8 @@ import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
-from btlib.inflight.base import InFlightDetector
+from btlib.inflight.base import Embedding, InFlightDetector
 from btlib.poisoning import source_classes
-from btlib.triggers import Trigger
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +87,7 @@ class InFlightRates:
 
 
 def measure_rates(
-    detector: InFlightDetector, x: Tensor, y: Tensor, *, trigger: Trigger,
+    detector: InFlightDetector, x: Tensor, y: Tensor, *, trigger: Embedding,
     sources: str | int | Sequence[int] = "all",
 ) -> InFlightRates:  # fmt: skip
     """TPR, FPR and SIA of a fitted detector (in-flight 5.2) on images kept apart from those it was fitted to.

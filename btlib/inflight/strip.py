@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from btlib.datasets import check_images
-from btlib.inflight.base import InFlightDetector, Measured, check_rate
+from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate
 from btlib.metrics import evaluating
 from btlib.networks import Network, anchor
-from btlib.triggers import Trigger
 
 _BLOCK = 800  # blends per forward pass: more leave the cache, fewer pay for the calls
 
@@ -50,7 +49,7 @@ class StripDetector(InFlightDetector):
         self._check(images)
         return self._entropy_scores(images)
 
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Trigger | None) -> float:
+    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
         if len(x) < self.overlays:
             raise ValueError(f"x: expected at least {self.overlays} clean images to blend with, got {len(x)}; "
                              "pass more, or lower `overlays`")  # fmt: skip

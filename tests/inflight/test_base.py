@@ -104,6 +104,21 @@ def test_features_and_other_classes_are_asked_for(make: Callable[[], InFlightDet
 
 
 @pytest.mark.parametrize("make", DETECTORS)
+def test_a_pattern_may_be_any_function_from_images_to_images(make: Callable[[], InFlightDetector]) -> None:
+    x, y = lit_pixels(12)
+    stamped = PIXEL(x[y != TARGET])
+    asked = []
+
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        return PIXEL(images)
+
+    mine = make().fit(hand_set(10), x, y, target=TARGET, trigger=embed)
+    assert torch.equal(mine.inspect(stamped).scores, fitted(make).inspect(stamped).scores)
+    assert bool(asked) != isinstance(mine, inflight.StripDetector)
+
+
+@pytest.mark.parametrize("make", DETECTORS)
 def test_a_failed_fit_leaves_no_half_fitted_detector(make: Callable[[], InFlightDetector]) -> None:
     x, y = lit_pixels(12)
     detector = fitted(make)

@@ -1,0 +1,236 @@
+"""Attacks against defences on Fashion-MNIST, LeNet-5, several seeds: the measurements behind lesson 08.
+
+    python benchmarks/arms_race.py --seeds 3                # everything
+    python benchmarks/arms_race.py --attacks box stealthy   # some
+    python benchmarks/arms_race.py --summary                # the table of what has been measured
+
+Rows are kept in results/arms-race.json, one per network and defence; what is there is not run again, so a killed run
+goes on. The defender has 100 clean test images of each class; rates are measured on other test images.
+
+Post-training rows hold the norms of all classes, so any rule can be applied later. An in-flight row assumes that the
+target has been named, and holds the three guards that need a pattern once for every place it may come from: Neural
+Cleanse, mask RED-A, RED-A, additive estimation from 25 images of each class (the in-flight paper's detector, 5.1),
+and the attacker's own trigger, an upper bound. On a clean network the accused class is Neural Cleanse's suspect, and
+only the FPR counts.
+
+The networks with fixed patterns are those of `zoo.py`; what `verdicts.py` has measured on them is not measured again.
+Hardware: one core, about two minutes a network, and what it takes to train or attack it (one to five minutes).
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import zoo
+from torch import Tensor
+from tqdm import tqdm
+
+from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
+from btlib.attacks import AttackSpec
+from btlib.attacks.input_aware import InputAwareRecipe
+from btlib.attacks.invisible import InvisibleRecipe
+from btlib.checkpoints import Spec
+from btlib.datasets import sample_per_class, to_float
+from btlib.networks import Network
+from btlib.results import environment, load, save
+
+PATH, VERDICTS = "results/arms-race.json", "results/detection-verdicts.json"
+PER_CLASS, PER_CLASS_RED, PER_CLASS_ADDITIVE, JUDGED = 100, 8, 25, 100
+FIXED = {"box": "box", "single pixel": "single_pixel", "chessboard": "chessboard", "blend": "blend"}
+OPTIMISED = {"input-aware": InputAwareRecipe, "invisible": InvisibleRecipe}
+STEALTHY = ("stealthy-plain", "stealthy")  # without and with adversarial training
+NAMES = ("clean", *FIXED, *OPTIMISED, *STEALTHY)
+DETECTORS: dict[str, Callable[..., detection.Detection]] = {
+    "neural cleanse": detection.neural_cleanse, "mask RED-A": detection.red_a_mask,
+    "RED-A": detection.red_a, "RED-U": detection.red_u,
+}  # fmt: skip
+PATTERNS = ("neural cleanse", "mask RED-A", "RED-A")
+GUARDS: dict[str, type[inflight.InFlightDetector]] = {
+    "likelihood": inflight.LikelihoodDetector, "B3D": inflight.B3DDetector, "neurons": inflight.NeuronDetector,
+}  # fmt: skip
+RULES: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "mad > 2": lambda row: row["anomaly_index"] > 2,
+    "published < .05": lambda row: row["log_p"] < math.log(0.05),
+    "calibrated < .05": lambda row: row["calibrated_p"] < 0.05,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One network, what the defender has, and what only we know."""
+
+    network: Network
+    trigger: Callable[[Tensor], Tensor] | None
+    target: int | None
+    seed: int
+    x: Tensor
+    y: Tensor
+    judged_x: Tensor
+    judged_y: Tensor
+
+
+def attack_spec(name: str, seed: int) -> AttackSpec:
+    """An attack that starts from the clean network of a seed."""
+    if name in STEALTHY:
+        spec = attacks.shipped()[name]
+        return replace(spec, start=replace(spec.start, seed=seed))
+    return AttackSpec(OPTIMISED[name](target=zoo.TARGETS[seed]), Spec(seed=seed))
+
+
+def case(name: str, seed: int) -> Case:
+    """Load or make the network of an attack, and draw the images."""
+    trigger: Callable[[Tensor], Tensor] | None
+    if name in FIXED or name == "clean":
+        spec = zoo.lenet5("fashion-mnist", FIXED.get(name), seed)
+        network, trigger = checkpoints.load_or_train(spec, progress=False), spec.make_trigger()
+        target = None if trigger is None else spec.target
+    else:
+        made = attacks.load_or_run(attack_spec(name, seed), progress=False)
+        network, trigger, target = made.network, made.trigger, made.target
+    data = datasets.load("fashion-mnist")
+    chosen = sample_per_class(data.y_test, PER_CLASS, range(10), seed=seed)
+    others = torch.ones(len(data.y_test), dtype=torch.bool)
+    others[chosen] = False
+    x, y = to_float(data.x_test), data.y_test
+    return Case(network, trigger, target, seed, x[chosen], y[chosen], x[others], y[others])
+
+
+def settings(detector: str, seed: int) -> dict[str, Any]:
+    """What a detector is run with: all the defender's images, or 8 of each class (L-RED 4.3)."""
+    return {"seed": seed, "per_class": PER_CLASS_RED if detector in ("RED-A", "RED-U") else None}
+
+
+def described(it: Case) -> dict[str, Any]:
+    """What every row says of its network."""
+    accuracy, success = metrics.accuracy(it.network, it.judged_x, it.judged_y), None
+    if it.trigger is not None and it.target is not None:
+        success = metrics.attack_success_rate(it.network, it.trigger, it.judged_x, it.judged_y, it.target)
+    return {"accuracy": accuracy, "success": success, "target": it.target}
+
+
+def post_training(it: Case, detector: str) -> dict[str, Any]:
+    """One detector on one network."""
+    began = time.process_time()
+    found = DETECTORS[detector](it.network, it.x, it.y, **settings(detector, it.seed))
+    return {
+        "norms": found.norms.tolist(), "suspect": found.suspect, "log_p": found.log_p_value,
+        "calibrated_p": found.calibrated_p_value, "anomaly_index": float(found.anomaly_index.max()),
+        "CPU seconds": time.process_time() - began, "warnings": list(found.warnings),
+    }  # fmt: skip
+
+
+def measured_before(name: str, seed: int, detector: str) -> dict[str, Any] | None:
+    """The same row of `verdicts.py`, where it has measured this network."""
+    trigger, sources = ("clean", 0) if name == "clean" else (FIXED.get(name, name), 9)
+    row = load(VERDICTS)["rows"].get(f"fashion-mnist lenet5 {trigger} {sources} s{seed} | {detector}")
+    if row is None:
+        return None
+    kept = ("norms", "suspect", "log_p", "calibrated_p", "anomaly_index", "warnings")
+    return {key: row[key] for key in kept} | {"from": VERDICTS}
+
+
+def in_flight(it: Case) -> dict[str, Any]:
+    """STRIP, and the other guards with every pattern, on one network."""
+    began = time.process_time()
+    target = it.target
+    if target is None:
+        target = detection.neural_cleanse(it.network, it.x, it.y, **settings("neural cleanse", it.seed)).suspect
+    few = sample_per_class(it.judged_y, JUDGED, range(10), seed=it.seed)
+    chosen = torch.cat([few[it.judged_y[few] != target], (it.judged_y == target).nonzero().flatten()])
+    x, y = it.judged_x[chosen], it.judged_y[chosen]
+    found = {
+        name: DETECTORS[name](it.network, it.x, it.y, targets=[target], **settings(name, it.seed)).estimates[target]
+        for name in (PATTERNS if it.target is not None else PATTERNS[:1])
+    }
+    patterns: dict[str, Callable[[Tensor], Tensor]] = {name: estimate.trigger for name, estimate in found.items()}
+    if it.trigger is not None:
+        some = sample_per_class(it.y, PER_CLASS_ADDITIVE, range(10), seed=it.seed)
+        patterns["additive"] = detection.additive_estimation(it.network, it.x[some], it.y[some], target=target).trigger
+        patterns["attacker's"] = it.trigger
+    shown = (it.trigger or patterns["neural cleanse"])(x[y != target])  # made once: generators are slow
+
+    def rates(detector: inflight.InFlightDetector) -> dict[str, Any]:
+        measured = inflight.measure_rates(detector, x, y, trigger=lambda _: shown)
+        kept: dict[str, Any] = {"fpr": measured.fpr, "fpr_misread": measured.fpr_misread, "clean": measured.clean}
+        if it.trigger is not None:
+            kept |= {"tpr": measured.tpr, "sia": None if np.isnan(measured.sia) else measured.sia,
+                     "tpr at 5 %": measured.roc.best_tpr(0.05), "auc": measured.roc.auc,
+                     "triggers": measured.triggers}  # fmt: skip
+        return kept | {"warnings": list(detector.warnings_)}
+
+    with_pattern = {}
+    for name, pattern in patterns.items():
+        success = metrics.attack_success_rate(it.network, pattern, x, y, target)
+        fitted = {guard: kind().fit(it.network, it.x, it.y, target=target, trigger=pattern)
+                  for guard, kind in GUARDS.items()}  # fmt: skip
+        with_pattern[name] = {"success": success, **{guard: rates(each) for guard, each in fitted.items()}}
+    strip = rates(inflight.StripDetector().fit(it.network, it.x, it.y, target=target))
+    return {"guarded": target, "STRIP": strip, "patterns": with_pattern, "CPU seconds": time.process_time() - began}
+
+
+def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By attack and defence: networks flagged with the right target by each rule, or rates over seeds."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for key, measured in rows.items():
+        network, defence = key.split(" | ")
+        groups[f"{network.rpartition(' ')[0]} | {defence}"].append(measured)
+    table: dict[str, dict[str, Any]] = {}
+    for group, members in sorted(groups.items()):
+        if not group.endswith("in flight"):
+            right = [m["target"] is None or m["suspect"] == m["target"] for m in members]
+            table[group] = {
+                "networks": len(members),
+                **{rule: sum(flag(m) and r for m, r in zip(members, right, strict=True))
+                   for rule, flag in RULES.items()},
+            }  # fmt: skip
+            continue
+        for pattern in members[0]["patterns"]:
+            for guard in GUARDS:
+                table[f"{group} | {guard}, {pattern}"] = spread([m["patterns"][pattern][guard] for m in members])
+        table[f"{group} | STRIP"] = spread([m["STRIP"] for m in members])
+    return table
+
+
+def spread(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean, least and greatest of each rate."""
+    values = {key: [m[key] for m in members if m[key] is not None] for key in
+              ("tpr", "fpr", "tpr at 5 %", "auc", "sia") if key in members[0]}  # fmt: skip
+    return {key: [float(np.mean(v)), min(v), max(v)] for key, v in values.items() if v}
+
+
+def main() -> None:
+    """Measure what is missing and save after every row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attacks", nargs="*", default=list(NAMES), choices=NAMES, help="only these")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--summary", action="store_true", help="print the table only")
+    args = parser.parse_args()
+    rows = load(PATH).get("rows", {})
+    jobs = [(name, seed) for seed in range(args.seeds) for name in args.attacks]
+    for name, seed in tqdm([] if args.summary else jobs, unit="network"):
+        missing = [d for d in (*DETECTORS, "in flight") if f"{name} s{seed} | {d}" not in rows]
+        if not missing:
+            continue
+        it = case(name, seed)
+        about = described(it)
+        for defence in missing:
+            if defence == "in flight":
+                measured = about | in_flight(it)
+            else:
+                measured = about | (measured_before(name, seed, defence) or post_training(it, defence))
+            # what another run has saved meanwhile stays
+            rows = load(PATH).get("rows", {}) | {f"{name} s{seed} | {defence}": measured}
+            save(PATH, {"environment": environment(), "summary": summary(rows), "rows": rows})
+    for group, line in summary(rows).items():
+        sys.stdout.write(f"{group}: {line}\n")
+
+
+if __name__ == "__main__":
+    main()
