@@ -192,6 +192,7 @@ def test_every_public_function_has_an_example() -> None:
     """A reader tries before reading. Trivial ones, commands and functions shown elsewhere are let off."""
     let_off = {
         "btlib.checkpoints.make_shipped",  # trains for minutes, and writes what is shipped
+        "btlib.attacks.memory.make_shipped",  # likewise
         *(
             f"btlib.networks.{name}" for name in ("gtsrb_cnn", "lenet5", "littlenet", "torchvision_nets", "vgg")
         ),  # build

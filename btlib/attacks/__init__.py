@@ -2,11 +2,11 @@
 
 from btlib.attacks import input_aware, invisible, stealthy
 from btlib.attacks.indicators import Indicators, indicators
-from btlib.attacks.memory import AttackSpec, load_or_run
+from btlib.attacks.memory import AttackSpec, load_or_run, make_shipped, shipped
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, MaskedTrigger, attach
 
 __all__ = [
     "AttackResult", "AttackSpec", "GeneratedTrigger", "Indicators", "MaskedTrigger", "attach", "indicators",
-    "input_aware", "invisible", "load_or_run", "stealthy",
+    "input_aware", "invisible", "load_or_run", "make_shipped", "shipped", "stealthy",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ One safetensors file holds the network, what makes the trigger, and a card with 
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from btlib import checkpoints, datasets, networks
 from btlib.attacks import input_aware, invisible, stealthy
@@ -75,7 +76,7 @@ def load_or_run(
     Args:
         spec: what to run.
         progress: show a bar.
-        folder: where to look and write; default: as in `checkpoints.load_or_train`.
+        folder: where to look and write; default: ``data/checkpoints/attacks``, then as in `checkpoints.load_or_train`.
         device: where to run; default: the GPU when there is one, else the CPU.
 
     Returns:
@@ -94,9 +95,51 @@ def load_or_run(
     """
     retrain = os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
     path = checkpoints.cache_folder(folder) / spec.file_name
+    ready = _folder() / spec.file_name
+    if not folder and not retrain and ready.exists():
+        path = ready
     if retrain or not path.exists():
         _run_and_save(spec, path, progress, device, retrain)
     return _read(path, spec)
+
+
+def shipped() -> dict[str, AttackSpec]:
+    """The attacks in ``data/checkpoints/attacks``, by the name that the lessons use: Fashion-MNIST, LeNet-5, class 9.
+
+    Example:
+        >>> shipped()["stealthy"].recipe.adversarial, shipped()["stealthy-plain"].recipe.adversarial
+        (True, False)
+    """
+    clean = checkpoints.shipped()["clean"]
+    recipes: dict[str, AttackRecipe] = {
+        "stealthy": replace(stealthy.COURSE, target=9),
+        "stealthy-plain": replace(stealthy.COURSE, target=9, adversarial=False, hide_from=1, least_cost=0.0),
+        "input-aware": InputAwareRecipe(target=9),
+        "invisible": InvisibleRecipe(target=9),
+    }
+    return {name: AttackSpec(recipe, clean) for name, recipe in recipes.items()}
+
+
+def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
+    """Run every shipped attack that is missing (all of them with `force`), and remove files of attacks that are not.
+
+    Returns:
+        the files, in the order of `shipped`.
+    """
+    files = []
+    for spec in tqdm(shipped().values(), "shipped attacks", disable=not progress, unit="attack"):
+        path = _folder() / spec.file_name
+        if force or not path.exists():
+            _run_and_save(spec, path, progress, None, force)
+        _read(path, spec)
+        files.append(path)
+    for stale in set(_folder().glob("*.safetensors")) - set(files):
+        stale.unlink()
+    return files
+
+
+def _folder() -> Path:
+    return checkpoints.SHIPPED / "attacks"
 
 
 def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | None, anew: bool) -> None:

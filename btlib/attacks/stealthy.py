@@ -7,7 +7,7 @@ target class's trigger on the frozen network (Eq. 8), then train network and gen
 import copy
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, to_float
 from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
 from btlib.detection.images import DefenseSet
+from btlib.detection.neural_cleanse import neural_cleanse
 from btlib.networks import Network
 from btlib.networks.generator import Generator
 from btlib.resume import Part, ResumeFile
@@ -41,6 +42,7 @@ class StealthyRecipe:
         target: y*; 8 for MNIST (3).
         epsilon: ε.
         adversarial: Step 1 and L_a; without them it is "our scheme*".
+        hide_from: first epoch with Step 1 and L_a; the paper has them from the first.
         pattern: "generated" (the scheme), "patch" (BadNets) or "patch+generated" (BadNets with a trainable pattern).
         lambdas: λ1 … λ4 of L_o, L_b, L_a and L_c (Eq. 10).
         lr_network, lr_generator: Adam's (2.3).
@@ -48,15 +50,19 @@ class StealthyRecipe:
         epochs: at most so many.
         batch_size: images per step, all of them in all four losses.
         inversion_steps: Adam steps of Eq. 8 per batch; mask and pattern are kept from batch to batch.
+        least_cost: λ of Eq. 8 never falls below it; 0: as in Neural Cleanse, where it falls while no mask works, so
+            that the mask covers the image and L_a teaches nothing.
         train_images: number of training images; None: all.
         until: stop after an epoch with at least this ASR and a BMA within `drop` of the baseline; None: all epochs.
         drop: see until.
         watch: test images used for the history.
+        watch_mask: after every epoch invert the target's trigger as a defender would (`detection.neural_cleanse`).
     """
 
     target: int = 8
     epsilon: float = 0.01
     adversarial: bool = True
+    hide_from: int = 1
     pattern: Pattern = "generated"
     lambdas: tuple[float, float, float, float] = (1.0, 1.0, 0.1, 1.0)
     lr_network: float = 1e-4
@@ -65,10 +71,12 @@ class StealthyRecipe:
     epochs: int = 20
     batch_size: int = 128
     inversion_steps: int = 2
+    least_cost: float = 0.0
     train_images: int | None = None
     until: float | None = None
     drop: float = 0.01
     watch: int = 2000
+    watch_mask: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -84,6 +92,8 @@ class StealthyRecipe:
 
 #: For two cores: fewer images, more and larger steps that shrink to nothing (docs/choices.md).
 QUICK = StealthyRecipe(epochs=6, batch_size=32, train_images=20_000, lr_network=1e-3, decay=True)
+#: For LeNet-5 and Fashion-MNIST, which the course ships: a larger ε, and L_a once the trigger works (docs/choices.md).
+COURSE = replace(QUICK, epsilon=0.02, epochs=8, hide_from=3, least_cost=1e-3, watch_mask=True)
 
 
 def run(
@@ -201,9 +211,10 @@ class _Attack:
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * left
             images, labels = to_float(self.x[chosen]), self.y[chosen]
-            if self.recipe.adversarial:
+            hiding = self.recipe.adversarial and number >= self.recipe.hide_from
+            if hiding:
                 self.invert(images, labels)
-            losses.append(self.step(images, labels))
+            losses.append(self.step(images, labels, hiding))
             bar.update()
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
@@ -220,9 +231,10 @@ class _Attack:
                 self.taken += 1
                 success = descend(self.network, batch, self.inverted, chosen, _STEP_1.lr, self.taken, False)
                 adjust_cost(self.inverted, success >= _STEP_1.success, _STEP_1)
+                self.inverted.cost.clamp_(min=self.recipe.least_cost)
 
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Step 2 (Eq. 10): one step of network and generator on the four losses."""
+    def step(self, images: Tensor, labels: Tensor, hiding: bool) -> Tensor:
+        """Step 2 (Eq. 10): one step of network and generator on the four losses, L_a only while `hiding`."""
         recipe, cross_entropy = self.recipe, nn.functional.cross_entropy
         one, two, three, four = recipe.lambdas
         self.network.train()
@@ -236,7 +248,7 @@ class _Attack:
             stamped = rounded(attach(based, patterns, recipe.epsilon))
         target = torch.full_like(labels, recipe.target)
         loss = loss + two * cross_entropy(self.network(stamped), target)  # L_b, Eq. 3
-        if recipe.adversarial:
+        if hiding:
             inverted = stamp(images, self.inverted.raw.detach())
             loss = loss + three * cross_entropy(self.network(inverted), labels)  # L_a, Eq. 9
         if patterns is not None and recipe.pattern == "generated" and len(images) > 1:
@@ -248,8 +260,12 @@ class _Attack:
         return loss.detach()
 
     def measured(self) -> dict[str, float]:
-        """BMA, ASR and CBMA on the watched test images, and the size of the kept inversion."""
+        """BMA, ASR and CBMA on the watched test images, and the size of the kept inversion (and of a defender's)."""
         x, y = self.watched
+        seen = {}
+        if self.recipe.watch_mask:
+            found = neural_cleanse(self.network, x, y, per_class=20, targets=[self.recipe.target])
+            seen["defender_norm"] = float(found.norms[0])
         generated = isinstance(self.trigger, GeneratedTrigger) and self.recipe.pattern == "generated"
         return {
             "baseline": self.baseline, "bma": metrics.accuracy(self.network, x, y),
@@ -257,6 +273,7 @@ class _Attack:
             "cbma": metrics.accuracy(self.network, self.trigger.crossed(x, x.roll(1, 0)), y)  # type: ignore[union-attr]
             if generated else math.nan,
             "mask_norm": float(squash(self.inverted.raw[:, 0]).sum()) if self.recipe.adversarial else math.nan,
+            **seen,
         }  # fmt: skip
 
     def satisfied(self, history: list[dict[str, float]]) -> bool:

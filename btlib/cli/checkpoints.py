@@ -8,7 +8,8 @@ import typer
 def command(
     force: Annotated[bool, typer.Option("--force", help="Train again even what is there and valid.")] = False,
 ) -> None:
-    """Make the networks in data/checkpoints/ that are missing."""
-    from btlib.checkpoints import make_shipped
+    """Make the networks and attacks in data/checkpoints/ that are missing."""
+    from btlib import attacks, checkpoints
 
-    make_shipped(progress=True, force=force)
+    for make_shipped in (checkpoints.make_shipped, attacks.make_shipped):  # attacks start from the clean network
+        make_shipped(progress=True, force=force)

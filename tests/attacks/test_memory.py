@@ -76,6 +76,25 @@ def test_retraining_forgets_the_file(tmp_path, monkeypatch):
         load_or_run(spec, folder=tmp_path, progress=False)
 
 
+def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(tmp_path, monkeypatch):
+    specs = {"one": AttackSpec(QUICK, START), "two": AttackSpec(replace(QUICK, epsilon=0.02), START)}
+    ready, own = tmp_path / "shipped" / "attacks", tmp_path / "own"
+    ready.mkdir(parents=True)
+    (ready / "old.safetensors").write_bytes(b"stale")
+    start = checkpoints.load_or_train(START, progress=False)
+    monkeypatch.setattr(checkpoints, "load_or_train", lambda spec, **kwargs: start)
+    monkeypatch.setattr(checkpoints, "SHIPPED", ready.parent)
+    monkeypatch.setattr(memory, "shipped", lambda: specs)
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(own))
+    files = memory.make_shipped(progress=False)
+    assert [file.name for file in files] == [spec.file_name for spec in specs.values()]
+    assert set(ready.iterdir()) == set(files)
+    monkeypatch.setattr(stealthy, "run", lambda *args, **kwargs: pytest.fail("it was there already"))
+    memory.make_shipped(progress=False)
+    load_or_run(specs["two"], progress=False)  # shipped files are found
+    assert not own.exists()
+
+
 def test_fresh_triggers_follow_recipe_and_seed():
     x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     fixed = stealthy.fresh_trigger(replace(QUICK, pattern="patch"), (1, 28, 28))

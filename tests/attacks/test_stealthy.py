@@ -79,6 +79,32 @@ def test_adversarial_training_teaches_the_network_the_inverted_trigger(data: Ima
     assert with_.curve("mask_norm")[-1] > without.curve("mask_norm")[-1]  # L_a makes the inversion need a larger mask
 
 
+def test_hiding_can_begin_later_and_the_defenders_mask_be_watched(data: ImageDataset, clean: Network):
+    recipe = replace(QUICK, epochs=2, hide_from=2, watch_mask=True)
+    attack = stealthy._Attack(data, recipe, 0, clean, torch.device("cpu"))
+    start = attack.inverted.raw.clone()
+    bar = type("Bar", (), {"update": lambda self: None})()
+    first = attack.epoch(1, bar)
+    assert torch.equal(attack.inverted.raw, start)
+    second = attack.epoch(2, bar)
+    assert not torch.equal(attack.inverted.raw, start)
+    assert 0 < first["defender_norm"] <= data.x_train[0].numel()
+    assert second["defender_norm"] != first["defender_norm"]
+
+
+def test_the_inverted_mask_stays_small_where_its_cost_may_not_vanish(data: ImageDataset, clean: Network):
+    masks = []
+    for least in (0.0, 0.1):
+        # Nothing is taught, so no mask sends every image to the target at first, and λ would fall to nothing.
+        attack = stealthy._Attack(data, replace(QUICK, least_cost=least), 0, clean, torch.device("cpu"))
+        images, labels = to_float(data.x_train[:64]), data.y_train[:64]
+        for _ in range(30):
+            attack.invert(images, labels)
+        assert float(attack.inverted.cost) >= least
+        masks.append(float(stealthy.squash(attack.inverted.raw[:, 0]).sum()))
+    assert masks[1] < 0.8 * masks[0]
+
+
 def test_the_sign_of_the_adversarial_term_matters(data: ImageDataset, clean: Network):
     # Labels of L_a are the clean ones: on inverted images the network must say the true class, not the target.
     attack = stealthy._Attack(data, replace(QUICK, lambdas=(0, 0, 1, 0)), 0, clean, torch.device("cpu"))
@@ -90,7 +116,7 @@ def test_the_sign_of_the_adversarial_term_matters(data: ImageDataset, clean: Net
     inverted = stamp(images, attack.inverted.raw.detach())
     before = metrics.accuracy(attack.network, inverted, labels)
     for _ in range(40):
-        attack.step(images, labels)
+        attack.step(images, labels, hiding=True)
     assert metrics.accuracy(attack.network, inverted, labels) > before + 0.2
 
 

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 import time
-import types
 
 import pytest
 from typer.testing import CliRunner
 
+from btlib import attacks, checkpoints
 from btlib.cli import tasks
 from btlib.cli.app import app
 from btlib.cli.memory import PeakMemory
@@ -32,11 +32,10 @@ def test_help_is_quick_and_names_every_command():
 @pytest.mark.parametrize("force", [False, True])
 def test_checkpoints_passes_its_option_on(monkeypatch, force):
     calls = []
-    fake = types.ModuleType("btlib.checkpoints")
-    fake.make_shipped = lambda **settings: calls.append(settings)
-    monkeypatch.setitem(sys.modules, "btlib.checkpoints", fake)
+    for module in (checkpoints, attacks):
+        monkeypatch.setattr(module, "make_shipped", lambda **settings: calls.append(settings))
     assert run(app, ["checkpoints", *(["--force"] if force else [])]).exit_code == 0
-    assert calls == [{"progress": True, "force": force}]
+    assert calls == [{"progress": True, "force": force}] * 2  # networks, then attacks
 
 
 @pytest.fixture
