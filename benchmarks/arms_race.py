@@ -13,7 +13,8 @@ Cleanse, mask RED-A, RED-A, additive estimation from 25 images of each class (th
 and the attacker's own trigger, an upper bound. On a clean network the accused class is Neural Cleanse's suspect, and
 only the FPR counts.
 
-The networks with fixed patterns are those of `zoo.py`; what `verdicts.py` has measured on them is not measured again.
+Networks with fixed patterns are those of `zoo.py`; what `verdicts.py` has measured on them is not measured again. The
+other attacks are the shipped ones (target 9), each also started from the clean networks of other seeds.
 Hardware: one core, about two minutes a network, and what it takes to train or attack it (one to five minutes).
 """
 
@@ -33,10 +34,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
-from btlib.attacks import AttackSpec
-from btlib.attacks.input_aware import InputAwareRecipe
-from btlib.attacks.invisible import InvisibleRecipe
-from btlib.checkpoints import Spec
 from btlib.datasets import sample_per_class, to_float
 from btlib.networks import Network
 from btlib.results import environment, load, save
@@ -44,9 +41,8 @@ from btlib.results import environment, load, save
 PATH, VERDICTS = "results/arms-race.json", "results/detection-verdicts.json"
 PER_CLASS, PER_CLASS_RED, PER_CLASS_ADDITIVE, JUDGED = 100, 8, 25, 100
 FIXED = {"box": "box", "single pixel": "single_pixel", "chessboard": "chessboard", "blend": "blend"}
-OPTIMISED = {"input-aware": InputAwareRecipe, "invisible": InvisibleRecipe}
-STEALTHY = ("stealthy-plain", "stealthy")  # without and with adversarial training
-NAMES = ("clean", *FIXED, *OPTIMISED, *STEALTHY)
+SHIPPED = ("input-aware", "invisible", "stealthy-plain", "stealthy")  # plain: without adversarial training
+NAMES = ("clean", *FIXED, *SHIPPED)
 DETECTORS: dict[str, Callable[..., detection.Detection]] = {
     "neural cleanse": detection.neural_cleanse, "mask RED-A": detection.red_a_mask,
     "RED-A": detection.red_a, "RED-U": detection.red_u,
@@ -76,14 +72,6 @@ class Case:
     judged_y: Tensor
 
 
-def attack_spec(name: str, seed: int) -> AttackSpec:
-    """An attack that starts from the clean network of a seed."""
-    if name in STEALTHY:
-        spec = attacks.shipped()[name]
-        return replace(spec, start=replace(spec.start, seed=seed))
-    return AttackSpec(OPTIMISED[name](target=zoo.TARGETS[seed]), Spec(seed=seed))
-
-
 def case(name: str, seed: int) -> Case:
     """Load or make the network of an attack, and draw the images."""
     trigger: Callable[[Tensor], Tensor] | None
@@ -92,7 +80,8 @@ def case(name: str, seed: int) -> Case:
         network, trigger = checkpoints.load_or_train(spec, progress=False), spec.make_trigger()
         target = None if trigger is None else spec.target
     else:
-        made = attacks.load_or_run(attack_spec(name, seed), progress=False)
+        shipped = attacks.shipped()[name]
+        made = attacks.load_or_run(replace(shipped, start=replace(shipped.start, seed=seed)), progress=False)
         network, trigger, target = made.network, made.trigger, made.target
     data = datasets.load("fashion-mnist")
     chosen = sample_per_class(data.y_test, PER_CLASS, range(10), seed=seed)
