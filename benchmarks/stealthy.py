@@ -1,0 +1,125 @@
+"""Seconds of the stealthy attack's joint step against a straightforward implementation, in one run.
+
+The straightforward one is what a reader of the paper would write: a DataLoader over torchvision's data set, each image
+converted by PIL and ToTensor when it is asked for; one forward pass per loss, G once for Eq. 3 and once for Eq. 4; two
+Adam optimisers; Step 1 (Eq. 8) with gradients of the whole network; NCHW. Both take the same number of
+images, batches and inversion steps from the same clean network with the same recipe. Rounds alternate, so that a change
+of the machine's speed meets both. Ratios, not seconds, are what is claimed.
+
+    python benchmarks/stealthy.py --epochs 4 --rounds 3
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from dataclasses import asdict, replace
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from btlib import attacks, checkpoints, datasets, metrics
+from btlib.attacks import stealthy
+from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
+from btlib.attacks.stealthy import StealthyRecipe
+from btlib.networks import Network
+from btlib.networks.generator import Generator
+from btlib.results import environment, save
+
+LAMBDA = 1e-3  # of Eq. 8; a reader of the paper finds no schedule for it
+
+
+def straightforward(
+    data: datasets.ImageDataset, clean: Network, recipe: StealthyRecipe, seed: int
+) -> attacks.AttackResult:
+    """The attack as the paper's text reads."""
+    torch.manual_seed(seed)
+    root = next(root for root in datasets.roots() if (root / "FashionMNIST").exists())
+    source = torchvision.datasets.FashionMNIST(str(root), transform=torchvision.transforms.ToTensor())
+    images = torch.utils.data.Subset(source, range(recipe.train_images or len(source)))
+    loader = torch.utils.data.DataLoader(images, batch_size=recipe.batch_size, shuffle=True)
+    network, generator = copy.deepcopy(clean).requires_grad_(True), Generator(1, seed=seed)
+    of_network = torch.optim.Adam(network.parameters(), lr=recipe.lr_network)
+    of_generator = torch.optim.Adam(generator.parameters(), lr=recipe.lr_generator)
+    mask, pattern = (torch.zeros(*size, requires_grad=True) for size in ((1, 28, 28), data.image_shape))
+    of_inversion = torch.optim.Adam([mask, pattern], lr=0.1)
+    cross_entropy = nn.functional.cross_entropy
+
+    def inverted(x: Tensor) -> Tensor:
+        m, delta = (mask.tanh() + 1) / 2, (pattern.tanh() + 1) / 2
+        return (1 - m) * x + m * delta
+
+    steps, total = 0, recipe.epochs * len(loader)
+    for _ in range(recipe.epochs):
+        for x, y in loader:
+            target = torch.full_like(y, recipe.target)
+            for group, rate in ((of_network, recipe.lr_network), (of_generator, recipe.lr_generator)):
+                group.param_groups[0]["lr"] = rate * (1 - steps / total) if recipe.decay else rate
+            network.eval()
+            for _ in range(recipe.inversion_steps):  # Step 1
+                of_inversion.zero_grad()
+                (cross_entropy(network(inverted(x)), target) + LAMBDA * ((mask.tanh() + 1) / 2).sum()).backward()
+                of_inversion.step()
+            network.train()
+            generator.train()
+            stamped = rounded(attach(x, generator(x), recipe.epsilon))
+            crossed = rounded(attach(x, generator(x.roll(1, 0)), recipe.epsilon))
+            inputs = (x, y), (stamped, target), (inverted(x).detach(), y), (crossed, y)
+            losses = [cross_entropy(network(images), labels) for images, labels in inputs]
+            of_network.zero_grad()
+            of_generator.zero_grad()
+            (torch.stack(losses) @ torch.tensor(recipe.lambdas)).backward()  # Eq. 10
+            of_network.step()
+            of_generator.step()
+            steps += 1
+    network.eval()
+    generator.eval()
+    return attacks.AttackResult(
+        network, GeneratedTrigger(generator, recipe.epsilon), recipe.target, 0.0, (), recipe, seed
+    )
+
+
+def ours(data: datasets.ImageDataset, clean: Network, recipe: StealthyRecipe, seed: int) -> attacks.AttackResult:
+    """The attack as the library has it."""
+    return stealthy.run(data, recipe, seed, network=clean, progress=False, device="cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="lenet5", choices=["lenet5", "littlenet"])
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", default="results/benchmark-stealthy.json")
+    settings = parser.parse_args()
+    data, start = datasets.load("fashion-mnist"), checkpoints.shipped()["clean"]
+    clean = checkpoints.load_or_train(start) if settings.network == "lenet5" else stealthy.clean_network(data, 0)
+    recipe = replace(stealthy.QUICK, epsilon=stealthy.COURSE.epsilon, target=9, epochs=settings.epochs,
+                     train_images=settings.images, least_cost=LAMBDA, watch=500)  # fmt: skip
+    x, y = datasets.to_float(data.x_test), data.y_test
+    rows = []
+    for seed in range(settings.rounds):
+        row = {}
+        for name, attack in (("straightforward", straightforward), ("btlib", ours)):
+            wall, cpu = time.perf_counter(), time.process_time()
+            result = attack(data, clean, recipe, seed)
+            scale = 10_000 / (settings.epochs * settings.images)
+            row[name] = {
+                "seconds_per_10000": (time.perf_counter() - wall) * scale,
+                "cpu_seconds_per_10000": (time.process_time() - cpu) * scale,
+                "asr": metrics.attack_success_rate(result.network, result.trigger, x, y, recipe.target),
+                "bma": metrics.accuracy(result.network, x, y),
+            }
+            print(f"seed {seed}  {name:<16}", "  ".join(f"{key} {value:.4g}" for key, value in row[name].items()))
+        rows.append(row)
+    ratios = [row["straightforward"]["cpu_seconds_per_10000"] / row["btlib"]["cpu_seconds_per_10000"] for row in rows]
+    print(f"ratio of CPU seconds: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+    save(settings.out, {
+        "benchmark": "stealthy", "settings": vars(settings), "recipe": asdict(recipe), "rows": rows, "ratios": ratios,
+        "median_ratio": statistics.median(ratios), **environment(),
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
