@@ -261,19 +261,21 @@ def scatter(
 
 def heatmap(
     values: np.ndarray | Tensor, *, xlabel: str, ylabel: str, label: str, x: Sequence[object] | None = None,
-    y: Sequence[object] | None = None, vlim: tuple[float, float] = (0.0, 1.0), ax: Axes | None = None,
+    y: Sequence[object] | None = None, vlim: tuple[float, float] = (0.0, 1.0),
+    text: Sequence[Sequence[str]] | None = None, ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
     """A table (rows, columns) as coloured cells, with each value written in its cell.
 
     Args:
-        values: numbers; the first row is drawn at the top.
+        values: numbers; the first row is drawn at the top. A cell without one (NaN) stays grey.
         xlabel, ylabel: what columns and rows are, with units.
         label: what the values are, for the colour scale.
         x, y: names of the columns and rows; default 0, 1, 2, …
         vlim: range of the colour scale, fixed so that two maps can be compared.
+        text: what to write into the cells instead of their values, grey ones too; a table of the same shape.
 
     Raises:
-        ValueError: not a table, or a number of names that differs.
+        ValueError: not a table, or a number of names or texts that differs.
 
     Example:
         >>> heatmap(np.eye(2), xlabel="right [pixels]", ylabel="down [pixels]", label="rate").get_xlabel()
@@ -287,10 +289,18 @@ def heatmap(
     if (len(rows), len(columns)) != table.shape:
         raise ValueError(f"x, y: expected {table.shape[1]} and {table.shape[0]} names, got {len(columns)} and "
                          f"{len(rows)}; name every column and row")  # fmt: skip
+    if text is not None and [len(row) for row in text] != [len(columns)] * len(rows):
+        raise ValueError(f"text: expected a table of {len(rows)} rows and {len(columns)} columns, got rows of "
+                         f"{[len(row) for row in text]}; write something into every cell")  # fmt: skip
     size = (2.2 + 0.42 * len(columns), 1.0 + 0.36 * len(rows))
     ax = ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]
-    sns.heatmap(table, vmin=vlim[0], vmax=vlim[1], cmap="cividis", annot=True, fmt=".2f", annot_kws={"fontsize": 7},
-                linewidths=0.5, xticklabels=columns, yticklabels=rows, cbar_kws={"label": label}, ax=ax)  # fmt: skip
+    written: dict[str, Any] = {"annot": True, "fmt": ".2f"} if text is None else {"annot": np.array(text), "fmt": ""}
+    sns.heatmap(table, vmin=vlim[0], vmax=vlim[1], cmap="cividis", annot_kws={"fontsize": 7}, linewidths=0.5,
+                xticklabels=columns, yticklabels=rows, cbar_kws={"label": label}, ax=ax, **written)  # fmt: skip
+    ax.set_facecolor("0.9")
+    if text is not None:  # seaborn writes nothing where there is no value
+        for i, j in np.argwhere(np.isnan(table)):
+            ax.text(j + 0.5, i + 0.5, text[i][j], ha="center", va="center", fontsize=7)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(axis="y", rotation=0)
     return ax

@@ -143,3 +143,46 @@ def slider(
     control.observe(redraw, names="value")
     redraw()
     return ipywidgets.VBox([control, canvas, words])
+
+
+def measure_on_demand(
+    measure: Callable[[str, str], tuple[bytes, str]], rows: Sequence[str], columns: Sequence[str],
+    names: tuple[str, str] = ("row", "column"),
+) -> ipywidgets.Widget:  # fmt: skip
+    """Two lists and a button that measures the cell they name; nothing is measured before it is pressed.
+
+    Args:
+        measure: one of `rows`, one of `columns` → PNG bytes, and what they show in words.
+        rows, columns: what can be chosen.
+        names: what the two lists are, for their labels.
+
+    Returns:
+        A widget to display.
+
+    Example:
+        >>> from matplotlib import pyplot as plt
+        >>> box = measure_on_demand(lambda row, column: (plots.png(plt.figure()), f"{row} by {column}"), ["a"], ["b"])
+        >>> box.children[2].click()
+        >>> box.children[4].value
+        "<span aria-live='polite'>a by b</span>"
+    """
+    first, second = (
+        ipywidgets.Dropdown(options=list(options), description=name, style={"description_width": "initial"})
+        for name, options in zip(names, (rows, columns), strict=True)
+    )
+    button = ipywidgets.Button(description="Measure")
+    canvas = ipywidgets.Image(format="png", layout={"width": "620px", "display": "none"})
+    words = ipywidgets.HTML()  # the picture in words, for those who can't see it
+
+    def press(_: object) -> None:
+        button.disabled, words.value = True, "<span aria-live='polite'>measuring …</span>"
+        try:
+            canvas.value, said = measure(first.value, second.value)
+            canvas.layout.display = None
+        except Exception as error:  # ipywidgets would only log it
+            said = f"not measured: {error}"
+        words.value = f"<span aria-live='polite'>{html.escape(said)}</span>"
+        button.disabled = False
+
+    button.on_click(press)
+    return ipywidgets.VBox([first, second, button, canvas, words])

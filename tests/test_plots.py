@@ -197,6 +197,16 @@ def test_heatmap() -> None:
             plots.heatmap(wrong, xlabel="x", ylabel="y", label="z", x=names)
 
 
+def test_heatmap_writes_what_it_is_told_also_where_there_is_no_value() -> None:
+    words = [["2/3", "0/3"], ["not run", "1/1"]]
+    ax = plots.heatmap(np.array([[0.7, 0.0], [np.nan, 1.0]]), xlabel="x", ylabel="y", label="z", text=words)
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert places == {"2/3": (0.5, 0.5), "0/3": (1.5, 0.5), "not run": (0.5, 1.5), "1/1": (1.5, 1.5)}
+    assert len(ax.texts) == 4
+    with pytest.raises(ValueError, match="rows of \\[2, 1\\]"):
+        plots.heatmap(np.eye(2), xlabel="x", ylabel="y", label="z", text=[["a", "b"], ["c"]])
+
+
 def test_colours_differ_in_grey_too() -> None:
     assert len(set(plots.COLORS)) == len(plots.COLORS) == len(set(plots.MARKERS)) == len(plots.MARKERS)
 

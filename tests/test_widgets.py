@@ -131,3 +131,33 @@ def test_a_slider_draws_what_its_function_says() -> None:
     assert "&lt;2.0&gt;" in words.value
     with pytest.raises(ValueError, match=r"got 3\.0"):
         widgets.slider(draw, (1.0, 2.0), "threshold", start=3.0)
+
+
+def test_a_cell_is_measured_only_when_asked_for() -> None:
+    asked = []
+
+    def measure(row: str, column: str) -> tuple[bytes, str]:
+        if row == "broken":
+            raise RuntimeError("no such cell")
+        asked.append((row, column))
+        figure, ax = plt.subplots()
+        ax.set_title(row + column)
+        return plots.png(figure), f"{row} & {column}"
+
+    box = widgets.measure_on_demand(measure, ["a", "b", "broken"], ["c", "d"], ("attack", "defence"))
+    first, second, button, canvas, words = box.children
+    assert (first.description, second.description, asked) == ("attack", "defence", [])
+    first.value, second.value = "b", "d"
+    assert (asked, canvas.layout.display, words.value) == ([], "none", "")
+    button.click()
+    assert asked == [("b", "d")]
+    assert "b &amp; d" in words.value
+    shown = canvas.value
+    assert (shown[:4], canvas.layout.display, button.disabled) == (b"\x89PNG", None, False)
+    first.value = "a"
+    button.click()
+    assert canvas.value != shown
+    first.value = "broken"
+    button.click()
+    assert "not measured: no such cell" in words.value
+    assert not button.disabled
