@@ -1,14 +1,21 @@
 """The checks of lesson 03's exercises: right answers pass, each typical wrong one gets its own cause."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from exercise_contract import ExerciseContract
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from toys import toy_data
 
-from btlib.attacks import attach
+from btlib import networks
+from btlib.attacks import attach, stealthy
+from btlib.attacks.stealthy import StealthyRecipe
+from btlib.datasets import to_float
+from btlib.detection.descent import stamp
 from btlib.exercises import get
 from btlib.exercises.stealthy import adversarial_loss, cross_loss
 from btlib.triggers import quantize
@@ -105,6 +112,26 @@ class TestExercises(ExerciseContract):
 
 def test_the_embedding_is_the_librarys() -> None:
     assert get("attach").solution is attach
+
+
+@pytest.mark.parametrize(("weight", "ours"), [(3, "cross"), (2, "adversarial")])
+def test_the_losses_are_those_of_the_attack(weight: int, ours: str) -> None:
+    """What `stealthy.run` adds up, one weight at a time, is what the exercises teach."""
+    data = toy_data(train=64)
+    lambdas = tuple(1.0 if place == weight else 0.0 for place in range(4))
+    recipe = replace(StealthyRecipe(), target=2, epsilon=0.1, lambdas=lambdas, watch=10)  # type: ignore[arg-type]
+    net = networks.build("lenet5", data, seed=0)
+    attack = stealthy._Attack(data, recipe, 0, net, torch.device("cpu"))
+    images, labels = to_float(data.x_train[:16]), data.y_train[:16]
+    attack.network.train()
+    attack.generator.train()
+    with torch.no_grad():
+        if ours == "cross":
+            expected = cross_loss(attack.network, images, labels, attack.generator(images), recipe.epsilon)
+        else:
+            inverted = stamp(images, attack.inverted.raw)
+            expected = adversarial_loss(attack.network, inverted, labels, recipe.target)
+    torch.testing.assert_close(attack.step(images, labels, hiding=True), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_only_towards_the_truth_closes_the_way() -> None:
