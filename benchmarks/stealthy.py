@@ -96,7 +96,7 @@ def main() -> None:
     data, start = datasets.load("fashion-mnist"), checkpoints.shipped()["clean"]
     clean = checkpoints.load_or_train(start) if settings.network == "lenet5" else stealthy.clean_network(data, 0)
     recipe = replace(stealthy.QUICK, epsilon=stealthy.COURSE.epsilon, target=9, epochs=settings.epochs,
-                     train_images=settings.images, least_cost=LAMBDA, watch=500)  # fmt: skip
+                     train_images=settings.images, watch=500)  # fmt: skip
     x, y = datasets.to_float(data.x_test), data.y_test
     rows = []
     for seed in range(settings.rounds):

@@ -113,7 +113,7 @@ def shipped() -> dict[str, AttackSpec]:
     clean = checkpoints.shipped()["clean"]
     recipes: dict[str, AttackRecipe] = {
         "stealthy": replace(stealthy.COURSE, target=9),
-        "stealthy-plain": replace(stealthy.COURSE, target=9, adversarial=False, hide_from=1, least_cost=0.0),
+        "stealthy-plain": replace(stealthy.COURSE, target=9, adversarial=False),
         "input-aware": InputAwareRecipe(target=9),
         "invisible": InvisibleRecipe(target=9),
     }

@@ -49,9 +49,10 @@ class StealthyRecipe:
         decay: lower both evenly to zero over all epochs; the paper keeps them.
         epochs: at most so many.
         batch_size: images per step, all of them in all four losses.
-        inversion_steps: Adam steps of Eq. 8 per batch; mask and pattern are kept from batch to batch.
-        least_cost: λ of Eq. 8 never falls below it; 0: as in Neural Cleanse, where it falls while no mask works, so
-            that the mask covers the image and L_a teaches nothing.
+        inversion_steps: Adam steps of Eq. 8 per batch.
+        inversion_lr: Adam's, for Step 1.
+        restart: batches after which Step 1 begins anew, from another random mask, as a defender's does; 0: never, mask
+            and pattern are kept from batch to batch.
         train_images: number of training images; None: all.
         until: stop after an epoch with at least this ASR and a BMA within `drop` of the baseline; None: all epochs.
         drop: see until.
@@ -71,7 +72,8 @@ class StealthyRecipe:
     epochs: int = 20
     batch_size: int = 128
     inversion_steps: int = 2
-    least_cost: float = 0.0
+    inversion_lr: float = 0.1
+    restart: int = 0
     train_images: int | None = None
     until: float | None = None
     drop: float = 0.01
@@ -92,8 +94,9 @@ class StealthyRecipe:
 
 #: For two cores: fewer images, more and larger steps that shrink to nothing (docs/choices.md).
 QUICK = StealthyRecipe(epochs=6, batch_size=32, train_images=20_000, lr_network=1e-3, decay=True)
-#: For LeNet-5 and Fashion-MNIST, which the course ships: a larger ε, and L_a once the trigger works (docs/choices.md).
-COURSE = replace(QUICK, epsilon=0.02, epochs=8, hide_from=3, least_cost=1e-3, watch_mask=True)
+#: For LeNet-5 and Fashion-MNIST, which the course ships: a larger ε, and L_a once the trigger works, against one
+#: inversion after the other (docs/choices.md).
+COURSE = replace(QUICK, epsilon=0.02, epochs=10, hide_from=7, inversion_lr=0.2, restart=100, watch_mask=True)
 
 
 def run(
@@ -134,7 +137,6 @@ def run(
     with seeded(seed, where):
         history = file.restore(**attack.state)
         steps = math.ceil(len(attack.y) / recipe.batch_size)
-        attack.taken = len(history) * steps * recipe.inversion_steps
         with tqdm(total=recipe.epochs * steps, initial=len(history) * steps, desc="attack", unit="step",
                   leave=False, disable=not progress) as bar:  # fmt: skip
             while len(history) < recipe.epochs and not attack.satisfied(history):
@@ -195,9 +197,11 @@ class _Attack:
              {"params": list(self.generator.parameters()), "lr": recipe.lr_generator}], fused=True,
         )  # fmt: skip
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        few = DefenseSet(torch.zeros(1, *data.image_shape, device=where), torch.zeros_like(self.y[:1]), self.classes)
-        self.inverted = Classes(few, [recipe.target], _STEP_1, seed)  # m*, Δ*: kept from batch to batch
-        self.taken = 0  # steps of the inversion so far
+        self.few = DefenseSet(
+            torch.zeros(1, *data.image_shape, device=where), torch.zeros_like(self.y[:1]), self.classes
+        )
+        self.seed = seed
+        self.inverted = self.fresh_inversion(0)
         chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
         self.watched = to_float(data.x_test[chosen]).to(where), data.y_test[chosen]
         self.baseline = metrics.accuracy(clean, *self.watched)
@@ -211,9 +215,10 @@ class _Attack:
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * left
             images, labels = to_float(self.x[chosen]), self.y[chosen]
-            hiding = self.recipe.adversarial and number >= self.recipe.hide_from
+            hidden = (number - self.recipe.hide_from) * len(batches) + at  # batches with Step 1 before this one
+            hiding = self.recipe.adversarial and hidden >= 0
             if hiding:
-                self.invert(images, labels)
+                self.invert(images, labels, hidden)
             losses.append(self.step(images, labels, hiding))
             bar.update()
         loss = float(torch.stack(losses).mean())
@@ -222,16 +227,23 @@ class _Attack:
         self.network.eval()
         return {"epoch": number, "loss": loss, **self.measured(), "seconds": time.perf_counter() - began}
 
-    def invert(self, images: Tensor, labels: Tensor) -> None:
-        """Step 1 (Eq. 8): some Adam steps for m* and Δ* on the frozen network."""
+    def fresh_inversion(self, number: int) -> Classes:
+        """m* and Δ* before any step."""
+        return Classes(self.few, [self.recipe.target], _STEP_1, self.seed + number)
+
+    def invert(self, images: Tensor, labels: Tensor, before: int) -> None:
+        """Step 1 (Eq. 8) after `before` others: some Adam steps for m* and Δ* on the frozen network."""
+        if self.recipe.restart and before % self.recipe.restart == 0:
+            self.inverted = self.fresh_inversion(before)
+        taken = (before % self.recipe.restart if self.recipe.restart else before) * self.recipe.inversion_steps
         batch = DefenseSet(images, labels, self.classes)
         chosen = torch.arange(len(labels), device=labels.device)
         with metrics.frozen(self.network):
-            for _ in range(self.recipe.inversion_steps):
-                self.taken += 1
-                success = descend(self.network, batch, self.inverted, chosen, _STEP_1.lr, self.taken, False)
+            for step in range(1, self.recipe.inversion_steps + 1):
+                success = descend(
+                    self.network, batch, self.inverted, chosen, self.recipe.inversion_lr, taken + step, False
+                )
                 adjust_cost(self.inverted, success >= _STEP_1.success, _STEP_1)
-                self.inverted.cost.clamp_(min=self.recipe.least_cost)
 
     def step(self, images: Tensor, labels: Tensor, hiding: bool) -> Tensor:
         """Step 2 (Eq. 10): one step of network and generator on the four losses, L_a only while `hiding`."""
