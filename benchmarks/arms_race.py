@@ -5,7 +5,7 @@
     python benchmarks/arms_race.py --summary                # the table of what has been measured
 
 Rows are kept in results/arms-race.json, one per network and defence; what is there is not run again, so a killed run
-goes on. The defender has 100 clean test images of each class; rates are measured on other test images.
+goes on, unless the network is now made otherwise. The defender has 100 clean test images of each class; rates are measured on other test images.
 
 Post-training rows hold the norms of all classes, so any rule can be applied later. An in-flight row assumes that the
 target has been named, and holds the three guards that need a pattern once for every place it may come from: Neural
@@ -72,23 +72,28 @@ class Case:
     judged_y: Tensor
 
 
-def case(name: str, seed: int) -> Case:
-    """Load or make the network of an attack, and draw the images."""
-    trigger: Callable[[Tensor], Tensor] | None
-    if name in FIXED or name == "clean":
-        spec = zoo.lenet5("fashion-mnist", FIXED.get(name), seed)
-        network, trigger = checkpoints.load_or_train(spec, progress=False), spec.make_trigger()
-        target = None if trigger is None else spec.target
-    else:
+def spec_of(name: str, seed: int) -> checkpoints.Spec | attacks.AttackSpec:
+    """What makes the network of an attack."""
+    if name in SHIPPED:
         shipped = attacks.shipped()[name]
-        made = attacks.load_or_run(replace(shipped, start=replace(shipped.start, seed=seed)), progress=False)
+        return replace(shipped, start=replace(shipped.start, seed=seed))
+    return zoo.lenet5("fashion-mnist", FIXED.get(name), seed)
+
+
+def case(spec: checkpoints.Spec | attacks.AttackSpec, seed: int) -> Case:
+    """Load or make a network, and draw the images."""
+    trigger: Callable[[Tensor], Tensor] | None
+    if isinstance(spec, attacks.AttackSpec):
+        made = attacks.load_or_run(spec, progress=False)
         network, trigger, target = made.network, made.trigger, made.target
+    else:
+        network, trigger, target = checkpoints.load_or_train(spec, progress=False), spec.make_trigger(), spec.target
     data = datasets.load("fashion-mnist")
     chosen = sample_per_class(data.y_test, PER_CLASS, range(10), seed=seed)
     others = torch.ones(len(data.y_test), dtype=torch.bool)
     others[chosen] = False
     x, y = to_float(data.x_test), data.y_test
-    return Case(network, trigger, target, seed, x[chosen], y[chosen], x[others], y[others])
+    return Case(network, trigger, None if trigger is None else target, seed, x[chosen], y[chosen], x[others], y[others])
 
 
 def settings(detector: str, seed: int) -> dict[str, Any]:
@@ -204,11 +209,13 @@ def main() -> None:
     rows = load(PATH).get("rows", {})
     jobs = [(name, seed) for seed in range(args.seeds) for name in args.attacks]
     for name, seed in tqdm([] if args.summary else jobs, unit="network"):
-        missing = [d for d in (*DETECTORS, "in flight") if f"{name} s{seed} | {d}" not in rows]
+        spec = spec_of(name, seed)
+        missing = [d for d in (*DETECTORS, "in flight")
+                   if rows.get(f"{name} s{seed} | {d}", {}).get("network") != spec.file_name]  # fmt: skip
         if not missing:
             continue
-        it = case(name, seed)
-        about = described(it)
+        it = case(spec, seed)
+        about = {"network": spec.file_name, **described(it)}
         for defence in missing:
             if defence == "in flight":
                 measured = about | in_flight(it)
