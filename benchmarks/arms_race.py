@@ -5,7 +5,8 @@
     python benchmarks/arms_race.py --summary                # the table of what has been measured
 
 Rows are kept in results/arms-race.json, one per network and defence; what is there is not run again, so a killed run
-goes on, unless the network is now made otherwise. The defender has 100 clean test images of each class; rates are measured on other test images.
+goes on, unless the network is now made otherwise. The defender has 100 clean test images of each class; rates are
+measured on other test images.
 
 Post-training rows hold the norms of all classes, so any rule can be applied later. An in-flight row assumes that the
 target has been named, and holds the three guards that need a pattern once for every place it may come from: Neural
@@ -203,6 +204,8 @@ def main() -> None:
     """Measure what is missing and save after every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", nargs="*", default=list(NAMES), choices=NAMES, help="only these")
+    defences = (*DETECTORS, "in flight")
+    parser.add_argument("--defences", nargs="*", default=list(defences), choices=defences, help="only these")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--summary", action="store_true", help="print the table only")
     args = parser.parse_args()
@@ -210,7 +213,7 @@ def main() -> None:
     jobs = [(name, seed) for seed in range(args.seeds) for name in args.attacks]
     for name, seed in tqdm([] if args.summary else jobs, unit="network"):
         spec = spec_of(name, seed)
-        missing = [d for d in (*DETECTORS, "in flight")
+        missing = [d for d in args.defences
                    if rows.get(f"{name} s{seed} | {d}", {}).get("network") != spec.file_name]  # fmt: skip
         if not missing:
             continue
