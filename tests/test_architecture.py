@@ -14,9 +14,9 @@ FLOORS = [
     {"datasets", "triggers", "networks", "results", "resume"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints"},
-    {"plots", "attacks", "exercises"},
+    {"plots", "attacks"},
     {"widgets", "papers"},
-    {"cli", "__main__"},
+    {"cli", "exercises", "__main__"},
 ]
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(LIBRARY.rglob("*.py"))}

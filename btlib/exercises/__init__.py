@@ -1,4 +1,4 @@
-"""The lessons' exercises: `@exercise(name)`, `reveal(name)`, and a check for each (floor 4)."""
+"""The lessons' exercises: `@exercise(name)`, `reveal(name)`, and a check for each (floor 6)."""
 
 from btlib.exercises import (  # noqa: F401  (registers its checks)
     arms_race,
@@ -10,6 +10,7 @@ from btlib.exercises import (  # noqa: F401  (registers its checks)
     neural_cleanse,
     rivals,
     stealthy,
+    tables,
 )
 from btlib.exercises.core import EXERCISES, WrongAnswer, exercise, get, reveal
 
