@@ -4,6 +4,7 @@ from btlib.exercises import (  # noqa: F401  (registers its checks)
     arms_race,
     attacks,
     backdoor_training,
+    capstone,
     embedding,
     inflight,
     lred,

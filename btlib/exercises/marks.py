@@ -1,0 +1,137 @@
+"""The capstone's marks: what is said of a network, beside what is true (lesson 10)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from btlib import inflight, metrics
+from btlib.inflight import InFlightDetector
+from btlib.networks import Network
+from btlib.triggers import Trigger
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What an investigator says of one network.
+
+    Attributes:
+        attacked: whether it has a backdoor.
+        target: the class that triggers are sent to; None where not attacked, or not known.
+        sources: the classes they come from.
+        pattern: an estimate of the trigger, or None.
+        guard: a fitted in-flight detector, or None.
+    """
+
+    attacked: bool
+    target: int | None = None
+    sources: Sequence[int] = ()
+    pattern: Trigger | None = None
+    guard: InFlightDetector | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is true of one network.
+
+    Attributes:
+        attacked, target, sources: as in `Report`.
+        trigger: the attacker's; None for a clean network.
+    """
+
+    attacked: bool
+    target: int | None = None
+    sources: tuple[int, ...] = ()
+    trigger: Trigger | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One line of the report card.
+
+    Attributes:
+        network: its name.
+        item: what is marked.
+        points: in 0 … out_of.
+        out_of: the most that can be had.
+        why: why points were lost, or what was measured.
+    """
+
+    network: str
+    item: str
+    points: float
+    out_of: int
+    why: str
+
+
+#: Points for each item of an attacked network; a clean one has its state only.
+RUBRIC = {"state": 20, "target": 20, "sources": 20, "pattern": 20, "guard": 20}
+_ALLOWED_FPR = 0.05  # full marks up to here, none from five times as much
+
+
+def mark(name: str, net: Network, report: Report, truth: Truth, x: Tensor, y: Tensor) -> list[Mark]:
+    """The marks of one network.
+
+    Args:
+        name: of the network.
+        net: it.
+        report: what is said.
+        truth: what is true.
+        x, y: clean images float (N, C, H, W) in [0, 1] that the investigator has not seen, and labels (N,).
+
+    Returns:
+        one mark per item of `RUBRIC`; for a clean network, its state only.
+
+    Raises:
+        TypeError: something else than a `Report`.
+
+    Example:
+        >>> from torch import nn, zeros
+        >>> mark("A", nn.Identity(), Report(attacked=True), Truth(False), zeros(0, 1, 2, 2), zeros(0))[0].points
+        0.0
+    """
+    if not isinstance(report, Report):
+        raise TypeError(f"reports[{name!r}]: expected a Report, got {type(report).__name__}; write Report(attacked=…)")
+    right = bool(report.attacked) == truth.attacked
+    found = {"state": (float(right), "right" if right else "the verdict is wrong")}
+    if truth.attacked and not right:
+        found |= {item: (0.0, "nothing was looked for in this network") for item in RUBRIC if item != "state"}
+    elif truth.attacked:
+        found |= {
+            "target": (1.0, "right") if report.target == truth.target else (0.0, "another class is the target"),
+            "sources": _sources(report, truth), "pattern": _pattern(net, report, truth, x, y),
+            "guard": _guard(report, truth, x, y),
+        }  # fmt: skip
+    return [Mark(name, item, round(RUBRIC[item] * share, 1), RUBRIC[item], why) for item, (share, why) in found.items()]
+
+
+def _sources(report: Report, truth: Truth) -> tuple[float, str]:
+    """Overlap: classes in both, over classes in either."""
+    said, true = set(report.sources), set(truth.sources)
+    share = len(said & true) / len(said | true)
+    if share == 1:
+        return share, "right"
+    return share, f"{len(said - true)} named that are none, {len(true - said)} missed"
+
+
+def _pattern(net: Network, report: Report, truth: Truth, x: Tensor, y: Tensor) -> tuple[float, str]:
+    """How often the pattern sends unseen images of the true sources to the true target."""
+    if report.pattern is None:
+        return 0.0, "no pattern was handed in"
+    assert truth.target is not None
+    share = metrics.attack_success_rate(net, report.pattern, x, y, truth.target, truth.sources)
+    return share, f"it sends {share:.0%} of unseen source images to the target"
+
+
+def _guard(report: Report, truth: Truth, x: Tensor, y: Tensor) -> tuple[float, str]:
+    """Two fifths for TPR, two for a low FPR, one for SIA."""
+    if report.guard is None:
+        return 0.0, "no guard was deployed"
+    if report.guard.target_ != truth.target:
+        return 0.0, "it watches another class"
+    assert truth.trigger is not None
+    rates = inflight.measure_rates(report.guard, x, y, trigger=truth.trigger, sources=truth.sources)
+    calm = min(1.0, max(0.0, (5 * _ALLOWED_FPR - rates.fpr) / (4 * _ALLOWED_FPR)))
+    sia = rates.sia if report.guard.infers_source else 0.0
+    why = f"TPR {rates.tpr:.0%}, FPR {rates.fpr:.0%}, SIA {sia:.0%} on unseen images"
+    return 0.4 * rates.tpr + 0.4 * calm + 0.2 * sia, why

@@ -1,0 +1,218 @@
+"""The capstone's case: three networks of unknown state, made from a seed, and the marks for what is said of them.
+
+A `Mystery` holds the networks and what a defender has; the answers lie in a sealed envelope beside it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from btlib import checkpoints, datasets, metrics, networks, poisoning, training, triggers
+from btlib.datasets import ImageDataset
+from btlib.exercises.marks import Mark, Report, Truth, mark
+from btlib.networks import Network
+from btlib.profiles import Profile
+from btlib.triggers import Shape, Trigger
+
+NAMES = ("A", "B", "C")
+_TOOK = 0.8  # an attack below this success rate is drawn again
+_KNOWN = 100  # clean images of each class that the defender has (in-flight 5.1)
+_UNSEEN = 200  # others of each class, to mark the reports by
+_QUICK = training.Recipe(epochs=4, batch_size=128, lr=3e-3, schedule="one_cycle")
+_SMALL = 6_000  # training images of the fast profile, and 480 (few sources) or 900 (all) stamped ones
+
+
+@dataclass(frozen=True, eq=False)
+class Mystery:
+    """Three networks from three vendors, and what the defender has. What they hide is not among its attributes.
+
+    Attributes:
+        networks: name → network, in evaluation mode on the CPU.
+        x, y: the defender's clean images, float (1000, C, H, W) in [0, 1], a hundred of each class, and labels.
+        classes: class names.
+    """
+
+    networks: Mapping[str, Network]
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
+    classes: tuple[str, ...]
+
+    def grade(self, reports: Mapping[str, Report]) -> list[Mark]:
+        """Mark the reports by images that the defender has not seen; says what was lost, not what was expected.
+
+        Args:
+            reports: name → `Report`, one for each of `networks`.
+
+        Raises:
+            ValueError: a network without a report, or a report that can't be read.
+        """
+        if set(reports) != set(self.networks):
+            raise ValueError(f"reports: expected one for each of {', '.join(self.networks)}, got "
+                             f"{', '.join(map(str, reports)) or 'none'}; write a Report for each")  # fmt: skip
+        sealed = _ENVELOPES[self]
+        return [m for name, net in self.networks.items()
+                for m in mark(name, net, reports[name], sealed.truths[name], *sealed.unseen)]  # fmt: skip
+
+    def open_the_envelope(self) -> Mapping[str, Truth]:
+        """The truth about each network, by name. Hand in your reports first."""
+        return dict(_ENVELOPES[self].truths)
+
+
+@dataclass(frozen=True, eq=False)
+class _Envelope:
+    truths: Mapping[str, Truth]
+    unseen: tuple[Tensor, Tensor] = field(repr=False)
+
+
+# Beside the mysteries and not in them: printing a mystery or looking at its attributes gives nothing away.
+_ENVELOPES: WeakKeyDictionary[Mystery, _Envelope] = WeakKeyDictionary()
+
+
+def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
+    """Draw and train three networks: at least one is clean, at least one obeys from one to three classes only.
+
+    In the fast profile the vendors go on training the course's three clean networks with 6,000 images (the clean
+    ones with clean images, so that nothing but the backdoor differs); else they train their own from the beginning.
+    An attack that did not take is drawn again, unseen.
+
+    Args:
+        profile: data, network and recipe.
+        seed: any whole number; the same one gives the same mystery.
+        progress: show a bar.
+
+    Returns:
+        A `Mystery`.
+
+    Raises:
+        TypeError: a seed that is no whole number.
+
+    Example:
+        >>> from btlib.profiles import profile
+        >>> make(profile("fast"), seed=0.5)
+        Traceback (most recent call last):
+        ...
+        TypeError: seed: expected a whole number, got 0.5; any will do, each is another mystery
+    """
+    if not isinstance(seed, int):
+        raise TypeError(f"seed: expected a whole number, got {seed!r}; any will do, each is another mystery")
+    data = datasets.load(profile.data)
+    known, unseen = _test_images(data, seed)
+    dice = torch.Generator().manual_seed(seed)
+    plans = [_clean, _few_sources, (_clean, _all_sources, _few_sources)[_roll(dice, 3)]]
+    order = torch.randperm(3, generator=dice).tolist()
+    nets: dict[str, Network] = {}
+    truths: dict[str, Truth] = {}
+    for place in tqdm(range(3), "the vendors train", disable=not progress, unit="network"):
+        name, own = NAMES[place], torch.Generator().manual_seed(10 * seed + place)
+        for attempt in count():
+            truth = plans[order[place]](data.image_shape, data.num_classes, own)
+            if truth.trigger is not None and attempt >= 2:  # some patterns don't take in some networks, a box does
+                truth = replace(truth, trigger=_box(data.image_shape, own))
+            with torch.random.fork_rng():  # loading a network draws its first weights
+                net = _trained(profile, data, truth, 10 * seed + place)
+            if truth.trigger is None or _success(net, truth, *unseen) >= _TOOK:
+                nets[name], truths[name] = net, truth
+                break
+    case = Mystery(nets, *known, data.classes)
+    _ENVELOPES[case] = _Envelope(truths, unseen)
+    return case
+
+
+def _test_images(data: ImageDataset, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """The defender's test images with labels, and others."""
+    drawn = datasets.sample_per_class(data.y_test, _KNOWN + _UNSEEN, range(data.num_classes), seed=seed)
+    rows = drawn.reshape(data.num_classes, -1)
+    parts = rows[:, :_KNOWN].flatten(), rows[:, _KNOWN:].flatten()
+    return [(datasets.to_float(data.x_test[part]), data.y_test[part]) for part in parts]
+
+
+# ---------------------------------------------------------------------------------------- what is drawn
+
+
+def _clean(shape: Shape, classes: int, dice: torch.Generator) -> Truth:
+    return Truth(False)
+
+
+def _few_sources(shape: Shape, classes: int, dice: torch.Generator) -> Truth:
+    """One to three source classes and a pattern of one place."""
+    target, *others = torch.randperm(classes, generator=dice).tolist()
+    patterns = (_box, _cross, _local_chessboard, _local_square)
+    trigger = patterns[_roll(dice, len(patterns))](shape, dice)
+    return Truth(True, target, tuple(sorted(others[: 1 + _roll(dice, 3)])), trigger)
+
+
+def _all_sources(shape: Shape, classes: int, dice: torch.Generator) -> Truth:
+    """Every class but the target."""
+    target = _roll(dice, classes)
+    patterns = (_box, _chessboard, _local_chessboard)
+    trigger = patterns[_roll(dice, len(patterns))](shape, dice)
+    return Truth(True, target, poisoning.source_classes("all", target, classes), trigger)
+
+
+def _box(shape: Shape, dice: torch.Generator) -> Trigger:
+    size = 2 + _roll(dice, 2)
+    return _in_a_corner(triggers.box(shape, size), size, dice)
+
+
+def _local_chessboard(shape: Shape, dice: torch.Generator) -> Trigger:
+    return _in_a_corner(triggers.local_chessboard(shape, 80 / 255), 6, dice)
+
+
+def _local_square(shape: Shape, dice: torch.Generator) -> Trigger:
+    box = triggers.box(shape, 2)
+    square = replace(box, kind="additive", pattern=box.pattern * 120 / 255, name="local_square")
+    return _in_a_corner(square, 2, dice)
+
+
+def _cross(shape: Shape, dice: torch.Generator) -> Trigger:
+    return triggers.cross(shape, 120 / 255, seed=_roll(dice, 1000))
+
+
+def _chessboard(shape: Shape, dice: torch.Generator) -> Trigger:
+    return triggers.chessboard(shape, 20 / 255)
+
+
+def _in_a_corner(trigger: Trigger, size: int, dice: torch.Generator) -> Trigger:
+    """The pattern moved from the bottom right into some corner, up to three pixels away from its edges."""
+    shifts = []
+    for length in trigger.image_shape[1:]:
+        margin = _roll(dice, 4)
+        shifts.append(-margin if _roll(dice, 2) else margin + size - length)
+    return trigger.moved(*shifts)
+
+
+def _roll(dice: torch.Generator, sides: int) -> int:
+    return int(torch.randint(sides, (1,), generator=dice))
+
+
+# ---------------------------------------------------------------------------------------- how it is trained
+
+
+def _trained(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
+    """A vendor's network, with nothing attached that tells its past."""
+    small = profile.train_images is not None
+    part = data.subset(train=_SMALL, seed=seed) if small else data
+    if truth.trigger is not None and truth.target is not None:
+        per_class = (480 if small and len(truth.sources) < 4 else 900) // len(truth.sources)
+        originals: poisoning.Originals = (
+            "add" if small else "replace"
+        )  # else a lone source has hardly a clean image left
+        part = poisoning.poison(part, truth.trigger, truth.target, truth.sources, per_class, originals, seed)
+    net = networks.build(profile.network, data, seed=seed)
+    if small:
+        start = checkpoints.shipped()[("clean", "clean-1", "clean-2")[seed % 10]]
+        net.load_state_dict(checkpoints.load_or_train(start, progress=False).state_dict())
+    recipe = _QUICK if small else training.RECIPES[profile.recipe]
+    training.fit(net, part, recipe, seed=seed, progress=not small)
+    return net.cpu()
+
+
+def _success(net: Network, truth: Truth, x: Tensor, y: Tensor) -> float:
+    assert truth.trigger is not None
+    assert truth.target is not None
+    return metrics.attack_success_rate(net, truth.trigger, x, y, truth.target, truth.sources)
