@@ -26,7 +26,7 @@ class Report:
     attacked: bool
     target: int | None = None
     sources: Sequence[int] = ()
-    pattern: Trigger | None = None
+    pattern: Trigger | None = field(default=None, repr=False)
     guard: InFlightDetector | None = field(default=None, repr=False)
 
 
@@ -94,43 +94,44 @@ def mark(name: str, net: Network, report: Report, truth: Truth, x: Tensor, y: Te
         raise TypeError(f"reports[{name!r}]: expected a Report, got {type(report).__name__}; write Report(attacked=…)")
     right = bool(report.attacked) == truth.attacked
     found = {"state": (float(right), "right" if right else "the verdict is wrong")}
-    if truth.attacked and not right:
-        found |= {item: (0.0, "nothing was looked for in this network") for item in RUBRIC if item != "state"}
-    elif truth.attacked:
+    if truth.target is not None and truth.trigger is not None:
         found |= {
             "target": (1.0, "right") if report.target == truth.target else (0.0, "another class is the target"),
-            "sources": _sources(report, truth), "pattern": _pattern(net, report, truth, x, y),
-            "guard": _guard(report, truth, x, y),
-        }  # fmt: skip
+            "sources": _sources(report, truth.sources),
+            "pattern": _pattern(net, report, truth.target, truth.sources, x, y),
+            "guard": _guard(report, truth.target, truth.sources, truth.trigger, x, y),
+        } if right else dict.fromkeys(list(RUBRIC)[1:], (0.0, "nothing was looked for in this network"))  # fmt: skip
     return [Mark(name, item, round(RUBRIC[item] * share, 1), RUBRIC[item], why) for item, (share, why) in found.items()]
 
 
-def _sources(report: Report, truth: Truth) -> tuple[float, str]:
+def _sources(report: Report, sources: tuple[int, ...]) -> tuple[float, str]:
     """Overlap: classes in both, over classes in either."""
-    said, true = set(report.sources), set(truth.sources)
+    said, true = set(report.sources), set(sources)
     share = len(said & true) / len(said | true)
     if share == 1:
         return share, "right"
     return share, f"{len(said - true)} named that are none, {len(true - said)} missed"
 
 
-def _pattern(net: Network, report: Report, truth: Truth, x: Tensor, y: Tensor) -> tuple[float, str]:
+def _pattern(
+    net: Network, report: Report, target: int, sources: tuple[int, ...], x: Tensor, y: Tensor
+) -> tuple[float, str]:
     """How often the pattern sends unseen images of the true sources to the true target."""
     if report.pattern is None:
         return 0.0, "no pattern was handed in"
-    assert truth.target is not None
-    share = metrics.attack_success_rate(net, report.pattern, x, y, truth.target, truth.sources)
+    share = metrics.attack_success_rate(net, report.pattern, x, y, target, sources)
     return share, f"it sends {share:.0%} of unseen source images to the target"
 
 
-def _guard(report: Report, truth: Truth, x: Tensor, y: Tensor) -> tuple[float, str]:
+def _guard(
+    report: Report, target: int, sources: tuple[int, ...], trigger: Trigger, x: Tensor, y: Tensor
+) -> tuple[float, str]:
     """Two fifths for TPR, two for a low FPR, one for SIA."""
     if report.guard is None:
         return 0.0, "no guard was deployed"
-    if report.guard.target_ != truth.target:
+    if report.guard.target_ != target:
         return 0.0, "it watches another class"
-    assert truth.trigger is not None
-    rates = inflight.measure_rates(report.guard, x, y, trigger=truth.trigger, sources=truth.sources)
+    rates = inflight.measure_rates(report.guard, x, y, trigger=trigger, sources=sources)
     calm = min(1.0, max(0.0, (5 * _ALLOWED_FPR - rates.fpr) / (4 * _ALLOWED_FPR)))
     sia = rates.sia if report.guard.infers_source else 0.0
     why = f"TPR {rates.tpr:.0%}, FPR {rates.fpr:.0%}, SIA {sia:.0%} on unseen images"
