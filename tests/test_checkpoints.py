@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from toys import TARGET, toy_data
 
-from btlib import checkpoints, datasets, metrics, networks, training
+from btlib import attacks, checkpoints, datasets, metrics, networks, training
 from btlib.checkpoints import CheckpointError, Spec, find, load_or_train, read_card
 from btlib.datasets import ImageDataset
 from btlib.training import Recipe
@@ -342,7 +342,8 @@ def test_clean_twins_do_not_know_the_trigger(fashion: ImageDataset) -> None:
 
 
 def test_what_is_shipped_is_small_and_safe() -> None:
-    files = [path for path in checkpoints.SHIPPED.iterdir() if not path.name.startswith(".")]
+    files = [path for path in checkpoints.SHIPPED.rglob("*") if path.is_file() and not path.name.startswith(".")]
     wanted = {spec.file_name for spec in checkpoints.shipped().values()}
-    assert {path.name for path in files if path.name != "README.md"} == wanted
+    wanted |= {f"attacks/{spec.file_name}" for spec in attacks.shipped().values()}
+    assert {path.relative_to(checkpoints.SHIPPED).as_posix() for path in files} == wanted
     assert sum(path.stat().st_size for path in files) <= 12e6
