@@ -5,15 +5,16 @@ data, versions, and the accuracy and success rate measured after training. One f
 weights and card can't come apart; a digest over both refuses files that were changed by hand.
 """
 
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -146,24 +147,54 @@ def load_or_train(spec: Spec, *, progress: bool = True, folder: str | Path | Non
         >>> round(load_or_train(Spec(trigger="box")).card.success, 1)
         1.0
     """
+    path = remembered(spec, lambda path: _train_and_save(spec, path, progress), folder=folder)
+    return _read(path, spec)
+
+
+class Named(Protocol):
+    """What has a file: `Spec`, and an attack's."""
+
+    @property
+    def file_name(self) -> str:
+        """Readable name and hash."""
+        ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def remembered(spec: Named, make: Callable[[Path], None], *, folder: str | Path | None = None) -> Path:
+    """The file of a spec: where it lies, or made now; ``BTLIB_RETRAIN=1`` makes it anew in any case.
+
+    Args:
+        spec: whose file.
+        make: writes it to the path that it is given; may go on from a file beside it, see `unfinished`.
+        folder: where to look and write, as in `load_or_train`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     remembered(Spec(seed=12345), lambda path: path.touch(), folder=folder).exists()
+        True
+    """
     retrain = os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
     path = find(spec, folder=folder)
     if path is None or retrain:
         path = cache_folder(folder) / spec.file_name
         if retrain:
-            _unfinished(path).unlink(missing_ok=True)
-        _train_and_save(spec, path, progress)
-    return _read(path, spec)
+            forget(path)
+        make(path)
+    return path
 
 
-def find(spec: Spec, *, folder: str | Path | None = None) -> Path | None:
-    """The file of a spec, or None where it has not been trained yet.
+def find(spec: Named, *, folder: str | Path | None = None) -> Path | None:
+    """The file of a spec, or None where it has not been made yet.
 
     Example:
         >>> find(Spec(trigger="box", seed=12345)) is None
         True
     """
-    places = [Path(folder)] if folder else [SHIPPED, cache_folder(None)]
+    places = [Path(folder)] if folder else [SHIPPED, SHIPPED / "attacks", cache_folder(None)]
     return next((place / spec.file_name for place in places if (place / spec.file_name).exists()), None)
 
 
@@ -225,8 +256,7 @@ def _read(path: Path, spec: Spec) -> Network:
 def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
     data = spec.training_data()
     network = networks.build(spec.network, spec.clean_data(), seed=spec.seed)
-    unfinished = _unfinished(path)
-    run = training.fit(network, data, spec.recipe, seed=spec.seed, progress=progress, resume=unfinished)
+    run = training.fit(network, data, spec.recipe, seed=spec.seed, progress=progress, resume=unfinished(path))
     network.cpu()
     trigger = spec.make_trigger()
     success = None
@@ -239,12 +269,27 @@ def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
     with written_whole(path) as part:
         digest = content_digest(_header(card), weights)
         save_file(weights, part, metadata={"card": json.dumps(asdict(card)), "digest": digest})
-    unfinished.unlink(missing_ok=True)
+    forget(path)
 
 
-def _unfinished(path: Path) -> Path:
-    """Where the training of a checkpoint keeps its last finished epoch."""
+def unfinished(path: Path) -> Path:
+    """Where the making of a file keeps its last finished epoch.
+
+    Example:
+        >>> unfinished(Path("net.safetensors")).name
+        'net.unfinished'
+    """
     return path.with_suffix(".unfinished")
+
+
+def forget(path: Path) -> None:
+    """Remove what an unfinished making of a file left beside it.
+
+    Example:
+        >>> forget(Path("no-such-file.safetensors"))
+    """
+    for left in path.parent.glob(glob.escape(unfinished(path).name) + "*"):
+        left.unlink(missing_ok=True)
 
 
 def _header(card: Card) -> str:
@@ -304,15 +349,46 @@ def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
     Returns:
         the files, in the order of `shipped`.
     """
+    return make_files(
+        shipped().values(), SHIPPED, lambda spec, path: _train_and_save(spec, path, progress), _read,
+        title="shipped networks", progress=progress, force=force,
+    )  # fmt: skip
+
+
+def make_files(
+    specs: Collection[N], folder: Path, make: Callable[[N, Path], object], read: Callable[[Path, N], object], *,
+    title: str, progress: bool, force: bool,
+) -> list[Path]:  # fmt: skip
+    """Have the files of these specs in a folder, and no others.
+
+    Args:
+        specs: whose files.
+        folder: where.
+        make: writes the file of a spec; called where there is none, and with `force` for all, from the beginning.
+        read: refuses a file that is not whole.
+        title, progress: of the bar, and whether to show it.
+        force: make them all again.
+
+    Returns:
+        the files, in the order of the specs.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = make_files([Spec()], Path(folder), lambda spec, path: path.touch(), lambda path, spec: None,
+        ...                        title="", progress=False, force=False)
+        ...     [path.exists() for path in files]
+        [True]
+    """
     files = []
-    specs = shipped()
-    for name, spec in tqdm(specs.items(), "shipped networks", disable=not progress, unit="network"):
-        path = SHIPPED / spec.file_name
+    for spec in tqdm(specs, title, disable=not progress, unit="file"):
+        path = folder / spec.file_name
+        if force:
+            forget(path)
         if force or not path.exists():
-            _train_and_save(spec, path, progress)
+            make(spec, path)
+        read(path, spec)
         files.append(path)
-        _read(path, spec)
-        del name
-    for stale in set(SHIPPED.glob("*.safetensors")) - set(files):
+    for stale in set(folder.glob("*.safetensors")) - set(files):
         stale.unlink()
     return files

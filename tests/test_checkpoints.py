@@ -286,6 +286,48 @@ def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(
     assert len(trainings) == 4
 
 
+class Note:
+    """Something else that has a file."""
+
+    file_name = "note.safetensors"
+
+
+def test_anything_with_a_file_is_found_made_once_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = []
+
+    def make(path: Path) -> None:
+        began.append(checkpoints.unfinished(path).exists())  # is there something to go on from?
+        path.write_text("whole")
+        checkpoints.forget(path)
+
+    checkpoints.unfinished(tmp_path / Note.file_name).touch()
+    for _ in range(2):
+        assert checkpoints.remembered(Note(), make, folder=tmp_path) == tmp_path / Note.file_name
+    assert began == [True]
+    checkpoints.unfinished(tmp_path / Note.file_name).touch()
+    (tmp_path / "other.unfinished").touch()
+    monkeypatch.setenv("BTLIB_RETRAIN", "1")
+    checkpoints.remembered(Note(), make, folder=tmp_path)
+    assert began == [True, False]
+    assert {path.name for path in tmp_path.iterdir()} == {Note.file_name, "other.unfinished"}  # another's stays
+
+
+def test_made_files_are_read_and_a_forced_one_begins_at_the_beginning(tmp_path: Path) -> None:
+    began, read = [], []
+
+    def make(_: Note, path: Path) -> None:
+        began.append(checkpoints.unfinished(path).exists())
+        path.touch()
+
+    for force in (False, False, True):
+        checkpoints.unfinished(tmp_path / Note.file_name).touch()
+        checkpoints.make_files(
+            [Note()], tmp_path, make, lambda path, _: read.append(path), title="", progress=False, force=force
+        )
+    assert began == [True, False]
+    assert len(read) == 3
+
+
 # ---------------------------------------------------------------------- shipped networks
 
 

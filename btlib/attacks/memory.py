@@ -5,7 +5,6 @@ One safetensors file holds the network, what makes the trigger, and a card with 
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from btlib import checkpoints, datasets, networks
 from btlib.attacks import input_aware, invisible, stealthy
@@ -93,13 +91,7 @@ def load_or_run(
         >>> first.history == again.history
         True
     """
-    retrain = os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
-    path = checkpoints.cache_folder(folder) / spec.file_name
-    ready = _folder() / spec.file_name
-    if not folder and not retrain and ready.exists():
-        path = ready
-    if retrain or not path.exists():
-        _run_and_save(spec, path, progress, device, retrain)
+    path = checkpoints.remembered(spec, lambda path: _run_and_save(spec, path, progress, device), folder=folder)
     return _read(path, spec)
 
 
@@ -126,30 +118,24 @@ def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
     Returns:
         the files, in the order of `shipped`.
     """
-    files = []
-    for spec in tqdm(shipped().values(), "shipped attacks", disable=not progress, unit="attack"):
-        path = _folder() / spec.file_name
-        if force or not path.exists():
-            _run_and_save(spec, path, progress, None, force)
-        _read(path, spec)
-        files.append(path)
-    for stale in set(_folder().glob("*.safetensors")) - set(files):
-        stale.unlink()
-    return files
+    return checkpoints.make_files(
+        shipped().values(), checkpoints.SHIPPED / "attacks",
+        lambda spec, path: _run_and_save(spec, path, progress, None), _read,
+        title="shipped attacks", progress=progress, force=force,
+    )  # fmt: skip
 
 
-def _folder() -> Path:
-    return checkpoints.SHIPPED / "attacks"
-
-
-def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | None, anew: bool) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    if anew:
-        unfinished.unlink(missing_ok=True)
+def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | None) -> None:
     clean = checkpoints.load_or_train(spec.start, progress=progress)
     data, module = datasets.load(spec.start.data), _MODULES[type(spec.recipe)]
     result: AttackResult = module.run(
-        data, spec.recipe, spec.start.seed, network=clean, progress=progress, resume=unfinished, device=device
+        data,
+        spec.recipe,
+        spec.start.seed,
+        network=clean,
+        progress=progress,
+        resume=checkpoints.unfinished(path),
+        device=device,
     )
     tensors = {f"network.{key}": value for key, value in result.network.state_dict().items()}
     tensors |= {f"trigger.{key}": value for key, value in _tensors(result.trigger).items()}
@@ -161,8 +147,7 @@ def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | No
     })  # fmt: skip
     with written_whole(path) as part:
         save_file(tensors, part, metadata={"card": header, "digest": checkpoints.content_digest(header, tensors)})
-    for left in (unfinished, unfinished.with_name(unfinished.name + ".trigger")):
-        left.unlink(missing_ok=True)
+    checkpoints.forget(path)
 
 
 def _read(path: Path, spec: AttackSpec) -> AttackResult:

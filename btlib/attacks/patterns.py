@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import check_images
-from btlib.networks import anchor
 from btlib.triggers import Trigger, quantize
 
 
@@ -23,6 +21,7 @@ def attach(images: Tensor, patterns: Tensor, epsilon: float) -> Tensor:
         float in [0, 1], same shape; differentiable in both.
 
     Example:
+        >>> import torch
         >>> attach(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), 0.1).max().item()
         1.0
     """
@@ -33,6 +32,7 @@ def rounded(images: Tensor, bits: int | None = 8) -> Tensor:
     """Rounded to `bits` in the forward pass, the identity in the backward pass: trained on what will be shown.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([0.3], requires_grad=True)
         >>> y = rounded(x, bits=1)
         >>> y.item(), torch.autograd.grad(y, x)[0].item()
@@ -41,8 +41,34 @@ def rounded(images: Tensor, bits: int | None = 8) -> Tensor:
     return images + (quantize(images, bits) - images).detach()
 
 
+class PerImageTrigger:
+    """A trigger that differs from image to image; call it on images."""
+
+    bits: int | None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Every image with its own pattern: float (N, C, H, W) in [0, 1] → the same shape.
+
+        Raises:
+            TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
+        """
+        return self.crossed(images, images)
+
+    def crossed(self, images: Tensor, others: Tensor) -> Tensor:
+        """Every image with the pattern of one of `others`: a pattern on an image it was not made for.
+
+        Raises:
+            TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
+        """
+        check_images(images)
+        return quantize(self._embedded(images, others), self.bits) if len(images) else images
+
+    def _embedded(self, images: Tensor, others: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class GeneratedTrigger:
+class GeneratedTrigger(PerImageTrigger):
     """A trigger made for each image: base trigger, if any, then x ∘ εG(x); call it on images.
 
     Attributes:
@@ -59,32 +85,17 @@ class GeneratedTrigger:
     bits: int | None = 8
     name: str = "generated"
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Attach every image's own pattern: float (N, C, H, W) in [0, 1] → the same shape.
-
-        Raises:
-            TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
-        """
-        return self.crossed(images, images)
-
-    def crossed(self, images: Tensor, others: Tensor) -> Tensor:
-        """Attach the patterns of `others`, x_u ∘ εG(x_v): a pattern on an image it was not made for."""
-        check_images(images)
+    def _embedded(self, images: Tensor, others: Tensor) -> Tensor:
         based = images if self.base is None else self.base(images)
-        stamped = attach(based, self.patterns(others).to(images), self.epsilon)
-        return quantize(stamped, self.bits)
+        return attach(based, self.patterns(others), self.epsilon)
 
     def patterns(self, images: Tensor) -> Tensor:
         """G(x) for many images, float (N, C, H, W) in [-1, 1]."""
-        check_images(images)
-        place = anchor(self.generator).device
-        with metrics.evaluating(self.generator):
-            parts = [self.generator(part.to(place)).to(images.device) for part in images.split(1000)]
-        return torch.cat(parts).clone() if parts else images
+        return metrics.predict(self.generator, images).to(images)
 
 
 @dataclass(frozen=True, eq=False)
-class MaskedTrigger:
+class MaskedTrigger(PerImageTrigger):
     """A mask and a pattern made for each image, x·(1 - m(x)) + p(x)·m(x) (input-aware attack); call it on images.
 
     Attributes:
@@ -99,20 +110,8 @@ class MaskedTrigger:
     bits: int | None = 8
     name: str = "input-aware"
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Embed every image's own trigger: float (N, C, H, W) in [0, 1] → the same shape.
-
-        Raises:
-            TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
-        """
-        return self.crossed(images, images)
-
-    def crossed(self, images: Tensor, others: Tensor) -> Tensor:
-        """Embed the masks and patterns of `others`: a trigger on an image it was not made for."""
-        check_images(images)
-        if len(images) == 0:
-            return images
-        return quantize(embed(images, self.masks(others), self.patterns(others)), self.bits)
+    def _embedded(self, images: Tensor, others: Tensor) -> Tensor:
+        return embed(images, self.masks(others), self.patterns(others))
 
     def patterns(self, images: Tensor) -> Tensor:
         """p(x) for many images, float (N, C, H, W) in [0, 1]."""
@@ -134,6 +133,7 @@ def embed(images: Tensor, masks: Tensor, patterns: Tensor) -> Tensor:
         float (N, C, H, W) in [0, 1].
 
     Example:
+        >>> import torch
         >>> embed(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 1, 2, 2)).sum().item()
         2.0
     """
@@ -144,6 +144,7 @@ def sharp(raw: Tensor) -> Tensor:
     """A mask from a generator's output: [-1, 1] → [0, 1], almost all of it close to 0 or 1.
 
     Example:
+        >>> import torch
         >>> sharp(torch.tensor([-1.0, 0.0, 1.0])).round().tolist()
         [0.0, 0.0, 1.0]
     """

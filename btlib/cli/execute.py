@@ -10,8 +10,8 @@ from typing import Any
 import nbformat
 
 from btlib.cli.lessons import Lesson, LessonError, read_lesson, title_of
-from btlib.cli.memory import PeakMemory
 from btlib.cli.widget_state import widget_outputs
+from btlib.peak_memory import PeakMemory
 
 
 @dataclass(frozen=True)

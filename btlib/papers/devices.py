@@ -1,16 +1,12 @@
-"""Where a job runs and what it takes: a GPU of its own, and the memory it needed (floor 5)."""
+"""Where a job runs: on a GPU of its own (floor 5)."""
 
 import getpass
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-import psutil
 import torch
 from filelock import FileLock, Timeout
 
@@ -63,32 +59,3 @@ def own_device() -> Iterator[torch.device]:
     names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
     with claimed(names) as index, torch.cuda.device(index):
         yield torch.device("cuda", index)
-
-
-class PeakMemory:
-    """Inside its `with` block, watches this process's resident memory ten times a second.
-
-    Attributes:
-        mb: the largest seen so far, MiB.
-    """
-
-    def __init__(self) -> None:
-        self.mb = 0.0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        process, done = psutil.Process(), False
-        while not done:
-            self.mb = max(self.mb, process.memory_info().rss / 2**20)
-            done = self._done.wait(0.1)

@@ -19,9 +19,10 @@ from tqdm.auto import tqdm
 
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
-from btlib.papers.devices import PeakMemory, own_device
+from btlib.papers.devices import own_device
 from btlib.papers.recipes import Recipe
 from btlib.papers.store import Result
+from btlib.peak_memory import PeakMemory
 from btlib.results import environment
 
 _PATIENCE = 20.0  # seconds to wait for a scheduler
@@ -87,7 +88,7 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
         if threads:
             torch.set_num_threads(threads)
         try:
-            with own_device() as device, PeakMemory() as peak:
+            with own_device() as device, PeakMemory(own=True) as peak:
                 began = time.perf_counter()
                 numbers = jobs.run(task.recipe, device)
                 seconds = time.perf_counter() - began

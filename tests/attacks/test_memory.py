@@ -69,11 +69,15 @@ def test_a_changed_or_renamed_file_is_refused(tmp_path):
 def test_retraining_forgets_the_file(tmp_path, monkeypatch):
     spec = AttackSpec(QUICK, START)
     load_or_run(spec, folder=tmp_path, progress=False)
+    left = checkpoints.unfinished(tmp_path / spec.file_name)
+    for old in (left, left.with_name(left.name + ".trigger")):  # of a run that was killed
+        old.write_bytes(b"old")
     monkeypatch.setenv("BTLIB_RETRAIN", "1")
     monkeypatch.setattr(stealthy, "run", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
     monkeypatch.setattr(checkpoints, "load_or_train", lambda spec, **kwargs: None)
     with pytest.raises(KeyboardInterrupt):
         load_or_run(spec, folder=tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [spec.file_name]  # it begins at the beginning
 
 
 def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +9,6 @@ from typer.testing import CliRunner
 from btlib import attacks, checkpoints
 from btlib.cli import tasks
 from btlib.cli.app import app
-from btlib.cli.memory import PeakMemory
 from btlib.cli.report import write_text
 
 run = CliRunner().invoke
@@ -88,19 +86,6 @@ def test_lab_passes_the_exit_status_on(monkeypatch):
     monkeypatch.setattr(tasks, "_python", lambda *arguments: calls.append(arguments) or 7)
     assert run(app, ["lab"]).exit_code == 7
     assert calls == [("jupyterlab", str(tasks.NOTEBOOKS))]
-
-
-def test_peak_memory_counts_children_of_its_block_only():
-    hold = "b = bytearray({} * 2**20); import time; time.sleep(9)"
-    older = subprocess.Popen([sys.executable, "-c", hold.format(400)])
-    with PeakMemory(interval=0.02) as memory:
-        child = subprocess.Popen([sys.executable, "-c", hold.format(100)])
-        time.sleep(1)
-        child.kill()
-        child.wait()
-    older.kill()
-    older.wait()
-    assert 100 < memory.mb < 300
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

@@ -1,4 +1,4 @@
-"""One job at a time on each GPU, and the memory of a job."""
+"""One job at a time on each GPU."""
 
 import multiprocessing
 import threading
@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from btlib.papers.devices import PeakMemory, claimed, own_device
+from btlib.papers.devices import claimed, own_device
 
 
 def test_two_claims_get_two_things_and_a_third_waits(tmp_path):
@@ -76,20 +76,3 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
         assert current == [0, 1]
     with own_device() as again:
         assert again == torch.device("cuda", 0)
-
-
-def _hold_memory() -> tuple[float, float]:
-    with PeakMemory() as before:
-        pass
-    with PeakMemory() as peak:
-        held = torch.ones(50 * 2**20)  # 200 MiB
-        threading.Event().wait(0.25)
-        del held
-    return before.mb, peak.mb
-
-
-def test_peak_memory_sees_what_a_job_held():
-    # In a fresh process: this one may still hold memory that other tests have freed, and use that.
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        before, peak = pool.apply(_hold_memory)
-    assert before + 150 < peak < before + 400

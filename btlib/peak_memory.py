@@ -1,4 +1,4 @@
-"""The memory that a lesson's kernel, and whatever it starts, takes at most."""
+"""The largest resident memory of processes while something runs (floor 0)."""
 
 import threading
 from types import TracebackType
@@ -8,17 +8,27 @@ import psutil
 
 
 class PeakMemory:
-    """Inside its `with` block, watches the processes that this one starts there.
+    """Inside its `with` block, looks again and again how much memory is resident.
 
-    A program's pages are counted once in each process that holds them, so the figure errs upwards.
+    A program's pages are counted once in each process that holds them, so a sum errs upwards.
 
     Attributes:
-        mb: the largest sum of their resident memory seen so far, in MiB.
+        mb: the largest figure seen so far, MiB.
+
+    Args:
+        own: watch this very process; else the processes that it starts inside the block, and theirs, together.
+        interval: seconds between looks.
+
+    Example:
+        >>> with PeakMemory(own=True) as peak:
+        ...     numbers = list(range(1000))
+        >>> peak.mb > 1
+        True
     """
 
-    def __init__(self, interval: float = 0.1) -> None:
+    def __init__(self, *, own: bool = False, interval: float = 0.1) -> None:
         self.mb = 0.0
-        self._interval = interval  # seconds between looks
+        self._own, self._interval = own, interval
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -35,12 +45,14 @@ class PeakMemory:
 
     def _watch(self) -> None:
         seen: set[int] = set()
-        while not self._done.wait(self._interval):
-            children = self._children()
+        done = False
+        while not done:  # at least one look
+            watched = [psutil.Process()] if self._own else self._children()
             # Between fork and exec a new process shows its parent's pages: it counts from the second look on.
-            settled = (child for child in children if child.pid in seen)
+            settled = (process for process in watched if self._own or process.pid in seen)
             self.mb = max(self.mb, sum(map(_resident, settled)) / 2**20)
-            seen = {child.pid for child in children}
+            seen = {process.pid for process in watched}
+            done = self._done.wait(self._interval)
 
     def _children(self) -> list[psutil.Process]:
         return [child for child in psutil.Process().children(recursive=True) if child.pid not in self._before]
