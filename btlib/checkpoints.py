@@ -247,7 +247,8 @@ def _read(path: Path, spec: Spec) -> Network:
     data = datasets.load(spec.data)
     if card.data_hash != data.fingerprint:
         raise refusal(path, f"it is stale: it was trained on other {spec.data} images than those found now")
-    network = networks.build(spec.network, image_shape=data.image_shape, num_classes=data.num_classes)
+    # a seed: the first weights do not matter, but without one they come from the caller's random state
+    network = networks.build(spec.network, image_shape=data.image_shape, num_classes=data.num_classes, seed=0)
     network.load_state_dict(weights)
     network.card = card
     return network.eval()

@@ -331,6 +331,13 @@ def test_made_files_are_read_and_a_forced_one_begins_at_the_beginning(tmp_path: 
 # ---------------------------------------------------------------------- shipped networks
 
 
+def test_loading_leaves_the_callers_random_state_alone() -> None:
+    state = torch.get_rng_state()
+    load_or_train(checkpoints.shipped()["clean"])
+    attacks.load_or_run(attacks.shipped()["stealthy"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("name", checkpoints.shipped())
 def test_shipped_numbers_are_measured_again(name: str, fashion: ImageDataset) -> None:
     spec = checkpoints.shipped()[name]

@@ -164,7 +164,8 @@ def _read(path: Path, spec: AttackSpec) -> AttackResult:
         raise checkpoints.refusal(path, "it was made from another spec than its name says")
     if card["data_hash"] != data.fingerprint:
         raise checkpoints.refusal(path, f"it is stale: it was made from other {spec.start.data} images")
-    network = networks.build(spec.start.network, image_shape=data.image_shape, num_classes=data.num_classes)
+    # a seed: the first weights do not matter, but without one they come from the caller's random state
+    network = networks.build(spec.start.network, image_shape=data.image_shape, num_classes=data.num_classes, seed=0)
     network.load_state_dict(_part(tensors, "network."))
     trigger = _restored(spec.recipe, data.image_shape, _part(tensors, "trigger."))
     return AttackResult(network.eval(), trigger, spec.recipe.target, card["baseline"], tuple(card["history"]),

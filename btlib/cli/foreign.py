@@ -135,7 +135,7 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, what: str) -> For
         raise ForeignError(f"--size: {name} takes square images, these are {shape[1]}×{shape[2]}; pass --size")
     shape = (mean.numel(), *shape[1:])
     try:
-        network = networks.build(name, image_shape=shape, num_classes=len(head))
+        network = networks.build(name, image_shape=shape, num_classes=len(head), seed=0)
     except ValueError as error:
         raise ForeignError(f"{error}, here --size") from None
     _fill(network, weights, f"{name} for images of {shape[1]}×{shape[2]}", "pass the --size it was trained on")

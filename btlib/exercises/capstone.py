@@ -248,11 +248,6 @@ def deploy(net: Network, x: Tensor, y: Tensor, target: int, pattern: Trigger) ->
 
 @register("deploy", deploy, "Fitted with what was found, and not deployed where nothing was.")
 def _check_deploy(answer: Callable[..., Any]) -> None:
-    with torch.random.fork_rng(devices=[]):  # loading a network draws its first weights
-        _check_guards(answer)
-
-
-def _check_guards(answer: Callable[..., Any]) -> None:
     spec = checkpoints.shipped()["box"]
     net = checkpoints.load_or_train(spec, progress=False)
     x, y = datasets.load("fashion-mnist").clean_images(20)

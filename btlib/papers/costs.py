@@ -119,5 +119,5 @@ def _without_seed(recipe: Recipe) -> Mapping[str, object]:
 @cache
 def _parameters(network: str, shape: tuple[int, int, int], classes: int) -> int:
     with torch.device("meta"):
-        built = networks.build(network, image_shape=shape, num_classes=classes)
+        built = networks.build(network, image_shape=shape, num_classes=classes, seed=0)
     return sum(p.numel() for p in built.parameters())
