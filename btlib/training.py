@@ -79,6 +79,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "lenet5": Recipe(epochs=8, batch_size=256, lr=4e-3, schedule="one_cycle"),
     "lenet5-quick": Recipe(epochs=4, batch_size=256, lr=4e-3, schedule="one_cycle"),
+    "lenet5-large-batch": Recipe(epochs=8, batch_size=512, lr=8e-3, schedule="one_cycle"),
     "littlenet": Recipe(epochs=6, batch_size=256, lr=2e-3, schedule="one_cycle"),
     "l-red-cifar10": Recipe(epochs=100, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
     "l-red-cifar100": Recipe(epochs=120, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),

@@ -8,7 +8,7 @@ from toys import toy_data
 
 from btlib import networks
 from btlib.networks import NETWORKS, Network
-from btlib.networks.layers import Dropout, Normalize
+from btlib.networks.layers import Dropout, Normalize, PooledConv2d
 
 # name → shapes worth building (the smallest allowed and the data sets' own)
 SHAPES = {
@@ -114,7 +114,7 @@ def test_relu_behind_pooling_is_the_textbooks_function(name: str, train: bool) -
     def textbook(x: torch.Tensor) -> torch.Tensor:
         x = net.normalize(x)
         if name == "lenet5":
-            x = pool(relu(body.conv1(x)), 2)
+            x = pool(relu(nn.functional.conv2d(x, body.conv1.weight, body.conv1.bias, padding=2)), 2)
             x = pool(relu(body.conv2(x)), 2).flatten(1)
             return net.head(relu(body.fc2(relu(body.fc1(x)))))
         x = pool(body.drop1(relu(body.conv1(x))), 2)
@@ -126,6 +126,54 @@ def test_relu_behind_pooling_is_the_textbooks_function(name: str, train: bool) -
         ours = net(x)
         torch.manual_seed(0)
         torch.testing.assert_close(ours, textbook(x))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 10), (2, 13, 12), (1, 12, 13), (1, 15, 15)])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooled_convolution_is_a_convolution_and_a_pooling(
+    shape: tuple[int, int, int], padding: int, kernel: int, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    layer = PooledConv2d(shape[0], 4, kernel, padding).double().to(memory_format=layout)  # type: ignore[call-overload]
+    x = torch.rand(3, *shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_(True)
+    textbook = nn.functional.max_pool2d(nn.functional.conv2d(x, layer.weight, layer.bias, padding=padding), 2)
+    weights = torch.rand_like(textbook)
+    wanted = torch.autograd.grad((textbook * weights).sum(), [x, layer.weight, layer.bias])
+    for images in (x, x.detach()):  # with and without a gradient for the images: two ways of computing
+        ours = layer(images)
+        torch.testing.assert_close(ours, textbook)
+        leaves = [leaf for leaf in (images, layer.weight, layer.bias) if leaf.requires_grad]
+        found = torch.autograd.grad((ours * weights).sum(), leaves)
+        torch.testing.assert_close(found, wanted[-len(found) :])
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), textbook)
+
+
+def test_pooled_convolution_gives_the_gradient_of_equal_pixels_to_one_of_them() -> None:
+    layer = PooledConv2d(1, 1, 3, padding=1)
+    layer.weight.data.zero_()[0, 0, 1, 1] = 1  # the identity
+    x = torch.ones(1, 1, 4, 4, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+    first = torch.zeros(4, 4)
+    first[::2, ::2] = 1  # as torch's pooling does it
+    assert torch.equal(x.grad[0, 0], first)
+
+
+def test_pooled_convolution_can_be_traced_and_exported() -> None:
+    net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=0).eval()
+    x = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        wanted = net(x)
+        torch.testing.assert_close(torch.jit.trace(net, x)(x), wanted)
+        torch.testing.assert_close(torch.export.export(net, (x,)).module()(x), wanted)
+
+
+def test_pooled_convolution_refuses_an_even_kernel() -> None:
+    with pytest.raises(ValueError, match=r"kernel_size: expected an odd number, got 4"):
+        PooledConv2d(1, 2, 4)
 
 
 def test_normalisation_is_inside() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class Normalize(nn.Module):
@@ -59,6 +61,82 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """What `print(network)` shows of it."""
         return f"p={self.p}"
+
+
+class PooledConv2d(nn.Conv2d):
+    """A convolution with an odd kernel and the 2×2 maximum pooling behind it, in one layer.
+
+    On a CPU the four pixels of each pooling window are made as four groups of channels, by one convolution of
+    stride 2 whose kernels are the given ones moved by a pixel; pooling is then a maximum of four tensors. Where
+    images and filters are few that is faster, and where the images need a gradient (every detector) still more.
+
+    Args:
+        channels, filters: of the input and the output.
+        kernel_size: odd.
+        padding: zeros around the image.
+
+    Raises:
+        ValueError: an even kernel.
+
+    Example:
+        >>> PooledConv2d(1, 6, 5, padding=2)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 6, 14, 14])
+    """
+
+    def __init__(self, channels: int, filters: int, kernel_size: int, padding: int = 0) -> None:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}; use nn.Conv2d and nn.MaxPool2d")
+        super().__init__(channels, filters, kernel_size, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) → (N, filters, h, w), half the size of the convolution's output."""
+        traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        if traced or x.device.type != "cpu":
+            return F.max_pool2d(super().forward(x), 2)
+        moved = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+        x, weight = _plain(x), _plain(torch.cat(moved))
+        bias = self.bias.repeat(4)  # type: ignore[union-attr]
+        if x.requires_grad and torch.is_grad_enabled():
+            # The same sums with the pixels of each 2×2 square as channels: libraries are slow at the gradient
+            # for an image of one channel.
+            around = int(self.padding[0])
+            below, right = around - x.shape[2] % 2, around - x.shape[3] % 2
+            squares = F.pixel_unshuffle(F.pad(x, (around, right, around, below)), 2)
+            return _MaxOfGroups.apply(F.conv2d(squares, F.pixel_unshuffle(weight, 2), bias))
+        return _MaxOfGroups.apply(F.conv2d(x, weight, bias, stride=2, padding=self.padding))
+
+
+def _plain(x: Tensor) -> Tensor:
+    """In the usual layout, with the strides of it: one channel also passes for channels-last, which is slower here."""
+    return x.contiguous().flatten().view(x.shape)
+
+
+class _MaxOfGroups(torch.autograd.Function):
+    """(N, 4·C, h, w) → (N, C, h, w): the largest of four groups of channels; of equals, the first gets the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        a, b, c, d = x.chunk(4, 1)
+        first, last = torch.maximum(a, b), torch.maximum(c, d)
+        if ctx.needs_input_grad[0]:  # differences, not masks: comparisons of floats are slow, and so is bool × float
+            ctx.save_for_backward(b - a, d - c, last - first)
+        return torch.maximum(first, last)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        b_over_a, d_over_c, last_over_first = ctx.saved_tensors
+        where_positive = torch.ops.aten.threshold_backward
+        n, channels, h, w = gradient.shape
+        result = gradient.new_empty(n, 4 * channels, h, w)
+        a, b, c, d = result.chunk(4, 1)
+        last = where_positive(gradient, last_over_first, 0)
+        first = gradient - last
+        where_positive.grad_input(first, b_over_a, 0, grad_input=b)
+        torch.sub(first, b, out=a)
+        where_positive.grad_input(last, d_over_c, 0, grad_input=d)
+        torch.sub(last, d, out=c)
+        return result
 
 
 class Network(nn.Module):

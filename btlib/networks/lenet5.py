@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from btlib.networks.layers import sequential
+from btlib.networks.layers import PooledConv2d, sequential
 
 
 def lenet5(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
@@ -13,7 +13,7 @@ def lenet5(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]
     padding = 2 if size < 32 else 0  # LeCun's 32×32 frame around a 28×28 digit
     side = ((size + 2 * padding - 4) // 2 - 4) // 2
     body = sequential(
-        conv1=nn.Conv2d(channels, 6, 5, padding=padding), pool1=nn.MaxPool2d(2), relu1=nn.ReLU(inplace=True),
+        conv1=PooledConv2d(channels, 6, 5, padding=padding), relu1=nn.ReLU(inplace=True),
         conv2=nn.Conv2d(6, 16, 5), pool2=nn.MaxPool2d(2), relu2=nn.ReLU(inplace=True),
         flatten=nn.Flatten(),
         fc1=nn.Linear(16 * side * side, 120), relu3=nn.ReLU(inplace=True),
