@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from btlib.datasets import ImageDataset
+from btlib.networks import layout
 from btlib.resume import ResumeFile
 
 #: Part of every checkpoint's key: raised when a change to this file changes what a recipe trains.
@@ -39,7 +40,7 @@ class Recipe:
         augment: ``"none"``, ``"crop"`` (4 pixels of zero padding) or ``"crop+flip"``. It acts on clean and
             poisoned images alike, after poisoning: a trainer does not know which is which.
         precision: ``"float32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware has it.
-        channels_last: memory layout; None: where it pays, that is where there are convolutions.
+        channels_last: memory layout; None: where it pays (`networks.layout`).
 
     Raises:
         ValueError: a value outside its range.
@@ -159,8 +160,10 @@ def fit(
         raise ValueError("data: expected training images, got none; poison or subset less")
     where = place(device)
     _keep_freed_memory()
-    layout = _layout(network, recipe)
-    network.to(device=where, memory_format=layout)  # type: ignore[call-overload]
+    order = layout(network, where)
+    if recipe.channels_last is not None:
+        order = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    network.to(device=where, memory_format=order)  # type: ignore[call-overload]
     x, y = data.x_train.to(where), data.y_train.to(where)
     optimizer = _optimizer(network, recipe)
     state = ResumeFile(resume, recipe, seed, data, where, VERSION)
@@ -173,7 +176,7 @@ def fit(
         with bar:
             for epoch in range(len(history) + 1, recipe.epochs + 1):
                 started = time.perf_counter()
-                loss, accuracy = _epoch(network, x, y, optimizer, recipe, (epoch - 1) * steps, layout, bar)
+                loss, accuracy = _epoch(network, x, y, optimizer, recipe, (epoch - 1) * steps, order, bar)
                 entry = {"epoch": epoch, "loss": loss, "train_accuracy": accuracy,
                          "seconds": time.perf_counter() - started}  # fmt: skip
                 network.eval()
@@ -213,7 +216,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def _epoch(
     network: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, recipe: Recipe,
-    first_step: int, layout: torch.memory_format, bar: Any,
+    first_step: int, order_in_memory: torch.memory_format, bar: Any,
 ) -> tuple[float, float]:  # fmt: skip
     """One pass over the training set; returns mean loss and accuracy."""
     network.train()
@@ -223,7 +226,7 @@ def _epoch(
     total_loss, correct = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
     for step in range(steps):
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        images = augmented(x[chosen], recipe.augment).to(torch.float32, memory_format=layout).div_(255)
+        images = augmented(x[chosen], recipe.augment).to(torch.float32, memory_format=order_in_memory).div_(255)
         labels = y[chosen]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, first_step + step, steps)
@@ -303,13 +306,6 @@ def _half_precision(recipe: Recipe, device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # A CPU without AMX emulates bf16: measured, half of float32's speed.
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
-
-
-def _layout(network: nn.Module, recipe: Recipe) -> torch.memory_format:
-    pays = recipe.channels_last
-    if pays is None:  # convolutions and above all pooling gain, LeNet-5's six channels included
-        pays = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    return torch.channels_last if pays else torch.contiguous_format
 
 
 @cache

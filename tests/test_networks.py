@@ -8,7 +8,7 @@ from toys import toy_data
 
 from btlib import networks
 from btlib.networks import NETWORKS, Network
-from btlib.networks.layers import Dropout, Normalize, PooledConv2d
+from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d
 
 # name → shapes worth building (the smallest allowed and the data sets' own)
 SHAPES = {
@@ -131,13 +131,13 @@ def test_relu_behind_pooling_is_the_textbooks_function(name: str, train: bool) -
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 10), (2, 13, 12), (1, 12, 13), (1, 15, 15)])
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 def test_pooled_convolution_is_a_convolution_and_a_pooling(
-    shape: tuple[int, int, int], padding: int, kernel: int, layout: torch.memory_format
+    shape: tuple[int, int, int], padding: int, kernel: int, order: torch.memory_format
 ) -> None:
     torch.manual_seed(0)
-    layer = PooledConv2d(shape[0], 4, kernel, padding).double().to(memory_format=layout)  # type: ignore[call-overload]
-    x = torch.rand(3, *shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_(True)
+    layer = PooledConv2d(shape[0], 4, kernel, padding).double().to(memory_format=order)  # type: ignore[call-overload]
+    x = torch.rand(3, *shape, dtype=torch.float64).contiguous(memory_format=order).requires_grad_(True)
     textbook = nn.functional.max_pool2d(nn.functional.conv2d(x, layer.weight, layer.bias, padding=padding), 2)
     weights = torch.rand_like(textbook)
     wanted = torch.autograd.grad((textbook * weights).sum(), [x, layer.weight, layer.bias])
@@ -149,6 +149,28 @@ def test_pooled_convolution_is_a_convolution_and_a_pooling(
         torch.testing.assert_close(found, wanted[-len(found) :])
     with torch.no_grad():
         torch.testing.assert_close(layer(x), textbook)
+
+
+@pytest.mark.parametrize("shape", [(4, 10, 10), (3, 11, 10), (3, 10, 11), (1, 2, 3)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_our_pooling_is_torchs(shape: tuple[int, int, int], order: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Few different values, so that most windows hold equal ones: the first of them gets the gradient in both.
+    x = torch.randint(3, (5, *shape), generator=generator).float().contiguous(memory_format=order).requires_grad_(True)
+    ours, textbook = MaxPool2()(x), nn.functional.max_pool2d(x, 2)
+    assert torch.equal(ours, textbook)
+    weights = torch.rand(textbook.shape, generator=generator)
+    found, wanted = (torch.autograd.grad((pooled * weights).sum(), x)[0] for pooled in (ours, textbook))
+    assert torch.equal(found, wanted)
+
+
+def test_a_layout_is_chosen_by_what_a_network_holds() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    lenet5, littlenet = (networks.build(n, image_shape=(1, 28, 28), num_classes=10) for n in ("lenet5", "littlenet"))
+    assert networks.layout(littlenet, cpu) == networks.layout(littlenet, gpu) == torch.channels_last
+    assert networks.layout(lenet5, cpu) == torch.contiguous_format
+    assert networks.layout(lenet5, gpu) == torch.channels_last
+    assert networks.layout(nn.Linear(2, 2), gpu) == torch.contiguous_format
 
 
 def test_pooled_convolution_gives_the_gradient_of_equal_pixels_to_one_of_them() -> None:

@@ -21,7 +21,7 @@ from btlib.attacks.outcome import AttackResult, watched
 from btlib.attacks.patterns import MaskedTrigger, embed, rounded, sharp
 from btlib.attacks.stealthy import clean_network
 from btlib.datasets import ImageDataset, to_float
-from btlib.networks import Network
+from btlib.networks import Network, layout
 from btlib.networks.generator import Generator
 from btlib.resume import Part, ResumeFile
 from btlib.training import place, seeded
@@ -197,7 +197,7 @@ class _Attack:
         self.trigger = fresh_trigger(recipe, data.image_shape, seed)
         self.masker, self.generator = self.trigger.masker, self.trigger.generator
         for module in (self.network, self.masker, self.generator):
-            module.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.to(device=where, memory_format=layout(module, where))  # type: ignore[call-overload]
         adam: dict[str, Any] = {"lr": recipe.lr_generator, "betas": (0.5, 0.9)}
         self.of_masker = torch.optim.Adam(self.masker.parameters(), **adam)
         self.of_generator = torch.optim.Adam(self.generator.parameters(), **adam)

@@ -23,7 +23,7 @@ from btlib.datasets import ImageDataset, to_float
 from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
 from btlib.detection.images import DefenseSet
 from btlib.detection.neural_cleanse import neural_cleanse
-from btlib.networks import Network
+from btlib.networks import Network, layout
 from btlib.networks.generator import Generator
 from btlib.resume import Part, ResumeFile
 from btlib.training import RECIPES, place, seeded
@@ -190,8 +190,8 @@ class _Attack:
         else:
             self.generator, self.base = self.trigger.generator, self.trigger.base
         self.network = _copy(clean)
-        for module in (self.network, self.generator):  # channels-last: a quarter less time on two cores
-            module.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in (self.network, self.generator):
+            module.to(device=where, memory_format=layout(module, where))  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(
             [{"params": list(self.network.parameters()), "lr": recipe.lr_network},
              {"params": list(self.generator.parameters()), "lr": recipe.lr_generator}], fused=True,

@@ -148,6 +148,10 @@ class Scorer(nn.Module):
     factor of the precision with the standardisation folded in.
     """
 
+    matrix: Tensor
+    offset: Tensor
+    constant: Tensor
+
     def __init__(self, covariance: str, classes: int, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.covariance, self.classes = covariance, classes
@@ -166,14 +170,13 @@ class Scorer(nn.Module):
 
     def joint(self, features: Tensor) -> Tensor:
         """log weight + log density of every component, (N, classes·components)."""
-        matrix, offset, constant = (self.get_buffer(name) for name in ("matrix", "offset", "constant"))
         if self.covariance == "shared":
-            return torch.addmm(constant, features, matrix)
+            return torch.addmm(self.constant, features, self.matrix)
         if self.covariance in ("diag", "spherical"):
-            away = features[:, None] * matrix - offset  # (N, components, D)
+            away = features[:, None] * self.matrix - self.offset  # (N, components, D)
         else:
-            away = torch.addmm(-offset.flatten(), features, matrix).unflatten(1, offset.shape)
-        return constant - away.square().sum(-1) / 2
+            away = torch.addmm(-self.offset.flatten(), features, self.matrix).unflatten(1, self.offset.shape)
+        return self.constant - torch.linalg.vector_norm(away, dim=-1).square() / 2
 
 
 def _matrices(densities: Densities) -> dict[str, Tensor]:

@@ -88,6 +88,9 @@ class Guard(nn.Module):
         True
     """
 
+    joined_weight: Tensor
+    joined_bias: Tensor
+
     def __init__(self, net: Network, detector: LikelihoodDetector) -> None:
         super().__init__()
         if not isinstance(detector, LikelihoodDetector):
@@ -109,11 +112,10 @@ class Guard(nn.Module):
         # Scores of a shared covariance with one component are a linear layer: it is joined to the head.
         self._joined = settings.layer == "penultimate" and settings.covariance == "shared"
         if self._joined:
-            matrix, constant = scorer.get_buffer("matrix"), scorer.get_buffer("constant")
             bias = net.head.bias if net.head.bias is not None else net.head.weight.new_zeros(len(net.head.weight))
-            both = torch.cat([net.head.weight.T, matrix.to(net.head.weight)], 1)
+            both = torch.cat([net.head.weight.T, scorer.matrix.to(net.head.weight)], 1)
             self.register_buffer("joined_weight", both, persistent=False)
-            self.register_buffer("joined_bias", torch.cat([bias, constant.to(bias)]), persistent=False)
+            self.register_buffer("joined_bias", torch.cat([bias, scorer.constant.to(bias)]), persistent=False)
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -127,26 +129,24 @@ class Guard(nn.Module):
         if tuple(images.shape[1:]) != self.settings.image_shape:
             raise ValueError(f"images: expected shape (N, {', '.join(map(str, self.settings.image_shape))}), "
                              f"got {tuple(images.shape)}; resize them")  # fmt: skip
-        images = images.to(self.net.head.weight)
-        settings, joint = self.settings, None
+        images, settings = images.to(self.net.head.weight), self.settings
         if self._joined:
-            features = self.net.features(images)
-            both = torch.addmm(self.get_buffer("joined_bias"), features, self.get_buffer("joined_weight"))
-            logits, joint = both[:, : settings.num_classes], both[:, settings.num_classes :]
+            both = torch.addmm(self.joined_bias, self.net.features(images), self.joined_weight)
+            logits, joint = both.tensor_split((settings.num_classes,), 1)
         else:
             logits, activations = self.net.with_features(images, settings.layer)
         predicted = logits.argmax(1)
-        scores = torch.full_like(logits[:, 0], -torch.inf)
-        label = predicted.clone()
-        rows = (predicted == settings.target).nonzero()[:, 0]  # no other image can be flagged
-        if joint is not None:
-            likelihoods = self.scorer.combined(joint[rows])
+        aimed = predicted == settings.target  # no other image can be flagged
+        if self._joined:  # a few columns: deciding for all images costs less than picking some
+            scores, inferred = decide(self.scorer.combined(joint), settings.classes, settings.target)
+            scores = torch.where(aimed, scores, -torch.inf)
         else:
+            rows = aimed.nonzero()[:, 0]
             likelihoods = self.scorer(pooled(activations[rows], self.net.head.in_features).float())
-        scores[rows], inferred = decide(likelihoods, settings.classes, settings.target)
+            scores, inferred = torch.full_like(logits[:, 0], -torch.inf), predicted.clone()
+            scores[rows], inferred[rows] = decide(likelihoods, settings.classes, settings.target)
         flagged = scores > settings.threshold
-        label[rows] = torch.where(flagged[rows], inferred, predicted[rows])
-        return GuardedPrediction(label, flagged, predicted, scores)
+        return GuardedPrediction(torch.where(flagged, inferred, predicted), flagged, predicted, scores)
 
     # ------------------------------------------------------------------------------------------ on disk
 

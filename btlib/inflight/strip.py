@@ -1,6 +1,7 @@
 """STRIP: blend the image with clean ones; a trigger's prediction does not move (Gao et al. 2019; in-flight 2)."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from btlib.datasets import check_images
 from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate
 from btlib.metrics import evaluating
 from btlib.networks import Network, anchor
+from btlib.networks.layers import PooledConv2d
 
 _BLOCK = 800  # blends per forward pass: more leave the cache, fewer pay for the calls
 
@@ -103,16 +105,16 @@ def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: floa
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
     place = anchor(net)
-    first, step, rest = _split(net)
+    first, rest = _split(net)
     per_block = max(1, _BLOCK // len(overlays))
     out = []
     with evaluating(net):
-        laid_over = [part.contiguous() for part in _phases(first(overlays.to(place)) * (1 - weight), step)]
+        laid_over = [part * (1 - weight) for part in first(overlays.to(place))]
         # Two tensors serve all blocks: fresh ones would be handed to the system and faulted in again each time.
         shape = (min(per_block, len(images)), *laid_over[0].shape)  # (block, overlays, C, h, w)
         highest, other = (laid_over[0].new_empty(shape) for _ in range(2))
         for block in images.split(per_block):
-            own = [part.contiguous()[:, None] for part in _phases(first(block.to(place)) * weight, step)]
+            own = [(part * weight)[:, None] for part in first(block.to(place))]
             blended, spare = highest[: len(block)], other[: len(block)]
             torch.add(own[0], laid_over[0], out=blended)
             for mine, theirs in zip(own[1:], laid_over[1:], strict=True):
@@ -123,32 +125,11 @@ def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: floa
     return torch.cat(out)
 
 
-class _Pool(nn.Module):
-    """2×2 max pooling as maxima of whole tensors: torch's own, on a CPU, took twice the time of a convolution."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, h, w) → (N, C, h/2, w/2)."""
-        a, b, c, d = _phases(maps, 2)
-        return torch.maximum(torch.maximum(a, b), torch.maximum(c, d))
-
-
-def _split(net: nn.Module) -> tuple[nn.Module, int, nn.Module]:
-    """The network as an affine part that images may be blended behind, the step of a max pooling, and the rest."""
+def _split(net: nn.Module) -> tuple[Callable[[Tensor], Sequence[Tensor]], nn.Module]:
+    """Affine maps that images may be blended behind, and the rest of the network, which takes their maximum."""
     if not (isinstance(net, Network) and isinstance(net.body[0], nn.Conv2d)):
-        return nn.Identity(), 1, net
-    step = 2 if _halves(net.body[1]) else 1
-    rest = [_Pool() if _halves(module) else module for module in net.body[step:]]
-    return nn.Sequential(net.normalize, net.body[0]), step, nn.Sequential(*rest, net.head)
-
-
-def _halves(module: nn.Module) -> bool:
-    """Whether a module is plain 2×2 max pooling."""
-    return isinstance(module, nn.MaxPool2d) and (
-        module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode,
-    ) == (2, 2, 0, 1, False)  # fmt: skip
-
-
-def _phases(maps: Tensor, step: int) -> list[Tensor]:
-    """Maps (N, C, h, w) as step² tensors (N, C, h/step, w/step): their maximum is the max pooling of the maps."""
-    height, width = (size // step * step for size in maps.shape[2:])
-    return [maps[:, :, i:height:step, j:width:step] for i in range(step) for j in range(step)]
+        return lambda images: [images], net
+    convolution, rest = net.body[0], nn.Sequential(*net.body[1:], net.head)
+    if isinstance(convolution, PooledConv2d):
+        return lambda images: convolution.windows(net.normalize(images)).chunk(4, 1), rest
+    return lambda images: [convolution(net.normalize(images))], rest

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from btlib.networks.layers import PooledConv2d, sequential
+from btlib.networks.layers import MaxPool2, PooledConv2d, sequential
 
 
 def lenet5(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
@@ -14,7 +14,7 @@ def lenet5(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]
     side = ((size + 2 * padding - 4) // 2 - 4) // 2
     body = sequential(
         conv1=PooledConv2d(channels, 6, 5, padding=padding), relu1=nn.ReLU(inplace=True),
-        conv2=nn.Conv2d(6, 16, 5), pool2=nn.MaxPool2d(2), relu2=nn.ReLU(inplace=True),
+        conv2=nn.Conv2d(6, 16, 5), pool2=MaxPool2(), relu2=nn.ReLU(inplace=True),
         flatten=nn.Flatten(),
         fc1=nn.Linear(16 * side * side, 120), relu3=nn.ReLU(inplace=True),
         fc2=nn.Linear(120, 84), relu4=nn.ReLU(inplace=True),
