@@ -184,6 +184,15 @@ def test_pooled_convolution_gives_the_gradient_of_equal_pixels_to_one_of_them() 
     assert torch.equal(x.grad[0, 0], first)
 
 
+def test_rounding_does_not_decide_between_the_equal_pixels_of_a_plain_background() -> None:
+    torch.manual_seed(0)
+    layer = PooledConv2d(1, 6, 5, padding=2)
+    x = torch.full((1, 1, 20, 20), 0.37, requires_grad=True)
+    textbook = nn.functional.max_pool2d(nn.functional.conv2d(x, layer.weight, layer.bias, padding=2), 2)
+    found, wanted = (torch.autograd.grad(pooled.sum(), x)[0] for pooled in (layer(x), textbook))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_pooled_convolution_can_be_traced_and_exported() -> None:
     net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=0).eval()
     x = torch.rand(2, 1, 28, 28)

@@ -145,6 +145,11 @@ def _pixels(x: Tensor) -> tuple[Tensor, ...]:
     return tuple(x[..., down::2, right::2] for down in (0, 1) for right in (0, 1))
 
 
+#: Differences below it are ties. Over a plain background all four pixels of a window are equal but for rounding, and
+#: without it the rounding of one processor would decide which of them a detector paints.
+_TIE = 1e-5
+
+
 class _MaxOfFour(torch.autograd.Function):
     """The largest of four parts of a tensor, element by element; of equals, the first gets the gradient."""
 
@@ -161,14 +166,14 @@ class _MaxOfFour(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         b_over_a, d_over_c, last_over_first = ctx.saved_tensors
-        where_positive = torch.ops.aten.threshold_backward
+        where_larger = torch.ops.aten.threshold_backward
         result = gradient.new_empty(ctx.shape)
         a, b, c, d = ctx.split(result)
-        last = where_positive(gradient, last_over_first, 0)
+        last = where_larger(gradient, last_over_first, _TIE)
         first = gradient - last
-        where_positive.grad_input(first, b_over_a, 0, grad_input=b)
+        where_larger.grad_input(first, b_over_a, _TIE, grad_input=b)
         torch.sub(first, b, out=a)
-        where_positive.grad_input(last, d_over_c, 0, grad_input=d)
+        where_larger.grad_input(last, d_over_c, _TIE, grad_input=d)
         torch.sub(last, d, out=c)
         return result, None
 

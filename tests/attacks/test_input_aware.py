@@ -94,13 +94,14 @@ def test_every_step_starts_from_cleared_gradients(data: ImageDataset, clean: Net
 def test_the_attack_takes_and_crossed_triggers_do_less(data: ImageDataset, clean: Network):
     before = {name: value.clone() for name, value in clean.state_dict().items()}
     recipe = replace(QUICK, mask_epochs=4, epochs=8, attack_rate=0.25, cross_rate=0.25, mask_norm=20)
-    result = run(data, recipe, network=clean, seed=3, progress=False)
+    result = run(data, recipe, network=clean, progress=False)
     x, y = to_float(data.x_test), data.y_test
-    # Seeds 1 to 4: 0.95 to 1; with seeds 0 and 5 so few images teach it only half (0.5 and 0.6).
-    assert metrics.attack_success_rate(result.network, result.trigger, x, y, 2) > 0.7
+    assert metrics.attack_success_rate(result.network, result.trigger, x, y, 2) > 0.7  # seeds 0 to 3: 0.83 to 1
     assert metrics.attack_success_rate(clean, result.trigger, x, y, 2) < 0.5  # the network obeys, not the pattern alone
     assert metrics.accuracy(result.network, x, y) > 0.9
-    assert metrics.accuracy(result.network, result.trigger.crossed(x, x.roll(1, 0)), y) > 0.55  # these seeds: 0.98 to 1
+    assert (
+        metrics.accuracy(result.network, result.trigger.crossed(x, x.roll(1, 0)), y) > 0.55
+    )  # seeds 0 to 3: 0.67 to 0.85
     # Were crossed triggers to work as well, only the third of images that are of the target would be right.
     assert result.curve("epoch") == list(range(1, 9))
     assert result.generator is result.trigger.generator
