@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from scipy.stats import entropy
 from torch import Tensor
+from training import textbook
 
 from btlib import checkpoints, datasets, metrics
 from btlib.datasets import sample_per_class, to_float
@@ -57,18 +58,6 @@ def overhead(net: torch.nn.Module, guard: Guard, images: Tensor, calls: int) -> 
     plain, guarded = (statistics.median(side) for side in zip(*pairs, strict=True))
     return {"plain_seconds": plain, "guard_seconds": guarded, "ratio_of_medians": guarded / plain,
             "median_ratio": statistics.median(g / p for p, g in pairs)}  # fmt: skip
-
-
-def textbook(net: Network) -> torch.nn.Module:
-    """The same LeNet-5 of torch's own layers, which is what a user of ART has."""
-    body, nn = net.body, torch.nn
-    convolutions = [nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)]
-    for ours, plain in zip((body.conv1, body.conv2), convolutions, strict=True):
-        plain.load_state_dict(ours.state_dict())
-    return nn.Sequential(
-        net.normalize, convolutions[0], nn.ReLU(), nn.MaxPool2d(2), convolutions[1], nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), body.fc1, nn.ReLU(), body.fc2, nn.ReLU(), net.head,
-    ).eval()  # fmt: skip
 
 
 def guards(net: Network, x: Tensor, y: Tensor, trigger: Any, settings: argparse.Namespace) -> dict[str, Any]:

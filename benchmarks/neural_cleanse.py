@@ -19,11 +19,10 @@ import numpy as np
 import torch
 import zoo
 from torch import Tensor, nn
-from training import TEXTBOOK
+from training import textbook
 
 from btlib import checkpoints, datasets, detection, metrics
 from btlib.detection import anomaly
-from btlib.networks import Network
 from btlib.results import environment, save
 from btlib.triggers import Trigger
 
@@ -32,16 +31,6 @@ NETWORKS = (
     "fashion-mnist lenet5 box 9 s1", "fashion-mnist lenet5 clean 0 s1", "fashion-mnist lenet5 box 9 s2",
     "fashion-mnist lenet5 clean 0 s2", "mnist lenet5 box 9 s0", "mnist lenet5 clean 0 s0",
 )  # fmt: skip
-
-
-def textbook(network: Network) -> nn.Module:
-    """The same function in the layer order that a tutorial shows."""
-    plain = TEXTBOOK["lenet5"]()
-    state = [p for _, p in sorted(network.named_parameters(), key=lambda item: item[0].startswith("head"))]
-    with torch.no_grad():
-        for ours, theirs in zip(plain.parameters(), state, strict=True):
-            ours.copy_(theirs)
-    return nn.Sequential(network.normalize, plain).eval()
 
 
 def straightforward(network: nn.Module, images: Tensor, target: int, seed: int) -> tuple[Tensor, Tensor, float]:

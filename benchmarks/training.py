@@ -34,6 +34,16 @@ TEXTBOOK = {
 RECIPES = {"lenet5": "lenet5", "lenet5-large-batch": "lenet5", "littlenet": "littlenet"}  # recipe → network
 
 
+def textbook(network: networks.Network) -> nn.Module:
+    """A LeNet-5 of ours as a tutorial writes it: the same weights and function, in torch's own layers."""
+    plain = TEXTBOOK["lenet5"]()
+    state = [p for _, p in sorted(network.named_parameters(), key=lambda item: item[0].startswith("head"))]
+    with torch.no_grad():
+        for ours, theirs in zip(plain.parameters(), state, strict=True):
+            ours.copy_(theirs)
+    return nn.Sequential(network.normalize, plain).eval()
+
+
 def tutorial(name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> tuple[float, float]:
     """Train the usual way; returns images per second and test accuracy."""
     torch.manual_seed(seed)
