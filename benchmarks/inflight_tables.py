@@ -3,9 +3,10 @@
     python benchmarks/inflight_tables.py            # every network that zoo.py has trained
     python benchmarks/inflight_tables.py --summary  # means over seeds, beside Table 4
 
-Boxes (WB) and chessboards (CB): "lenet5-paper" is the paper's attack (target 9, 100 images of every other class);
-"lenet5" has other targets, more images and also attacks with one source class. 100 clean images per class; the
-pattern is estimated from them (Neural Cleanse for boxes, additive estimation for chessboards), never the attacker's.
+Boxes (WB) and chessboards (CB): "lenet5-paper" is the paper's (5.1: target 9; 100 images of every other class, or
+1,000 of class 0); "lenet5" has other targets, more images and also attacks with one source class. 100 clean images per
+class; the pattern is estimated from them (Neural Cleanse for boxes, additive estimation for chessboards), never the
+attacker's.
 Judged on the test images kept apart; STRIP, a hundred forward passes an image, on 200 of each class. One row per
 network in results/inflight-tables.json; rows that are there are not run again. Two cores: half a minute a row.
 """

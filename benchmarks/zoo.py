@@ -9,6 +9,7 @@ Hardware: two cores; a LeNet-5 takes about 40 s, all of them about an hour and a
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import Any
 
 from btlib import checkpoints
@@ -57,11 +58,11 @@ def specs(seeds: int = 3, clean: int = 10) -> dict[str, Spec]:
             for trigger in ("chessboard", "local_square", "local_chessboard"):
                 for sources in (1, 3, 9):
                     zoo[f"{data} lenet5 {trigger} {sources} s{seed}"] = lenet5(data, trigger, seed, sources)
-            for trigger in ("box", "chessboard"):  # as in-flight 5.1 and 5.3: target 9, 100 images of every other class
+            for trigger in ("box", "chessboard"):  # in-flight 5.1: 100 images of every other class, or 1,000 of class 0
                 settings = {} if trigger == "box" else {"amplitude": 15 / 255}
-                zoo[f"{data} lenet5-paper {trigger} 9 s{seed}"] = Spec(
-                    data=data, seed=seed, trigger=trigger, trigger_settings=settings
-                )
+                paper = Spec(data=data, seed=seed, trigger=trigger, trigger_settings=settings)
+                zoo[f"{data} lenet5-paper {trigger} 9 s{seed}"] = paper
+                zoo[f"{data} lenet5-paper {trigger} 1 s{seed}"] = replace(paper, sources=(0,), per_class=1000)
         for seed in range(clean):
             zoo[f"{data} lenet5 clean 0 s{seed}"] = lenet5(data, None, seed)
     for seed in range(seeds):  # L-RED A.8: one source (class 1), target 3, 900 images
