@@ -160,10 +160,10 @@ def fit(
         raise ValueError("data: expected training images, got none; poison or subset less")
     where = place(device)
     _keep_freed_memory()
-    order = layout(network, where)
+    memory_format = layout(network, where)
     if recipe.channels_last is not None:
-        order = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    network.to(device=where, memory_format=order)  # type: ignore[call-overload]
+        memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    network.to(device=where, memory_format=memory_format)  # type: ignore[call-overload]
     x, y = data.x_train.to(where), data.y_train.to(where)
     optimizer = _optimizer(network, recipe)
     state = ResumeFile(resume, recipe, seed, data, where, VERSION)
@@ -176,7 +176,7 @@ def fit(
         with bar:
             for epoch in range(len(history) + 1, recipe.epochs + 1):
                 started = time.perf_counter()
-                loss, accuracy = _epoch(network, x, y, optimizer, recipe, (epoch - 1) * steps, order, bar)
+                loss, accuracy = _epoch(network, x, y, optimizer, recipe, (epoch - 1) * steps, memory_format, bar)
                 entry = {"epoch": epoch, "loss": loss, "train_accuracy": accuracy,
                          "seconds": time.perf_counter() - started}  # fmt: skip
                 network.eval()
@@ -216,7 +216,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def _epoch(
     network: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, recipe: Recipe,
-    first_step: int, order_in_memory: torch.memory_format, bar: Any,
+    first_step: int, memory_format: torch.memory_format, bar: Any,
 ) -> tuple[float, float]:  # fmt: skip
     """One pass over the training set; returns mean loss and accuracy."""
     network.train()
@@ -226,7 +226,7 @@ def _epoch(
     total_loss, correct = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
     for step in range(steps):
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        images = augmented(x[chosen], recipe.augment).to(torch.float32, memory_format=order_in_memory).div_(255)
+        images = augmented(x[chosen], recipe.augment).to(torch.float32, memory_format=memory_format).div_(255)
         labels = y[chosen]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, first_step + step, steps)

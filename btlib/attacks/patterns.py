@@ -1,5 +1,6 @@
 """Triggers that differ from image to image: what generators make, attached and crossed (floor 4)."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ def rounded(images: Tensor, bits: int | None = 8) -> Tensor:
     return images + (quantize(images, bits) - images).detach()
 
 
-class PerImageTrigger:
+class PerImageTrigger(ABC):
     """A trigger that differs from image to image; call it on images."""
 
     bits: int | None
@@ -63,8 +64,9 @@ class PerImageTrigger:
         check_images(images)
         return quantize(self._embedded(images, others), self.bits) if len(images) else images
 
+    @abstractmethod
     def _embedded(self, images: Tensor, others: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Checked images with the patterns of `others`, not yet rounded."""
 
 
 @dataclass(frozen=True, eq=False)

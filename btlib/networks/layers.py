@@ -90,7 +90,7 @@ class PooledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) → (N, filters, h, w), half the size of the convolution's output."""
-        if _plainly(x):
+        if _as_the_textbook(x):
             return F.max_pool2d(super().forward(x), 2)
         return _MaxOfFour.apply(self.windows(x), _groups)
 
@@ -100,7 +100,7 @@ class PooledConv2d(nn.Conv2d):
         It is affine in `x`; the maximum over the four groups is what `forward` returns.
         """
         moved = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
-        x, weight = _plain(x), _plain(torch.cat(moved))
+        x, weight = _usual_strides(x), _usual_strides(torch.cat(moved))
         bias = self.bias.repeat(4)  # type: ignore[union-attr]
         if not (x.requires_grad and torch.is_grad_enabled()):
             return F.conv2d(x, weight, bias, stride=2, padding=self.padding)
@@ -112,7 +112,7 @@ class PooledConv2d(nn.Conv2d):
         return F.conv2d(squares, F.pixel_unshuffle(weight, 2), bias)
 
 
-def _plain(x: Tensor) -> Tensor:
+def _usual_strides(x: Tensor) -> Tensor:
     """In the usual layout, with the strides of it: one channel also passes for channels-last, which is slower here."""
     return x.contiguous().flatten().view(x.shape)
 
@@ -127,12 +127,12 @@ class MaxPool2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) → (N, C, H//2, W//2)."""
-        if _plainly(x):
+        if _as_the_textbook(x):
             return F.max_pool2d(x, 2)
         return _MaxOfFour.apply(x[..., : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2], _pixels)
 
 
-def _plainly(x: Tensor) -> bool:
+def _as_the_textbook(x: Tensor) -> bool:
     """Whether to compute as the textbook does: elsewhere than on a CPU, and where others will read the steps."""
     return x.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
