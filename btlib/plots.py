@@ -201,7 +201,8 @@ def curves(
 
 def class_bars(
     values: Tensor | Sequence[float], classes: Sequence[str], *, ylabel: str, highlight: Sequence[int] = (),
-    target: int | None = None, highlight_label: str = "source class", ax: Axes | None = None,
+    target: int | None = None, highlight_label: str = "source class", others_label: str = "other classes",
+    ax: Axes | None = None,
 ) -> Axes:  # fmt: skip
     """One bar per class, as in L-RED's Figure 2; source classes are coloured and hatched, the target has no bar.
 
@@ -220,7 +221,7 @@ def class_bars(
     others = [index for index in range(len(classes)) if index not in highlight and index != target]
     for index in highlight:
         bars[index].set(facecolor=COLORS[1], hatch="//", edgecolor="white")  # `color` would colour the hatch too
-    for indices, label in ((highlight, highlight_label), (others, "other classes")):
+    for indices, label in ((highlight, highlight_label), (others, others_label)):
         if len(indices):  # the legend shows the first bar of each kind
             bars[indices[0]].set_label(label)
     names = [f"{name}\n(target)" if index == target else name for index, name in enumerate(classes)]
