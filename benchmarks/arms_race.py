@@ -11,8 +11,9 @@ measured on other test images.
 Post-training rows hold the norms of all classes, so any rule can be applied later. An in-flight row assumes that the
 target has been named, and holds the three guards that need a pattern once for every place it may come from: Neural
 Cleanse, mask RED-A, RED-A, additive estimation from 25 images of each class (the in-flight paper's detector, 5.1),
-and the attacker's own trigger, an upper bound. On a clean network the accused class is Neural Cleanse's suspect, and
-only the FPR counts.
+and the attacker's own trigger, an upper bound. STRIP, which needs none, is measured with images blended half and half
+(in-flight 5.2) and, in a row of its own, added as in its public code. On a clean network the accused class is Neural
+Cleanse's suspect, and only the FPR counts.
 
 Networks with fixed patterns are those of `zoo.py`; what `verdicts.py` has measured on them is not measured again. The
 other attacks are the shipped ones (target 9), each also started from the clean networks of other seeds.
@@ -48,6 +49,7 @@ DETECTORS: dict[str, Callable[..., detection.Detection]] = {
     "neural cleanse": detection.neural_cleanse, "mask RED-A": detection.red_a_mask,
     "RED-A": detection.red_a, "RED-U": detection.red_u,
 }  # fmt: skip
+IN_FLIGHT, STRIP_ADDED = "in flight", "STRIP added"
 PATTERNS = ("neural cleanse", "mask RED-A", "RED-A")
 GUARDS: dict[str, type[inflight.InFlightDetector]] = {
     "likelihood": inflight.LikelihoodDetector, "B3D": inflight.B3DDetector, "neurons": inflight.NeuronDetector,
@@ -131,15 +133,31 @@ def measured_before(name: str, seed: int, detector: str) -> dict[str, Any] | Non
     return {key: row[key] for key in kept} | {"from": VERDICTS}
 
 
+def judged(it: Case, target: int) -> tuple[Tensor, Tensor]:
+    """The images that filters are judged on: some of every class, and all of the target's."""
+    few = sample_per_class(it.judged_y, JUDGED, range(10), seed=it.seed)
+    chosen = torch.cat([few[it.judged_y[few] != target], (it.judged_y == target).nonzero().flatten()])
+    return it.judged_x[chosen], it.judged_y[chosen]
+
+
+def rates(it: Case, detector: inflight.InFlightDetector, x: Tensor, y: Tensor, shown: Tensor) -> dict[str, Any]:
+    """How a filter fares on these images and on triggers made of them; on a clean network only the FPR counts."""
+    measured = inflight.measure_rates(detector, x, y, trigger=lambda _: shown)
+    kept: dict[str, Any] = {"fpr": measured.fpr, "fpr_misread": measured.fpr_misread, "clean": measured.clean}
+    if it.trigger is not None:
+        kept |= {"tpr": measured.tpr, "sia": None if np.isnan(measured.sia) else measured.sia,
+                 "tpr at 5 %": measured.roc.best_tpr(0.05), "auc": measured.roc.auc,
+                 "triggers": measured.triggers}  # fmt: skip
+    return kept | {"warnings": list(detector.warnings_)}
+
+
 def in_flight(it: Case) -> dict[str, Any]:
     """STRIP, and the other guards with every pattern, on one network."""
     began = time.process_time()
     target = it.target
     if target is None:
         target = detection.neural_cleanse(it.network, it.x, it.y, **settings("neural cleanse", it.seed)).suspect
-    few = sample_per_class(it.judged_y, JUDGED, range(10), seed=it.seed)
-    chosen = torch.cat([few[it.judged_y[few] != target], (it.judged_y == target).nonzero().flatten()])
-    x, y = it.judged_x[chosen], it.judged_y[chosen]
+    x, y = judged(it, target)
     found = {
         name: DETECTORS[name](it.network, it.x, it.y, targets=[target], **settings(name, it.seed)).estimates[target]
         for name in (PATTERNS if it.target is not None else PATTERNS[:1])
@@ -150,24 +168,26 @@ def in_flight(it: Case) -> dict[str, Any]:
         patterns["additive"] = detection.additive_estimation(it.network, it.x[some], it.y[some], target=target).trigger
         patterns["attacker's"] = it.trigger
     shown = (it.trigger or patterns["neural cleanse"])(x[y != target])  # made once: generators are slow
-
-    def rates(detector: inflight.InFlightDetector) -> dict[str, Any]:
-        measured = inflight.measure_rates(detector, x, y, trigger=lambda _: shown)
-        kept: dict[str, Any] = {"fpr": measured.fpr, "fpr_misread": measured.fpr_misread, "clean": measured.clean}
-        if it.trigger is not None:
-            kept |= {"tpr": measured.tpr, "sia": None if np.isnan(measured.sia) else measured.sia,
-                     "tpr at 5 %": measured.roc.best_tpr(0.05), "auc": measured.roc.auc,
-                     "triggers": measured.triggers}  # fmt: skip
-        return kept | {"warnings": list(detector.warnings_)}
-
     with_pattern = {}
     for name, pattern in patterns.items():
         success = metrics.attack_success_rate(it.network, pattern, x, y, target)
         fitted = {guard: kind().fit(it.network, it.x, it.y, target=target, trigger=pattern)
                   for guard, kind in GUARDS.items()}  # fmt: skip
-        with_pattern[name] = {"success": success, **{guard: rates(each) for guard, each in fitted.items()}}
-    strip = rates(inflight.StripDetector().fit(it.network, it.x, it.y, target=target))
-    return {"guarded": target, "STRIP": strip, "patterns": with_pattern, "CPU seconds": time.process_time() - began}
+        with_pattern[name] = {
+            "success": success, **{guard: rates(it, each, x, y, shown) for guard, each in fitted.items()}
+        }  # fmt: skip
+    strip = inflight.StripDetector().fit(it.network, it.x, it.y, target=target)
+    return {"guarded": target, "STRIP": rates(it, strip, x, y, shown), "patterns": with_pattern,
+            "CPU seconds": time.process_time() - began}  # fmt: skip
+
+
+def strip_added(it: Case, target: int) -> dict[str, Any]:
+    """STRIP as in its public code, watching the class that the row "in flight" guards."""
+    began = time.process_time()
+    x, y = judged(it, target)
+    shown = (it.trigger or torch.clone)(x[y != target])
+    strip = inflight.StripDetector(weight=None).fit(it.network, it.x, it.y, target=target)
+    return {"guarded": target, "STRIP": rates(it, strip, x, y, shown), "CPU seconds": time.process_time() - began}
 
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -178,7 +198,10 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         groups[f"{network.rpartition(' ')[0]} | {defence}"].append(measured)
     table: dict[str, dict[str, Any]] = {}
     for group, members in sorted(groups.items()):
-        if not group.endswith("in flight"):
+        if group.endswith(STRIP_ADDED):
+            table[group] = spread([m["STRIP"] for m in members])
+            continue
+        if not group.endswith(IN_FLIGHT):
             right = [m["target"] is None or m["suspect"] == m["target"] for m in members]
             table[group] = {
                 "networks": len(members),
@@ -204,7 +227,7 @@ def main() -> None:
     """Measure what is missing and save after every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", nargs="*", default=list(NAMES), choices=NAMES, help="only these")
-    defences = (*DETECTORS, "in flight")
+    defences = (*DETECTORS, IN_FLIGHT, STRIP_ADDED)
     parser.add_argument("--defences", nargs="*", default=list(defences), choices=defences, help="only these")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--summary", action="store_true", help="print the table only")
@@ -220,8 +243,12 @@ def main() -> None:
         it = case(spec, seed)
         about = {"network": spec.file_name, **described(it)}
         for defence in missing:
-            if defence == "in flight":
+            if defence == IN_FLIGHT:
                 measured = about | in_flight(it)
+            elif defence == STRIP_ADDED:
+                if f"{name} s{seed} | {IN_FLIGHT}" not in rows:
+                    continue  # what it guards is not known yet
+                measured = about | strip_added(it, rows[f"{name} s{seed} | {IN_FLIGHT}"]["guarded"])
             else:
                 measured = about | (measured_before(name, seed, defence) or post_training(it, defence))
             # what another run has saved meanwhile stays

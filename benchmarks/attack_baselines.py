@@ -28,7 +28,7 @@ ROWS: dict[str, Any] = SHIPPED | {
 TITLES = {
     "BMA": "bma", "baseline": "baseline", "ASR": "asr", "PSNR": "psnr", "SSIM": "ssim", "CBMA": "cbma",
     "NC's index": "anomaly_index", "mask": "mask_norm", "others' masks": "other_mask_norm",
-    "entropy ratio": "entropy_ratio",
+    "entropy ratio": "entropy_ratio", "halved": "entropy_ratio_halved",
 }  # fmt: skip
 
 

@@ -5,8 +5,9 @@
 
 Boxes (WB) and chessboards (CB): "lenet5-paper" is the paper's (5.1: target 9; 100 images of every other class, or
 1,000 of class 0); "lenet5" has other targets, more images and also attacks with one source class. 100 clean images per
-class; the pattern is estimated from them (Neural Cleanse for boxes, additive estimation for chessboards), never the
-attacker's.
+class; the pattern is estimated from them, never the attacker's: as the paper pairs them (5.1: Neural Cleanse for boxes,
+additive estimation for chessboards), and again by mask RED-A, which needs not know the kind and weighs the source
+classes. With the latter STRIP adds images instead of blending them half and half.
 Judged on the test images kept apart; STRIP, a hundred forward passes an image, on 200 of each class. One row per
 network in results/inflight-tables.json; rows that are there are not run again. Two cores: half a minute a row.
 """
@@ -37,18 +38,22 @@ PUBLISHED = {
     ("fashion-mnist", "box", "9"): (0.9951, 0.0127, 0.8039),
 }  # fmt: skip
 SETTINGS = [(t, n) for t in ("chessboard", "box") for n in ("9", "1")]
+PAIRED, MASK_RED_A = "", " | mask RED-A"  # where the pattern comes from, as the rows' names end
 
 
-def estimate(network: checkpoints.Network, spec: Spec, x: torch.Tensor, y: torch.Tensor) -> Trigger:
-    """The pattern of the detector that the paper pairs with this kind (5.1), for the target alone."""
+def estimate(network: checkpoints.Network, spec: Spec, x: torch.Tensor, y: torch.Tensor, source: str) -> Trigger:
+    """The pattern for the target alone, of mask RED-A or of the detector that the paper pairs with this kind (5.1)."""
+    if source == MASK_RED_A:
+        found = detection.red_a_mask(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
+        return found.estimates[spec.target].trigger
     if spec.trigger == "box":
         found = detection.neural_cleanse(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
         return found.estimates[spec.target].trigger
     return detection.additive_estimation(network, x, y, target=spec.target).trigger
 
 
-def row(spec: Spec) -> dict[str, Any]:
-    """Every detector on one network."""
+def row(spec: Spec, source: str) -> dict[str, Any]:
+    """Every detector on one network, with the pattern from one source."""
     began = time.perf_counter()
     network, data = checkpoints.load_or_train(spec, progress=False), datasets.load(spec.data)
     true = spec.make_trigger()
@@ -58,16 +63,18 @@ def row(spec: Spec) -> dict[str, Any]:
     kept[chosen] = False
     x, y = to_float(data.x_test[chosen]), data.y_test[chosen]
     other_x, other_y = to_float(data.x_test[kept]), data.y_test[kept]
-    found = estimate(network, spec, x, y)
+    found = estimate(network, spec, x, y, source)
     few = sample_per_class(other_y, 200, range(10), seed=spec.seed)
     detectors = {
         "likelihood": inflight.LikelihoodDetector(), "neurons": inflight.NeuronDetector(),
-        "B3D": inflight.B3DDetector(), "STRIP": inflight.StripDetector(),
+        "B3D": inflight.B3DDetector(),
+        **({"STRIP": inflight.StripDetector()} if source == PAIRED else
+           {"STRIP, added": inflight.StripDetector(weight=None)}),
     }  # fmt: skip
     rates = {}
     for name, detector in detectors.items():
         detector.fit(network, x, y, target=spec.target, trigger=found)
-        judged = (other_x[few], other_y[few]) if name == "STRIP" else (other_x, other_y)
+        judged = (other_x[few], other_y[few]) if name.startswith("STRIP") else (other_x, other_y)
         measured = inflight.measure_rates(detector, *judged, trigger=true, sources=spec.sources)
         rates[name] = {
             "tpr": measured.tpr, "fpr": measured.fpr, "sia": measured.sia, "auc": measured.roc.auc,
@@ -86,16 +93,17 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
     """Means over seeds by data set and attack, with the paper's numbers where it has them."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for name, measured in rows.items():
-        groups[tuple(name.split()[:4])].append(measured)
+        network, _, pattern = name.partition(" | ")
+        groups[*network.split()[:4], pattern].append(measured)
     table = {}
-    for (data, network, trigger, sources), members in groups.items():
+    for (data, network, trigger, sources, pattern), members in groups.items():
         line: dict[str, Any] = {"networks": len(members)}
         for detector in members[0]["detectors"]:
             keys = ("tpr", "fpr", "sia", "auc", "tpr at 5 %", "tpr at the guard's fpr")
             values = {key: [m["detectors"][detector][key] for m in members] for key in keys}
             line[detector] = {k: {"mean": float(np.mean(v)), "sd": float(np.std(v))} for k, v in values.items()}
         line["paper (tpr, fpr, sia)"] = PUBLISHED.get((data, trigger, sources)) if network == "lenet5-paper" else None
-        table[f"{data} {network} {trigger} {sources}"] = line
+        table[f"{data} {network} {trigger} {sources}" + f" | {pattern}" * bool(pattern)] = line
     return table
 
 
@@ -113,10 +121,11 @@ def main() -> None:
         if tuple(name.split()[2:4]) in SETTINGS and name.split()[1].startswith("lenet5")
     }  # fmt: skip
     todo = [
-        n for n, spec in wanted.items() if n not in rows and checkpoints.find(spec) is not None and not args.summary
-    ]
-    for name in tqdm([] if args.summary else todo, unit="row"):
-        rows[name] = row(wanted[name])
+        (name, source) for name, spec in wanted.items() if checkpoints.find(spec) is not None
+        for source in (PAIRED, MASK_RED_A) if name + source not in rows
+    ]  # fmt: skip
+    for name, source in tqdm([] if args.summary else todo, unit="row"):
+        rows[name + source] = row(wanted[name], source)
         save(PATH, {"environment": environment(), "summary": summary(rows), "rows": rows})
     sys.stdout.write(json.dumps(summary(rows), indent=1) + "\n")
 

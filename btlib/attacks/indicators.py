@@ -28,7 +28,9 @@ class Indicators:
         anomaly_index: Neural Cleanse's, of the target class; negative when its mask is larger than the median.
         flagged: the class that Neural Cleanse flags (index > 2), or None.
         mask_norm, other_mask_norm: ‖m‖₁ of the target class, and the median of the other classes.
-        entropy_ratio: STRIP's mean entropy of triggered images over that of clean ones.
+        entropy_ratio: STRIP's mean entropy of triggered images over that of clean ones, images and overlays added as in
+            its public code (docs/choices.md).
+        entropy_ratio_halved: the same with blends of one half each (in-flight 5.2), which halve the trigger too.
     """
 
     bma: float
@@ -42,6 +44,7 @@ class Indicators:
     mask_norm: float
     other_mask_norm: float
     entropy_ratio: float
+    entropy_ratio_halved: float
 
 
 def indicators(
@@ -89,6 +92,11 @@ def indicators(
     )
     others = torch.arange(data.num_classes) != target
     everything = to_float(data.x_test)
+
+    def entropy_ratio(weight: float | None) -> float:
+        triggered, clean = (blend_entropy(network, images, over, weight).mean() for images in (stamped, x))
+        return float(triggered / clean)
+
     return Indicators(
         bma=metrics.accuracy(network, everything, data.y_test), baseline=baseline,
         asr=metrics.attack_success_rate(network, trigger, everything, data.y_test, target),
@@ -96,5 +104,5 @@ def indicators(
         cbma=metrics.accuracy(network, cross(trigger, x), y),
         anomaly_index=float(found.anomaly_index[target]), flagged=found.verdict().target,
         mask_norm=float(found.norms[target]), other_mask_norm=float(np.median(found.norms[others.numpy()])),
-        entropy_ratio=float(blend_entropy(network, stamped, over).mean() / blend_entropy(network, x, over).mean()),
+        entropy_ratio=entropy_ratio(None), entropy_ratio_halved=entropy_ratio(0.5),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Densities of standardised features, one mixture per class, and their fast scorer (in-flight 4.2)."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -157,6 +157,17 @@ class Scorer(nn.Module):
         self.covariance, self.classes = covariance, classes
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
+
+    def ordered(self, order: Sequence[int]) -> "Scorer":
+        """The same with its classes in another order: class i is now what class ``order[i]`` was."""
+        parts = {}
+        for name, tensor in self.named_buffers():
+            if tensor.numel():
+                axis = int(name == "matrix" and self.covariance not in ("diag", "spherical"))  # its columns are theirs
+                by_class = tensor.unflatten(axis, (self.classes, -1))
+                tensor = by_class.index_select(axis, torch.tensor(order, device=tensor.device)).flatten(axis, axis + 1)
+            parts[name] = tensor
+        return Scorer(self.covariance, self.classes, parts)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, D), not standardised → (N, classes), up to a term that all classes have in common."""

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from btlib.datasets import check_images
 from btlib.files import written_whole
 from btlib.inflight.densities import Scorer
 from btlib.inflight.features import pooled
-from btlib.inflight.likelihood import LikelihoodDetector, decide
+from btlib.inflight.likelihood import LikelihoodDetector
 from btlib.networks import Network
 
 _FORMAT = 1
@@ -46,7 +46,7 @@ class GuardSettings:
     """What a guard's file says beside its tensors.
 
     Attributes:
-        layer, covariance, classes, target, threshold: of the fitted detector.
+        layer, covariance, classes, target, threshold: of the fitted detector; a guard puts the target last.
         image_shape, num_classes: of the network.
         warnings: why the fit is not to be trusted, in words.
     """
@@ -90,6 +90,7 @@ class Guard(nn.Module):
 
     joined_weight: Tensor
     joined_bias: Tensor
+    others: Tensor
 
     def __init__(self, net: Network, detector: LikelihoodDetector) -> None:
         super().__init__()
@@ -106,16 +107,20 @@ class Guard(nn.Module):
         self._assemble(copy.deepcopy(net), copy.deepcopy(detector.scorer_), settings)
 
     def _assemble(self, net: Network, scorer: Scorer, settings: GuardSettings) -> None:
-        self.net, self.scorer, self.settings = net, scorer, settings
+        classes, target = settings.classes, settings.target
+        last = [c for c in classes if c != target] + [target]  # so that the other classes are a slice, not a selection
+        self.net, self.scorer = net, scorer.ordered([classes.index(c) for c in last])
+        self.settings = replace(settings, classes=tuple(last))
+        self.register_buffer("others", torch.tensor(last[:-1]), persistent=False)
         self.requires_grad_(False)
         self.to(net.head.weight.device)
         # Scores of a shared covariance with one component are a linear layer: it is joined to the head.
         self._joined = settings.layer == "penultimate" and settings.covariance == "shared"
         if self._joined:
             bias = net.head.bias if net.head.bias is not None else net.head.weight.new_zeros(len(net.head.weight))
-            both = torch.cat([net.head.weight.T, scorer.matrix.to(net.head.weight)], 1)
+            both = torch.cat([net.head.weight.T, self.scorer.matrix.to(net.head.weight)], 1)
             self.register_buffer("joined_weight", both, persistent=False)
-            self.register_buffer("joined_bias", torch.cat([bias, scorer.constant.to(bias)]), persistent=False)
+            self.register_buffer("joined_bias", torch.cat([bias, self.scorer.constant.to(bias)]), persistent=False)
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -130,23 +135,25 @@ class Guard(nn.Module):
             raise ValueError(f"images: expected shape (N, {', '.join(map(str, self.settings.image_shape))}), "
                              f"got {tuple(images.shape)}; resize them")  # fmt: skip
         images, settings = images.to(self.net.head.weight), self.settings
-        if self._joined:
+        if self._joined:  # a few columns: deciding for all images costs less than picking some
             both = torch.addmm(self.joined_bias, self.net.features(images), self.joined_weight)
-            logits, joint = both.tensor_split((settings.num_classes,), 1)
+            predicted = both[:, : settings.num_classes].argmax(1)
+            scores, inferred = self._decide(self.scorer.combined(both[:, settings.num_classes :]))
+            scores.masked_fill_(predicted != settings.target, -torch.inf)  # no other image can be flagged
         else:
             logits, activations = self.net.with_features(images, settings.layer)
-        predicted = logits.argmax(1)
-        aimed = predicted == settings.target  # no other image can be flagged
-        if self._joined:  # a few columns: deciding for all images costs less than picking some
-            scores, inferred = decide(self.scorer.combined(joint), settings.classes, settings.target)
-            scores = torch.where(aimed, scores, -torch.inf)
-        else:
-            rows = aimed.nonzero()[:, 0]
+            predicted = logits.argmax(1)
+            rows = (predicted == settings.target).nonzero()[:, 0]
             likelihoods = self.scorer(pooled(activations[rows], self.net.head.in_features).float())
             scores, inferred = torch.full_like(logits[:, 0], -torch.inf), predicted.clone()
-            scores[rows], inferred[rows] = decide(likelihoods, settings.classes, settings.target)
+            scores[rows], inferred[rows] = self._decide(likelihoods)
         flagged = scores > settings.threshold
         return GuardedPrediction(torch.where(flagged, inferred, predicted), flagged, predicted, scores)
+
+    def _decide(self, likelihoods: Tensor) -> tuple[Tensor, Tensor]:
+        """`likelihood.decide` with the target in the last column: fewer and quicker operations."""
+        above = likelihoods[:, :-1]
+        return above.amax(1) - likelihoods[:, -1], self.others[above.argmax(1)]
 
     # ------------------------------------------------------------------------------------------ on disk
 

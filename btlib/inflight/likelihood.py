@@ -1,7 +1,6 @@
 """The likelihood-based in-flight detector (Li, Xiang, Miller and Kesidis, Section 4.2)."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -195,13 +194,7 @@ def decide(likelihoods: Tensor, classes: tuple[int, ...], target: int) -> tuple[
         >>> scores.item(), source.item()
         (2.5, 4)
     """
-    columns, others = _others(classes, target, likelihoods.device)
-    best = likelihoods.index_select(1, columns).max(1)
-    return best.values - likelihoods[:, classes.index(target)], others[best.indices]
-
-
-@cache  # a guard asks the same for every batch
-def _others(classes: tuple[int, ...], target: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The classes that are not the target: their columns, and what these stand for."""
     columns = [k for k, c in enumerate(classes) if c != target]
-    return torch.tensor(columns, device=device), torch.tensor([classes[k] for k in columns], device=device)
+    best = likelihoods[:, columns].max(1)
+    others = torch.tensor([classes[k] for k in columns], device=likelihoods.device)
+    return best.values - likelihoods[:, classes.index(target)], others[best.indices]

@@ -22,7 +22,8 @@ class StripDetector(InFlightDetector):
 
     Args:
         overlays: clean images to blend with, the same ones for all inspected images (STRIP: 100).
-        weight: of the inspected image (in-flight 5.2: 0.5).
+        weight: of the inspected image (in-flight 5.2: 0.5); None adds the two at full strength, as STRIP's public
+            code does (`blend_entropy`).
         fpr: false-positive rate on clean images predicted as the target that sets the threshold.
         seed: which of the clean images are the overlays.
 
@@ -39,10 +40,13 @@ class StripDetector(InFlightDetector):
 
     overlays_: Tensor
 
-    def __init__(self, overlays: int = 100, weight: float = 0.5, *, fpr: float = 0.05, seed: int = 0) -> None:
+    def __init__(
+        self, overlays: int = 100, weight: float | None = 0.5, *, fpr: float = 0.05, seed: int = 0
+    ) -> None:  # fmt: skip
         if overlays < 1:
             raise ValueError(f"overlays: expected 1 or more images, got {overlays}; 100 is STRIP's")
-        check_rate("weight", weight)
+        if weight is not None:
+            check_rate("weight", weight)
         check_rate("fpr", fpr)
         self.overlays, self.weight, self.fpr, self.seed = overlays, weight, fpr, seed
 
@@ -73,17 +77,20 @@ class StripDetector(InFlightDetector):
         return -blend_entropy(self.net_, images, self.overlays_, self.weight)
 
 
-def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: float = 0.5) -> Tensor:
+def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: float | None = 0.5) -> Tensor:
     """Mean entropy over blends, ``1/N Σ_n H(softmax f(weight·x + (1-weight)·o_n))``, in bits.
 
-    Low for triggers. Where the network begins with a convolution, images and overlays go through it once each and
-    are blended behind it: the layer is affine and the two weights sum to 1, so that is the same function.
+    Low for triggers. With weight None a blend is ``min(x + o_n, 1)``, as in STRIP's public code: on a dark overlay the
+    whole trigger survives, where half and half leaves half of it.
+
+    With a weight, and where the network begins with a convolution, images and overlays go through it once each and are
+    blended behind it: the layer is affine and the two weights sum to 1, so that is the same function.
 
     Args:
         net: images in [0, 1] → logits (N, K).
         images: float (N, C, H, W) in [0, 1].
         overlays: float (M, C, H, W) in [0, 1].
-        weight: of the image, in (0, 1).
+        weight: of the image, in (0, 1), or None.
 
     Returns:
         float32 (N,), between 0 and log2 K, on the CPU.
@@ -100,29 +107,42 @@ def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: floa
     """
     check_images(images)
     check_images(overlays, name="overlays")
-    check_rate("weight", weight)
+    if weight is not None:
+        check_rate("weight", weight)
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
+    per_block, out = max(1, _BLOCK // len(overlays)), []
     place = anchor(net)
-    first, rest = _split(net)
-    per_block = max(1, _BLOCK // len(overlays))
-    out = []
     with evaluating(net):
-        laid_over = [part * (1 - weight) for part in first(overlays.to(place))]
-        # Two tensors serve all blocks: fresh ones would be handed to the system and faulted in again each time.
-        shape = (min(per_block, len(images)), *laid_over[0].shape)  # (block, overlays, C, h, w)
-        highest, other = (laid_over[0].new_empty(shape) for _ in range(2))
+        blend, rest = _blender(net, overlays.to(place), weight, min(per_block, len(images)))
         for block in images.split(per_block):
-            own = [(part * weight)[:, None] for part in first(block.to(place))]
-            blended, spare = highest[: len(block)], other[: len(block)]
-            torch.add(own[0], laid_over[0], out=blended)
-            for mine, theirs in zip(own[1:], laid_over[1:], strict=True):
-                torch.maximum(blended, torch.add(mine, theirs, out=spare), out=blended)
-            log_p = rest(blended.flatten(0, 1)).float().log_softmax(1)
+            log_p = rest(blend(block.to(place)).flatten(0, 1)).float().log_softmax(1)
             entropy = -(log_p.exp() * log_p).sum(1) / math.log(2)  # over the classes, for each blend
-            out.append(entropy.unflatten(0, (len(block), -1)).mean(1).cpu())
+            out.append(entropy.unflatten(0, (len(block), len(overlays))).mean(1).cpu())
     return torch.cat(out)
+
+
+def _blender(
+    net: nn.Module, overlays: Tensor, weight: float | None, most: int
+) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
+    """Up to `most` images → their blends (block, overlays, …), and the network that takes these."""
+    if weight is None:
+        return lambda block: (block[:, None] + overlays).clamp_(max=1), net
+    first, rest = _split(net)
+    laid_over = [part * (1 - weight) for part in first(overlays)]
+    # Two tensors serve all blocks: fresh ones would be handed to the system and faulted in again each time.
+    highest, other = (laid_over[0].new_empty((most, *laid_over[0].shape)) for _ in range(2))
+
+    def blend(block: Tensor) -> Tensor:
+        own = [(part * weight)[:, None] for part in first(block)]
+        blended, spare = highest[: len(block)], other[: len(block)]
+        torch.add(own[0], laid_over[0], out=blended)
+        for mine, theirs in zip(own[1:], laid_over[1:], strict=True):
+            torch.maximum(blended, torch.add(mine, theirs, out=spare), out=blended)
+        return blended
+
+    return blend, rest
 
 
 def _split(net: nn.Module) -> tuple[Callable[[Tensor], Sequence[Tensor]], nn.Module]:

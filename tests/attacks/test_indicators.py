@@ -9,7 +9,7 @@ import torch
 from btlib import detection, metrics, triggers
 from btlib.attacks import GeneratedTrigger, indicators
 from btlib.attacks.patterns import MaskedTrigger
-from btlib.datasets import ImageDataset, to_float
+from btlib.datasets import ImageDataset, sample_per_class, to_float
 from btlib.detection import Inversion
 from btlib.networks import Network
 from btlib.networks.generator import Generator
@@ -44,7 +44,15 @@ def test_the_six_indicators_by_hand(data: ImageDataset, clean: Network, name: st
     assert found.mask_norm == pytest.approx(float(inverted.norms[2]))
     assert found.other_mask_norm == pytest.approx(float(np.median(inverted.norms[:2])))
     assert found.flagged == inverted.verdict().target
-    assert all(math.isfinite(value) for value in (found.entropy_ratio, found.anomaly_index))
+    assert math.isfinite(found.anomaly_index)
+    overlays = to_float(data.x_test[sample_per_class(data.y_test, 2, range(3), seed=0)])[:, None]
+    for ratio, blends in [(found.entropy_ratio, lambda images: (images + overlays).clamp(max=1)),
+                          (found.entropy_ratio_halved, lambda images: (images + overlays) / 2)]:  # fmt: skip
+        bits = []
+        for images in (trigger(sources), sources):
+            p = metrics.predict(clean, blends(images).flatten(0, 1)).double().softmax(1)
+            bits.append(float(-(p * p.log()).sum(1).mean()))
+        assert ratio == pytest.approx(bits[0] / bits[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["input-aware", "stealthy"])

@@ -104,7 +104,7 @@ def accounts(monkeypatch):
 
     def indicators(network, trigger, data, target, **settings):
         asked["indicators"] = network, trigger, target, settings
-        return attacks.Indicators(0.9, settings["baseline"], 0.99, 40.0, 0.9, 0.8, 1.0, None, 20.0, 30.0, 1.1)
+        return attacks.Indicators(0.9, settings["baseline"], 0.99, 40.0, 0.9, 0.8, 1.0, None, 20.0, 30.0, 1.1, 1.0)
 
     monkeypatch.setattr(attacks, "load_or_run", attack)
     monkeypatch.setattr(attacks, "indicators", indicators)
