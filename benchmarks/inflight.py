@@ -17,7 +17,6 @@ Without it the benchmark says so and goes on.
 """
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -26,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import entropy
-from torch import Tensor, nn
-from training import textbook
+from torch import Tensor
+from training import of_torchs_layers, textbook
 
 from btlib import checkpoints, datasets, metrics
 from btlib.datasets import sample_per_class, to_float
@@ -60,14 +59,6 @@ def overhead(net: torch.nn.Module, guard: Guard, images: Tensor, calls: int) -> 
     plain, guarded = (statistics.median(side) for side in zip(*pairs, strict=True))
     return {"plain_seconds": plain, "guard_seconds": guarded, "ratio_of_medians": guarded / plain,
             "median_ratio": statistics.median(g / p for p, g in pairs)}  # fmt: skip
-
-
-def of_torchs_layers(net: Network) -> Network:
-    """The same LeNet-5, convolutions and poolings torch's own."""
-    plain, conv1 = copy.deepcopy(net), nn.Conv2d(1, 6, 5, padding=2)
-    conv1.load_state_dict(net.body.conv1.state_dict())
-    plain.body.conv1, plain.body.pool2 = nn.Sequential(conv1, nn.MaxPool2d(2)), nn.MaxPool2d(2)
-    return plain
 
 
 def guards(net: Network, x: Tensor, y: Tensor, trigger: Any, settings: argparse.Namespace) -> dict[str, Any]:

@@ -190,6 +190,7 @@ class _Attack:
         else:
             self.generator, self.base = self.trigger.generator, self.trigger.base
         self.network = _copy(clean)
+        self.mixes = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules())
         for module in (self.network, self.generator):
             module.to(device=where, memory_format=layout(module, where))  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(
@@ -247,29 +248,38 @@ class _Attack:
 
     def step(self, images: Tensor, labels: Tensor, hiding: bool) -> Tensor:
         """Step 2 (Eq. 10): one step of network and generator on the four losses, L_a only while `hiding`."""
-        recipe, cross_entropy = self.recipe, nn.functional.cross_entropy
+        recipe, target = self.recipe, torch.full_like(labels, self.recipe.target)
         one, two, three, four = recipe.lambdas
         self.network.train()
         self.generator.train()
-        loss = one * cross_entropy(self.network(images), labels)  # L_o, Eq. 1
+        given = [(one, images, labels)]  # L_o, Eq. 1
+        if hiding:
+            given.append((three, stamp(images, self.inverted.raw.detach()), labels))  # L_a, Eq. 9
         if recipe.pattern == "patch":
-            stamped, patterns = self.trigger(images), None
+            made = [(two, self.trigger(images), target)]  # L_b, Eq. 3
         else:
             patterns = self.generator(images)
             based = images if self.base is None else self.base(images)
-            stamped = rounded(attach(based, patterns, recipe.epsilon))
-        target = torch.full_like(labels, recipe.target)
-        loss = loss + two * cross_entropy(self.network(stamped), target)  # L_b, Eq. 3
-        if hiding:
-            inverted = stamp(images, self.inverted.raw.detach())
-            loss = loss + three * cross_entropy(self.network(inverted), labels)  # L_a, Eq. 9
-        if patterns is not None and recipe.pattern == "generated" and len(images) > 1:
-            crossed = rounded(attach(images, patterns.roll(1, 0), recipe.epsilon))  # p_v on x_u
-            loss = loss + four * cross_entropy(self.network(crossed), labels)  # L_c, Eq. 4
+            made = [(two, rounded(attach(based, patterns, recipe.epsilon)), target)]
+            if recipe.pattern == "generated" and len(images) > 1:
+                crossed = rounded(attach(images, patterns.roll(1, 0), recipe.epsilon))  # p_v on x_u
+                made.append((four, crossed, labels))  # L_c, Eq. 4
+        loss = self.losses(given) + self.losses(made)  # apart: only the second part wants gradients for its images
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         return loss.detach()
+
+    def losses(self, terms: list[tuple[float, Tensor, Tensor]]) -> Tensor:
+        """Weighted sum of the cross-entropies of (λ, images, labels), in one pass where no layer mixes images."""
+        batches = [images for _, images, _ in terms]
+        if self.mixes:
+            logits = [self.network(images) for images in batches]
+        else:
+            logits = list(self.network(torch.cat(batches)).split([len(images) for images in batches]))
+        parts = [weight * nn.functional.cross_entropy(out, labels)
+                 for out, (weight, _, labels) in zip(logits, terms, strict=True)]  # fmt: skip
+        return torch.stack(parts).sum()
 
     def measured(self) -> dict[str, float]:
         """BMA, ASR and CBMA on the watched test images, and the size of the kept inversion (and of a defender's)."""
