@@ -33,6 +33,8 @@ class Comparison:
             paper only says that, on the same side of `THRESHOLDS` for a statistic. None: nothing to compare, or a
             number that depends on the machine or is given only roughly.
         differs: what our measurement does otherwise than the paper, in words.
+        stand_in: measured on another data set than the paper's: another experiment, whose gaps say nothing of the
+            paper's.
     """
 
     row: Row
@@ -43,6 +45,7 @@ class Comparison:
     seeds: int
     agrees: bool | None
     differs: str
+    stand_in: bool
 
     @property
     def difference(self) -> float | None:
@@ -69,13 +72,13 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
     found = []
     for row in table(name).rows.values():
         results, differs = _results(row, profile, known)
+        stand_in = _data(row, profile) not in (None, _data(row, "paper"))
         for column, published in row.numbers.items():
             ours = [value for r in results if (value := r.number(column)) is not None]
             mean = fmean(ours) if ours else None
             spread = stdev(ours) if len(ours) > 1 else None
-            found.append(
-                Comparison(row, column, published, mean, spread, len(ours), agree(column, published, mean), differs)
-            )
+            agrees = agree(column, published, mean)
+            found.append(Comparison(row, column, published, mean, spread, len(ours), agrees, differs, stand_in))
     return found
 
 
@@ -96,6 +99,12 @@ def agree(column: str, published: Number, ours: float | None) -> bool | None:
     if threshold is not None:
         return (ours > threshold) == (value > threshold)
     return abs(ours - value) <= (TOLERANCE if published.spread is None else published.spread) + 1e-9
+
+
+def _data(row: Row, profile: str) -> str | None:
+    """The data set of a row's recipe; None: no recipe in this profile."""
+    planned = plan(row, profile)
+    return None if isinstance(planned, str) else planned.recipe.data
 
 
 def _results(row: Row, profile: str, known: Mapping[str, Result]) -> tuple[list[Result], str]:

@@ -24,6 +24,8 @@ def test_mean_and_spread_over_seeds(tmp_path):
     assert one.difference == pytest.approx(-0.016)
     assert one.agrees is False  # the paper's ± is 0.002
     assert "Fashion-MNIST" in one.differs
+    assert one.stand_in
+    assert not any(c.stand_in for c in compare("inflight-4", "full", tmp_path))
     nothing = found["g-1", "success"]
     assert (nothing.ours, nothing.seeds, nothing.agrees, nothing.difference) == (None, 0, None, None)
     assert found["l-1", "accuracy"].ours is None
