@@ -107,6 +107,28 @@ def test_step_1_begins_anew_from_another_mask_and_otherwise_goes_on(data: ImageD
     assert float((anew.inverted.raw - anew.fresh_inversion(3).raw).abs().max()) < 0.5  # two steps of at most about .1
 
 
+def test_losses_in_one_pass_are_the_losses_one_by_one(data: ImageDataset, clean: Network):
+    """Batch normalisation mixes the images of a batch, so such a network sees every loss's batch by itself."""
+    attack = stealthy._Attack(data, QUICK, 0, clean, torch.device("cpu"))
+    batches = [torch.rand(5, *data.image_shape, generator=torch.Generator().manual_seed(k)) for k in range(2)]
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    attack.network.eval()  # no dropout
+    expected = sum(
+        weight * torch.nn.functional.cross_entropy(attack.network(images), labels)
+        for weight, images in zip((1.0, 0.1), batches, strict=True)
+    )
+    together = attack.losses([(1.0, batches[0], labels), (0.1, batches[1], labels)])
+    torch.testing.assert_close(together, expected)
+    assert not attack.mixes
+    seen: list[int] = []
+    attack.network.body.append(torch.nn.BatchNorm1d(attack.network.head.in_features))
+    mixing = stealthy._Attack(data, QUICK, 0, attack.network, torch.device("cpu"))
+    mixing.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    mixing.losses([(1.0, batches[0], labels), (0.1, batches[1], labels)])
+    assert mixing.mixes
+    assert seen == [5, 5]
+
+
 def test_the_sign_of_the_adversarial_term_matters(data: ImageDataset, clean: Network):
     # Labels of L_a are the clean ones: on inverted images the network must say the true class, not the target.
     attack = stealthy._Attack(data, replace(QUICK, lambdas=(0, 0, 1, 0)), 0, clean, torch.device("cpu"))
