@@ -32,6 +32,14 @@ def test_the_scorer_agrees_with_scikit_learn(covariance: str, components: int) -
     assert (fast.argmax(1) == torch.arange(3).repeat_interleave(400)).float().mean() > 0.7
 
 
+@pytest.mark.parametrize("components", [1, 3])
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_classes_in_another_order_keep_their_likelihoods(covariance: str, components: int) -> None:
+    scorer = fit_densities(blobs(), DensitySettings(components, covariance)).scorer()
+    new = torch.cat(list(blobs(20, seed=1).values()))
+    torch.testing.assert_close(scorer.ordered([2, 0, 1])(new), scorer(new)[:, [2, 0, 1]], rtol=1e-4, atol=1e-3)
+
+
 def test_one_full_component_is_the_normal_density() -> None:
     features = blobs()
     fitted = fit_densities(features, DensitySettings(covariance="full"))
