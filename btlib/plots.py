@@ -206,6 +206,15 @@ def class_bars(
 ) -> Axes:  # fmt: skip
     """One bar per class, as in L-RED's Figure 2; source classes are coloured and hatched, the target has no bar.
 
+    Args:
+        values: one per class, in the unit that `ylabel` names.
+        classes: their names.
+        ylabel: of the axis.
+        highlight: classes to colour and hatch.
+        target: the class that gets no bar; None: all have one.
+        highlight_label, others_label: what the legend calls the two kinds.
+        ax: where to draw; None: a new figure.
+
     Raises:
         ValueError: a number of values that differs from the number of classes.
 

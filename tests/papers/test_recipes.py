@@ -112,3 +112,9 @@ def test_a_place_drawn_by_the_seed_moves():
 def test_an_unknown_profile_is_refused():
     with pytest.raises(ValueError, match="'quick'"):
         plan("lred-2/g-1", "quick")
+
+
+@pytest.mark.parametrize(("row", "same"), [("with", "ours-gtsrb"), ("without", "plain-gtsrb")])
+def test_an_attack_that_two_tables_show_is_run_once(row, same):
+    """Figure 5's attacks are Table 1's: a setting changed in one place only would make them two jobs of an hour."""
+    assert plan(f"stealthy-fig5/{row}").recipe.digest == plan(f"stealthy-1/{same}").recipe.digest
