@@ -217,8 +217,10 @@ def _attack(recipe: Recipe, device: torch.device) -> Numbers:
         result = _attacked(recipe, device)
         network, trigger, baseline = result.network.to(device), result.trigger, result.baseline
         history = list(result.history)
-    measured = attacks.indicators(network, trigger, data, target, baseline=baseline, seed=recipe.seed,
-                                  images=told.get("images", 2000), per_class=_at_most(data, 100))  # fmt: skip
+    measured = attacks.indicators(
+        network, trigger, data, target, baseline=baseline, seed=recipe.seed, images=told.get("images", 2000),
+        per_class=_at_most(data, told.get("per_class_clean", 100)),
+    )  # fmt: skip
     numbers: Numbers = {**vars(measured), "history": history}
     if history:
         numbers["first_asr"] = history[0]["asr"]
