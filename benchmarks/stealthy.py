@@ -2,7 +2,8 @@
 
 The straightforward one is what a reader of the paper would write: a DataLoader over torchvision's data set, each image
 converted by PIL and ToTensor when it is asked for; one forward pass per loss, G once for Eq. 3 and once for Eq. 4; two
-Adam optimisers; Step 1 (Eq. 8) with gradients of the whole network; torch's own layers, NCHW. Both take the same
+Adam optimisers; Step 1 (Eq. 8, with Neural Cleanse's schedule for λ) with gradients of the whole network; torch's own
+layers in the textbook's order. Both take the same
 number of images, batches and inversion steps from the same clean network with the same recipe. Rounds alternate, so
 that a change of the machine's speed meets both. Ratios, not seconds, are what is claimed.
 
@@ -18,21 +19,19 @@ from dataclasses import asdict, replace
 import torch
 import torchvision
 from torch import Tensor, nn
-from training import of_torchs_layers
+from training import textbook
 
 from btlib import attacks, checkpoints, datasets, metrics
 from btlib.attacks import stealthy
 from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
-from btlib.attacks.stealthy import StealthyRecipe
+from btlib.attacks.stealthy import _STEP_1, StealthyRecipe
 from btlib.networks import Network
 from btlib.networks.generator import Generator
 from btlib.results import environment, save
 
-LAMBDA = 1e-3  # of Eq. 8; a reader of the paper finds no schedule for it
-
 
 def straightforward(
-    data: datasets.ImageDataset, clean: Network, recipe: StealthyRecipe, seed: int
+    data: datasets.ImageDataset, clean: nn.Module, recipe: StealthyRecipe, seed: int
 ) -> attacks.AttackResult:
     """The attack as the paper's text reads."""
     torch.manual_seed(seed)
@@ -43,9 +42,9 @@ def straightforward(
     network, generator = copy.deepcopy(clean).requires_grad_(True), Generator(1, seed=seed)
     of_network = torch.optim.Adam(network.parameters(), lr=recipe.lr_network)
     of_generator = torch.optim.Adam(generator.parameters(), lr=recipe.lr_generator)
-    mask, pattern = (torch.zeros(*size, requires_grad=True) for size in ((1, 28, 28), data.image_shape))
-    of_inversion = torch.optim.Adam([mask, pattern], lr=0.1)
-    cross_entropy = nn.functional.cross_entropy
+    mask, pattern = (torch.atanh(2 * torch.rand(1, 28, 28) - 1).requires_grad_() for _ in range(2))
+    of_inversion = torch.optim.Adam([mask, pattern], lr=recipe.inversion_lr, betas=(0.5, 0.9))
+    cross_entropy, cost = nn.functional.cross_entropy, 0.0  # λ of Eq. 8
 
     def inverted(x: Tensor) -> Tensor:
         m, delta = (mask.tanh() + 1) / 2, (pattern.tanh() + 1) / 2
@@ -60,8 +59,12 @@ def straightforward(
             network.eval()
             for _ in range(recipe.inversion_steps):  # Step 1
                 of_inversion.zero_grad()
-                (cross_entropy(network(inverted(x)), target) + LAMBDA * ((mask.tanh() + 1) / 2).sum()).backward()
+                logits = network(inverted(x))
+                (cross_entropy(logits, target) + cost * ((mask.tanh() + 1) / 2).sum()).backward()
                 of_inversion.step()
+                works = (logits.argmax(1) == target).float().mean() >= _STEP_1.success
+                cost = cost * _STEP_1.multiplier if works else cost / _STEP_1.multiplier**_STEP_1.fall
+                cost = cost or (_STEP_1.start if works else 0.0)
             network.train()
             generator.train()
             stamped = rounded(attach(x, generator(x), recipe.epsilon))
@@ -91,6 +94,7 @@ def main() -> None:
     parser.add_argument("--network", default="lenet5", choices=["lenet5", "littlenet"])
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=stealthy.QUICK.batch_size)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", default="results/benchmark-stealthy.json")
     settings = parser.parse_args()
@@ -100,9 +104,9 @@ def main() -> None:
         if settings.network == "lenet5"
         else stealthy.clean_network(data, 0)
     )
-    plain = of_torchs_layers(clean) if settings.network == "lenet5" else clean
+    plain = textbook(clean, settings.network)
     recipe = replace(stealthy.QUICK, epsilon=stealthy.COURSE.epsilon, target=9, epochs=settings.epochs,
-                     train_images=settings.images, watch=500)  # fmt: skip
+                     batch_size=settings.batch, train_images=settings.images, watch=500)  # fmt: skip
     x, y = datasets.to_float(data.x_test), data.y_test
     rows = []
     for seed in range(settings.rounds):

@@ -35,9 +35,9 @@ TEXTBOOK = {
 RECIPES = {"lenet5": "lenet5", "lenet5-large-batch": "lenet5", "littlenet": "littlenet"}  # recipe → network
 
 
-def textbook(network: networks.Network) -> nn.Module:
-    """A LeNet-5 of ours as a tutorial writes it: the same weights and function, in torch's own layers."""
-    plain = TEXTBOOK["lenet5"]()
+def textbook(network: networks.Network, name: str = "lenet5") -> nn.Module:
+    """A network of ours as a tutorial writes it: the same weights and function, in torch's own layers."""
+    plain = TEXTBOOK[name]()
     state = [p for _, p in sorted(network.named_parameters(), key=lambda item: item[0].startswith("head"))]
     with torch.no_grad():
         for ours, theirs in zip(plain.parameters(), state, strict=True):
