@@ -40,6 +40,9 @@ def straightforward(
     images = torch.utils.data.Subset(source, range(recipe.train_images or len(source)))
     loader = torch.utils.data.DataLoader(images, batch_size=recipe.batch_size, shuffle=True)
     network, generator = copy.deepcopy(clean).requires_grad_(True), Generator(1, seed=seed)
+    last = nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1)
+    last.load_state_dict(generator.layers[-2].state_dict())
+    generator.layers[-2] = last
     of_network = torch.optim.Adam(network.parameters(), lr=recipe.lr_network)
     of_generator = torch.optim.Adam(generator.parameters(), lr=recipe.lr_generator)
     mask, pattern = (torch.atanh(2 * torch.rand(1, 28, 28) - 1).requires_grad_() for _ in range(2))

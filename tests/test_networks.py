@@ -8,6 +8,7 @@ from toys import toy_data
 
 from btlib import networks
 from btlib.networks import NETWORKS, Network
+from btlib.networks.generator import Generator
 from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d
 
 # name → shapes worth building (the smallest allowed and the data sets' own)
@@ -336,3 +337,17 @@ def test_dropouts_gradient_is_its_mask() -> None:
 def test_dropout_refuses_what_is_no_probability(p: float) -> None:
     with pytest.raises(ValueError, match=f"got {p}"):
         Dropout(p)
+
+
+@pytest.mark.parametrize("filters", [1, 3])
+def test_the_generators_last_layer_is_the_textbooks_transposed_convolution(filters):
+    quick = Generator(filters, seed=0).layers[-2]
+    textbook = nn.ConvTranspose2d(32, filters, 4, stride=2, padding=1)
+    textbook.load_state_dict(quick.state_dict())
+    x = torch.rand(5, 32, 6, 4, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    up = torch.rand(5, filters, 12, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(quick(x), textbook(x))
+    for theirs, ours in zip(*((x, *layer.parameters()) for layer in (textbook, quick)), strict=True):
+        (expected,) = torch.autograd.grad(textbook(x), theirs, up)
+        (found,) = torch.autograd.grad(quick(x), ours, up)
+        torch.testing.assert_close(found, expected)

@@ -1,5 +1,6 @@
 """The six indicators of an attack: one column of the stealthy attack's Table 1 (floor 4)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ class Indicators:
     Attributes:
         bma, baseline: accuracy of the backdoored and of the clean network, in [0, 1].
         asr: attack success rate, images of the target class left out, in [0, 1].
-        psnr: of triggered against clean images, dB.
+        psnr: of triggered against clean images, dB; those that the trigger leaves as they were, such as white ones under
+            a white box, have no finite one and are left out; inf where all are so.
         ssim: the same, in [-1, 1].
         cbma: accuracy on images with a pattern made for another image, in [0, 1]; for a fixed pattern every image has
             the same one, so it is the accuracy on triggered images.
@@ -85,6 +87,7 @@ def indicators(
     drawn = chosen[data.y_test[chosen] != target][:images]
     x, y = to_float(data.x_test[drawn]), data.y_test[drawn]
     stamped = trigger(x)
+    moved = (stamped != x).flatten(1).any(1)
     over = to_float(data.x_test[sample_per_class(data.y_test, -(-overlays // data.num_classes),
                                                  range(data.num_classes), seed=seed)])[:overlays]  # fmt: skip
     found = detection.neural_cleanse(
@@ -100,7 +103,7 @@ def indicators(
     return Indicators(
         bma=metrics.accuracy(network, everything, data.y_test), baseline=baseline,
         asr=metrics.attack_success_rate(network, trigger, everything, data.y_test, target),
-        psnr=metrics.psnr(x, stamped), ssim=metrics.ssim(x, stamped),
+        psnr=metrics.psnr(x[moved], stamped[moved]) if bool(moved.any()) else math.inf, ssim=metrics.ssim(x, stamped),
         cbma=metrics.accuracy(network, cross(trigger, x), y),
         anomaly_index=float(found.anomaly_index[target]), flagged=found.verdict().target,
         mask_norm=float(found.norms[target]), other_mask_norm=float(np.median(found.norms[others.numpy()])),

@@ -1,7 +1,27 @@
 """The generator of the stealthy and the input-aware attack: an image in, a pattern in [-1, 1] out (floor 1)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class _LastLayer(nn.ConvTranspose2d):
+    """A transposed convolution, 4×4 with stride 2 and padding 1, as a 2×2 convolution in half the time.
+
+    It makes the four pixels of each 2×2 square as four channels: the same sums, for which libraries have a fast way
+    also where there is one filter only.
+    """
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__(channels, filters, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Maps (N, C, H, W) → (N, filters, 2H, 2W)."""
+        channels, filters = self.weight.shape[:2]
+        apart = self.weight.view(channels, filters, 2, 2, 2, 2)  # row 2j + p of a kernel adds to row p of a square
+        kernels = apart.flip(2, 4).permute(1, 3, 5, 0, 2, 4).reshape(4 * filters, channels, 2, 2)
+        squares = F.conv2d(x, kernels, self.bias.repeat_interleave(4), padding=1)  # type: ignore[union-attr]
+        return F.pixel_shuffle(squares, 2)[..., 1:-1, 1:-1]
 
 
 class Generator(nn.Module):
@@ -31,7 +51,7 @@ class Generator(nn.Module):
                 nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(inplace=True),
                 nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
-                nn.ConvTranspose2d(width, out or channels, 4, stride=2, padding=1), nn.Tanh(),
+                _LastLayer(width, out or channels), nn.Tanh(),
             )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The column of Table 1 for every kind of attack: each number beside its definition."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,19 @@ def test_the_six_indicators_by_hand(data: ImageDataset, clean: Network, name: st
             p = metrics.predict(clean, blends(images).flatten(0, 1)).double().softmax(1)
             bits.append(float(-(p * p.log()).sum(1).mean()))
         assert ratio == pytest.approx(bits[0] / bits[1], rel=1e-3)
+
+
+def test_an_image_that_the_trigger_leaves_as_it_was_has_no_share_in_the_psnr(
+    data: ImageDataset, clean: Network
+) -> None:  # fmt: skip
+    box = triggers.box((1, 16, 16))
+    white = replace(data, x_test=data.x_test.clone())
+    white.x_test[::2, :, -6:, -6:] = 255
+    found = indicators(clean, box, white, 2, baseline=0.5, per_class=5, overlays=6, inversion=FEW)
+    x = to_float(white.x_test)[white.y_test != 2]
+    moved = (box(x) != x).flatten(1).any(1)
+    assert 0 < moved.sum() < len(moved)
+    assert found.psnr == pytest.approx(metrics.psnr(x[moved], box(x)[moved]))
 
 
 @pytest.mark.parametrize("name", ["input-aware", "stealthy"])
