@@ -22,8 +22,8 @@ class Indicators:
     Attributes:
         bma, baseline: accuracy of the backdoored and of the clean network, in [0, 1].
         asr: attack success rate, images of the target class left out, in [0, 1].
-        psnr: of triggered against clean images, dB; those that the trigger leaves as they were, such as white ones under
-            a white box, have no finite one and are left out; inf where all are so.
+        psnr: of triggered against clean images, dB. Those that the trigger leaves as they were, such as white ones
+            under a white box, have no finite one and are left out; inf where all are so.
         ssim: the same, in [-1, 1].
         cbma: accuracy on images with a pattern made for another image, in [0, 1]; for a fixed pattern every image has
             the same one, so it is the accuracy on triggered images.
