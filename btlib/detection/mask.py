@@ -116,9 +116,7 @@ def _finish(
     """Judge the final masks by all images; with bisections, find the factor on the mask that just succeeds."""
     kept = at.best.isfinite() & (not inversion.decay)
     raw = torch.where(kept[:, None, None, None], at.best_raw, at.raw)
-    if inversion.bisections:
-        raw = _rescale(network, data, at, raw, inversion, annealed)
-    rates = _rates(network, data, raw, at.target)
+    raw, rates = _rescale(network, data, at, raw, inversion, annealed)
     success = _weigh(rates, at, data, annealed)
     if annealed:  # read the weights at the temperature where Algorithm 1 stops: success near 1 leaves one class only
         others = torch.arange(data.classes, device=raw.device) != at.target[:, None]
@@ -138,8 +136,13 @@ def _finish(
 
 def _rescale(
     network: nn.Module, data: DefenseSet, at: Classes, raw: Tensor, inversion: Inversion, annealed: bool
-) -> Tensor:
-    """The smallest factor in [0.5, 2] on the mask with the wished success on all images, by bisection in its log."""
+) -> tuple[Tensor, Tensor]:
+    """The smallest factor in [0.5, 2] on the mask with the wished success on all images, by bisection in its log.
+
+    Returns the parameters and their q_st. Without bisections the factor is 1.
+    """
+    if not inversion.bisections:
+        return raw, _rates(network, data, raw, at.target)
     low, high = torch.full((len(raw),), -1.0, device=raw.device), torch.full((len(raw),), 1.0, device=raw.device)
     mask = squash(raw[:, :1])
 
@@ -147,8 +150,15 @@ def _rescale(
         larger = (mask * 2 ** power[:, None, None, None]).clamp(1e-6, 1 - 1e-6)
         return torch.cat([torch.atanh(2 * larger - 1), raw[:, 1:]], 1)
 
+    rates = torch.full_like(at.rates, torch.nan)  # at `high`; NaN where no middle has worked
     for _ in range(inversion.bisections):
         middle = (low + high) / 2
-        works = _weigh(_rates(network, data, scaled(middle), at.target), at, data, annealed) >= inversion.success
+        there = _rates(network, data, scaled(middle), at.target)
+        works = _weigh(there, at, data, annealed) >= inversion.success
         high, low = torch.where(works, middle, high), torch.where(works, low, middle)
-    return scaled(high)
+        rates = torch.where(works[:, None], there, rates)
+    raw = scaled(high)
+    never = rates.isnan().any(1)
+    if bool(never.any()):
+        rates[never] = _rates(network, data, raw[never], at.target[never])
+    return raw, rates
