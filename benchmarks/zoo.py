@@ -68,13 +68,16 @@ def specs(seeds: int = 3, clean: int = 10) -> dict[str, Spec]:
                 zoo[f"{data} lenet5-paper {trigger} 1 s{seed}"] = replace(paper, sources=(0,), per_class=1000)
         for seed in range(clean):
             zoo[f"{data} lenet5 clean 0 s{seed}"] = lenet5(data, None, seed)
-    for seed in range(seeds):  # L-RED A.8: one source (class 1), target 3, 900 images
+    for seed in range(seeds):
         for data, sources in (("fashion-mnist", 1), ("fashion-mnist", 3), ("mnist", 1)):
             zoo[f"{data} lenet5 box {sources} s{seed}"] = lenet5(data, "box", seed, sources)
-        vgg9 = Spec("vgg9", "fashion-mnist", VGG9, seed, "single_pixel", {"amplitude": 50 / 255}, 3, (1,), 900)
+        # L-RED A.8: one source (class 1), target 3, 900 images. 50/255 in the corner did not take in 6 epochs (ASR .017)
+        pixel = {"amplitude": 100 / 255, "position": (-3, -3)}
+        vgg9 = Spec("vgg9", "fashion-mnist", VGG9, seed, "single_pixel", pixel, 3, (1,), 900)
         zoo[f"fashion-mnist vgg9 single_pixel 1 s{seed}"] = vgg9
         zoo[f"fashion-mnist vgg9 clean 0 s{seed}"] = vgg9.clean_twin()
-    square = Spec("gtsrb_cnn", "gtsrb", GTSRB, 0, "local_square", {"amplitude": 50 / 255}, 8, GTSRB_SOURCES, 30)
+    place_and_size = {"amplitude": 100 / 255, "seed": 0}  # 50/255 on 30 images of each did not take (ASR .020)
+    square = Spec("gtsrb_cnn", "gtsrb", GTSRB, 0, "local_square", place_and_size, 8, GTSRB_SOURCES, 90)
     zoo["gtsrb gtsrb_cnn local_square 12 s0"] = square
     zoo["gtsrb gtsrb_cnn clean 0 s0"] = square.clean_twin()
     return zoo
