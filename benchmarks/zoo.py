@@ -71,7 +71,7 @@ def specs(seeds: int = 3, clean: int = 10) -> dict[str, Spec]:
     for seed in range(seeds):
         for data, sources in (("fashion-mnist", 1), ("fashion-mnist", 3), ("mnist", 1)):
             zoo[f"{data} lenet5 box {sources} s{seed}"] = lenet5(data, "box", seed, sources)
-        # L-RED A.8: one source (class 1), target 3, 900 images. 50/255 in the corner did not take in 6 epochs (ASR .017)
+        # L-RED A.8: class 1 → 3, 900 images; 50/255 in the corner did not take in 6 epochs (ASR .017)
         pixel = {"amplitude": 100 / 255, "position": (-3, -3)}
         vgg9 = Spec("vgg9", "fashion-mnist", VGG9, seed, "single_pixel", pixel, 3, (1,), 900)
         zoo[f"fashion-mnist vgg9 single_pixel 1 s{seed}"] = vgg9
