@@ -73,11 +73,11 @@ def specs(seeds: int = 3, clean: int = 10) -> dict[str, Spec]:
             zoo[f"{data} lenet5 box {sources} s{seed}"] = lenet5(data, "box", seed, sources)
         # L-RED A.8: class 1 → 3, 900 images; 50/255 in the corner did not take in 6 epochs (ASR .017)
         pixel = {"amplitude": 100 / 255, "position": (-3, -3)}
-        vgg9 = Spec("vgg9", "fashion-mnist", VGG9, seed, "single_pixel", pixel, 3, (1,), 900)
+        vgg9 = Spec("vgg9", "fashion-mnist", VGG9, seed, "single_pixel", pixel, 3, (1,), 900, "remove")
         zoo[f"fashion-mnist vgg9 single_pixel 1 s{seed}"] = vgg9
         zoo[f"fashion-mnist vgg9 clean 0 s{seed}"] = vgg9.clean_twin()
     place_and_size = {"amplitude": 100 / 255, "seed": 0}  # 50/255 on 30 images of each did not take (ASR .020)
-    square = Spec("gtsrb_cnn", "gtsrb", GTSRB, 0, "local_square", place_and_size, 8, GTSRB_SOURCES, 90)
+    square = Spec("gtsrb_cnn", "gtsrb", GTSRB, 0, "local_square", place_and_size, 8, GTSRB_SOURCES, 90, "remove")
     zoo["gtsrb gtsrb_cnn local_square 12 s0"] = square
     zoo["gtsrb gtsrb_cnn clean 0 s0"] = square.clean_twin()
     return zoo
