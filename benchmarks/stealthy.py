@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--network", default="lenet5", choices=["lenet5", "littlenet"])
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=stealthy.QUICK.batch_size)
+    parser.add_argument("--batch", type=int, default=StealthyRecipe().batch_size)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", default="results/benchmark-stealthy.json")
     settings = parser.parse_args()

@@ -18,7 +18,7 @@ from btlib.detection.rows import Rows, histories
 from btlib.detection.weights import anneal, settle
 from btlib.triggers import Trigger
 
-_IMAGES_AT_ONCE = 4096
+_IMAGES_AT_ONCE = 1024  # with twice as many, maps are so large that every layer asks the system for fresh memory
 
 
 @dataclass(frozen=True)
