@@ -12,6 +12,7 @@ that a change of the machine's speed meets both. Ratios, not seconds, are what i
 
 import argparse
 import copy
+import json
 import statistics
 import time
 from dataclasses import asdict, replace
@@ -27,7 +28,7 @@ from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
 from btlib.attacks.stealthy import _STEP_1, StealthyRecipe
 from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.results import environment, save
+from btlib.results import environment, load, save
 
 
 def straightforward(
@@ -111,8 +112,10 @@ def main() -> None:
     recipe = replace(stealthy.QUICK, epsilon=stealthy.COURSE.epsilon, target=9, epochs=settings.epochs,
                      batch_size=settings.batch, train_images=settings.images, watch=500)  # fmt: skip
     x, y = datasets.to_float(data.x_test), data.y_test
-    rows = []
-    for seed in range(settings.rounds):
+    kept = load(settings.out)
+    same = kept.get("recipe") == json.loads(json.dumps(asdict(recipe)))
+    rows = kept["rows"] if same else []  # rounds that are there are not run again
+    for seed in range(len(rows), settings.rounds):
         row = {}
         for name, attack, start in (("straightforward", straightforward, plain), ("btlib", ours, clean)):
             wall, cpu = time.perf_counter(), time.process_time()
