@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class _LastLayer(nn.ConvTranspose2d):
-    """A transposed convolution, 4×4 with stride 2 and padding 1, as a 2×2 convolution in half the time.
+    """A transposed convolution, 4×4 with stride 2 and padding 1, as a 2×2 convolution in two thirds of the time.
 
     It makes the four pixels of each 2×2 square as four channels: the same sums, for which libraries have a fast way
     also where there is one filter only.
