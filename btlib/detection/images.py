@@ -12,6 +12,10 @@ from btlib import metrics
 from btlib.datasets import check_images, sample_per_class, to_float
 from btlib.networks import anchor, layout
 
+#: Images in one pass through a network. With twice as many, maps are so large that every layer asks the system for
+#: fresh memory, and LeNet-5 takes twice the time.
+IMAGES_AT_ONCE = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class DefenseSet:

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
-from btlib.detection.images import DefenseSet
+from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import histories
 from btlib.triggers import Trigger
 
 _STOP = 0.9  # π of Algorithm 1
-_IMAGES_AT_ONCE = 1024  # with twice as many, maps are so large that every layer asks the system for fresh memory
 
 
 def invert(
@@ -91,7 +90,7 @@ def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Ten
 def _rates(network: nn.Module, data: DefenseSet, raw: Tensor, target: Tensor) -> Tensor:
     """q_st over all images, (T, K)."""
     hits = []
-    for part in data.images.split(max(1, _IMAGES_AT_ONCE // len(raw))):
+    for part in data.images.split(max(1, IMAGES_AT_ONCE // len(raw))):
         logits = network(stamp(part, raw)).reshape(len(raw), len(part), -1)
         hits.append((logits.argmax(2) == target[:, None]).float())
     one_hot = nn.functional.one_hot(data.labels, data.classes).float()

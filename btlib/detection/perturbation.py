@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from btlib.detection.images import DefenseSet
+from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import Rows, histories
 from btlib.detection.weights import anneal, settle
 from btlib.triggers import Trigger
-
-_IMAGES_AT_ONCE = 1024  # with twice as many, maps are so large that every layer asks the system for fresh memory
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _look(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """q_st (P, K), the updated weights (P, K) and ∇_v J_t (P, C, H, W; zeros unless wanted) at v, by shared batches."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for rows in torch.arange(len(at.row)).split(max(1, _IMAGES_AT_ONCE // at.index.shape[1])):
+    for rows in torch.arange(len(at.row)).split(max(1, IMAGES_AT_ONCE // at.index.shape[1])):
         part = at.take(rows.to(at.row.device))
         v = part.v.detach().requires_grad_(gradient)
         stamped = clipped(data.images[part.index] + v[:, None])  # Eq. 1, (P, M, C, H, W)
