@@ -38,12 +38,12 @@ def detectors(name: str, spec: Spec) -> tuple[str, ...]:
     if spec.data == "gtsrb":
         return ("RED-A", "RED-U")
     if "vgg9" in name:
-        return PERTURBATIONS
+        return (*PERTURBATIONS, "RED-P")
     if spec.trigger is None:
-        return (*PATCHES, *PERTURBATIONS, "RED-A'")
+        return (*PATCHES, *PERTURBATIONS, "RED-A'", "RED-P")
     if spec.trigger in ("box", "single_pixel"):
         return PATCHES
-    return (*PERTURBATIONS, "RED-A'")
+    return (*PERTURBATIONS, "RED-A'", "RED-P")
 
 
 def row(spec: Spec, detector: str) -> dict[str, Any]:
