@@ -4,8 +4,9 @@
     python benchmarks/verdicts.py --summary         # the table of what has been measured
 
 One row per network and detector, kept in results/detection-verdicts.json; rows that are there are not run again, so
-a killed run goes on. Networks that `zoo.py` has not trained yet are left out. Each row has the norms of all classes:
-any rule can be applied later without a new run. Hardware: two cores, 10 to 30 s a row.
+a killed run goes on, unless the network is now made otherwise. Networks that `zoo.py` has not trained yet are left
+out. Each row has the norms of all classes: any rule can be applied later without a new run. Hardware: two cores, 10 to
+30 s a row.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def row(spec: Spec, detector: str) -> dict[str, Any]:
     suspect = found.estimates[found.suspect]
     truth = poisoned_sources(spec, data.num_classes)
     return {
-        "accuracy": network.card.accuracy, "success": network.card.success,
+        "network": spec.file_name, "accuracy": network.card.accuracy, "success": network.card.success,
         "target": None if spec.trigger is None else spec.target, "sources": truth,
         "norms": found.norms.tolist(), "suspect": found.suspect, "suspect_sources": list(suspect.sources()),
         "weights": suspect.weights.tolist(), "rates": suspect.by_class.nan_to_num(-1).tolist(),
@@ -67,6 +68,11 @@ def row(spec: Spec, detector: str) -> dict[str, Any]:
         "gradients": sum(e.gradients for e in found.estimates.values()),
         "seconds": time.perf_counter() - began, "warnings": list(found.warnings), "settings": found.settings,
     }  # fmt: skip
+
+
+def missing(measured: dict[str, Any] | None, spec: Spec) -> bool:
+    """Whether a row is yet to be measured, or was measured on a network that is made otherwise now."""
+    return measured is None or measured.get("network", spec.file_name) != spec.file_name
 
 
 def poisoned_sources(spec: Spec, classes: int) -> list[int] | None:
@@ -116,7 +122,7 @@ def main() -> None:
             for name, spec in zoo.specs().items() if all(word in name.split() for word in args.words)
             for detector in detectors(name, spec) if detector in args.detectors
         ]  # fmt: skip
-        jobs = [job for job in jobs if job[0] not in rows and checkpoints.find(job[1]) is not None]
+        jobs = [job for job in jobs if missing(rows.get(job[0]), job[1]) and checkpoints.find(job[1]) is not None]
         for key, spec, detector in tqdm(jobs, unit="row"):
             measured = row(spec, detector)
             rows = load(PATH).get("rows", {}) | {key: measured}  # what another run has saved meanwhile stays
