@@ -1,14 +1,14 @@
 """What a sweep costs beyond its jobs, and what a second worker brings.
 
-    python benchmarks/sweep.py                        # six jobs of four epochs each; writes results/
-    python benchmarks/sweep.py --jobs 4 --images 2560 --epochs 1 --out /tmp/sweep.json    # does it work?
+    python benchmarks/sweep.py                        # eight rounds of two jobs of two epochs; writes results/
+    python benchmarks/sweep.py --rounds 2 --images 2560 --epochs 1 --out /tmp/sweep.json    # does it work?
 
-A job is a training of LeNet-5 on the embedded images, one thread, no checkpoint; real rows take as long and longer. The
-bare jobs are called one after the other in this process; the same recipes go through `papers.run` with one worker and
-with two, each time into a fresh folder. Everything is done twice, the second time in the opposite order, so that a
-machine that slows down steadily slows all three alike. Overhead: one worker's time over the bare jobs', less one;
-speed-up: one worker over two, whose start and imports count. Needs two cores with nothing else to do, for twenty
-minutes.
+A job is a training of LeNet-5 on the embedded images, one thread, no checkpoint. In every round two jobs are done
+three times: bare, called one after the other in this process; through `papers.run` with one worker; and with two, each
+time into a fresh folder. Every second round goes the other way round, so that a machine that slows down or speeds up
+(this one drifts by 15 % within minutes) does so for all three alike. Overhead: one worker's time over the bare jobs',
+less one; speed-up: one worker's time over two workers', whose start and imports count: the first round has them.
+Needs two cores with nothing else to do, for ten minutes.
 """
 
 import argparse
@@ -54,26 +54,27 @@ def sweep(recipes: list[papers.Recipe], workers: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--out", default="results/benchmark-sweep.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     kind = "sweep:train"  # workers find this file by their inherited search path
     settings = {"images": args.images, "epochs": args.epochs}
-    recipes = [papers.Recipe(kind, settings, seed) for seed in range(args.jobs)]
+    recipes = [papers.Recipe(kind, settings, seed) for seed in range(2)]
     jobs.run(papers.Recipe(kind, {"images": 256, "epochs": 1}))  # the data set is read, the libraries are loaded
-    phases: dict[str, Callable[[], float]] = {
+    ways: dict[str, Callable[[], float]] = {
         "bare": lambda: timed(lambda: [jobs.run(recipe) for recipe in recipes]),
         "one worker": lambda: sweep(recipes, 1), "two workers": lambda: sweep(recipes, 2),
     }  # fmt: skip
-    seconds: dict[str, list[float]] = {phase: [] for phase in phases}
-    for phase in (*phases, *reversed(phases)):
-        seconds[phase].append(phases[phase]())
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(args.rounds):
+        for way in reversed(ways) if number % 2 else ways:
+            seconds[way].append(ways[way]())
     bare, one, two = map(sum, seconds.values())
     result = {
-        "jobs": args.jobs, **settings, "seconds": seconds,
+        "rounds": args.rounds, "jobs a round": len(recipes), **settings, "seconds": seconds,
         "overhead": one / bare - 1, "speed-up": one / two, "environment": environment(),
     }  # fmt: skip
     save(args.out, result)

@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,23 +22,24 @@ from tqdm import tqdm
 
 from btlib import checkpoints, datasets, detection
 from btlib.checkpoints import Spec
-from btlib.detection import Detection
+from btlib.detection import Detection, Estimate
 from btlib.results import environment, load, save
 
 PATH = "results/detection-verdicts.json"
 DETECTORS = {
     "neural cleanse": detection.neural_cleanse, "mask RED-A": detection.red_a_mask,
     "RED-A": detection.red_a, "RED-A'": detection.red_a, "RED-U": detection.red_u, "RED-P": detection.red_p,
+    "focused RED-A": partial(detection.red_a, search=detection.FOCUSED),
 }  # fmt: skip
 PATCHES = ("neural cleanse", "mask RED-A")
-PERTURBATIONS = ("RED-A", "RED-U")
+PERTURBATIONS = ("RED-A", "focused RED-A", "RED-U")
 ONE_IMAGE = {"gtsrb": 1}  # L-RED 4.4: one clean image per class
 
 
 def detectors(name: str, spec: Spec) -> tuple[str, ...]:
     """Which detectors meet this network: those for its kind of trigger; all of them if it is clean."""
     if spec.data == "gtsrb":
-        return ("RED-A", "RED-U")
+        return PERTURBATIONS
     if "vgg9" in name:
         return (*PERTURBATIONS, "RED-P")
     if spec.trigger is None:
@@ -67,7 +69,14 @@ def row(spec: Spec, detector: str) -> dict[str, Any]:
         "anomaly_index": float(found.anomaly_index.max()),
         "gradients": sum(e.gradients for e in found.estimates.values()),
         "seconds": time.perf_counter() - began, "warnings": list(found.warnings), "settings": found.settings,
+        **(walk(found.estimates[spec.target]) if spec.network == "vgg9" and spec.trigger else {}),
     }  # fmt: skip
+
+
+def walk(estimate: Estimate) -> dict[str, Any]:
+    """Q against the length of the perturbation on the way to one class, for lesson 05."""
+    told = {name: [round(float(number), 4) for number in estimate.history[name]] for name in ("norm", "Q")}
+    return {"walk": told} if estimate.source is None else {}
 
 
 def missing(measured: dict[str, Any] | None, spec: Spec) -> bool:

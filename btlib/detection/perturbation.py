@@ -15,13 +15,16 @@ from tqdm.auto import tqdm
 from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import Rows, histories
-from btlib.detection.weights import anneal, settle
+from btlib.detection.weights import anneal, focus, settle
 from btlib.triggers import Trigger
 
 
 @dataclass(frozen=True)
 class Search:
-    """How the pattern is searched for. `FAITHFUL` is Algorithm 1, `FAST` its limit for δ → 0 in few steps.
+    """How the pattern is searched for.
+
+    `FAITHFUL` is Algorithm 1, `FAST` its limit for δ → 0 in few steps, `FOCUSED` that with weights which a single
+    source class can move.
 
     Attributes:
         delta: δ, length of a step, ‖·‖₂ in units of full scale.
@@ -29,6 +32,7 @@ class Search:
         max_norm: search no further than this, τmax·δ; no perturbation of an image is that long.
         settle: iterate the weights to their fixed point before each step; Algorithm 1 updates them once.
         bisections: halvings of the last step, to find where Q crosses π; Algorithm 1 takes its end.
+        focused: the temperature looks at misclassified images only, see `weights.focus`; Eq. 7 looks at all.
     """
 
     delta: float = 1e-4
@@ -36,6 +40,7 @@ class Search:
     max_norm: float = 30.0
     settle: bool = False
     bisections: int = 0
+    focused: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -55,6 +60,7 @@ class Search:
 
 FAITHFUL = Search()
 FAST = Search(delta=0.1, settle=True, bisections=6)
+FOCUSED = replace(FAST, focused=True)
 
 
 #: (source, or None for all; target)
@@ -134,7 +140,8 @@ def _look(
 def _update(annealed: bool, search: Search) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if not annealed:
         return lambda rates, weights, allowed: weights
-    return partial(settle, pi=search.pi) if search.settle else anneal
+    update = focus if search.focused else anneal
+    return partial(settle, pi=search.pi, update=update) if search.settle else update
 
 
 def perturb(

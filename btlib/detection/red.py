@@ -27,7 +27,8 @@ def red_a(
         network: images in [0, 1] → logits (N, K); left as it was found.
         images, labels: clean images, uint8 or float in [0, 1], (N, C, H, W), and their classes (N,).
         per_class: images drawn of each class; 8 in the paper, 2 is RED-A'. None: all.
-        search: `FAITHFUL` (Algorithm 1, δ = 1e-4) or `FAST` (the same limit in about 500 times fewer gradients).
+        search: `FAITHFUL` (Algorithm 1, δ = 1e-4), `FAST` (the same limit in about 500 times fewer gradients), or
+            `FOCUSED` (not in the paper: also finds one source class that no other class moves with).
         targets: putative targets; None: all. With fewer than three the outcome has norms but no p-value.
         seed: of the draw of images.
         progress: show a bar.
@@ -46,7 +47,7 @@ def red_a(
         >>> red_a(net, data.x_test, data.y_test, per_class=4).verdict().target
         9
     """
-    name = "RED-A'" if per_class == 2 else "RED-A"
+    name = ("focused " if search.focused else "") + ("RED-A'" if per_class == 2 else "RED-A")
     return _all_sources(name, True, network, images, labels, per_class, search, targets, seed, progress)
 
 

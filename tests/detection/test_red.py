@@ -80,12 +80,27 @@ def test_few_sources_are_found_by_red_a_and_not_by_red_u():
     assert not uniform_.verdict(rule="calibrated").attacked
 
 
-def test_annealing_alone_does_not_find_one_source_of_nine_when_no_other_class_moves():
+def test_one_source_of_nine_that_moves_alone_is_found_by_focused_weights_only():
     # A limit of Eq. 7 and 8: q = 1 for one class of nine gives Q = 1/9, T = 2.2 and hardly any weight to it. Trained
-    # networks are kinder, since a trigger moves other classes too (collateral damage, A.5).
+    # networks may be kinder, since a trigger moves other classes too (collateral damage, A.5).
     _, x, y = planted()
-    found = detection.red_a(OnlyFrom(5), x, y, per_class=None, search=Search(delta=0.02, settle=True, bisections=5))
+    published = Search(delta=0.02, settle=True, bisections=5)
+    found = detection.red_a(OnlyFrom(5), x, y, per_class=None, search=published)
     assert found.norms[2] > 0.8 * np.median(found.norms)
+    focused = detection.red_a(OnlyFrom(5), x, y, per_class=None, search=replace(published, focused=True))
+    assert focused.norms[2] < 0.6 * np.delete(focused.norms, 2).min()
+    assert focused.suspect == 2
+    assert focused.verdict().sources == (5,)
+    assert (found.method, focused.method) == ("RED-A", "focused RED-A")
+
+
+def test_focused_weights_find_three_sources_and_acquit_the_clean_twin():
+    _, x, y = planted()
+    search = Search(delta=0.02, settle=True, bisections=5, focused=True)
+    attacked = detection.red_a(OnlyFrom(5, 6, 7), x, y, per_class=None, search=search)
+    assert attacked.verdict(rule="calibrated").target == 2
+    clean, x, y = planted(0.0)
+    assert not detection.red_a(clean, x, y, per_class=None, search=search).verdict(rule="calibrated").attacked
 
 
 def test_red_p_names_the_pair():

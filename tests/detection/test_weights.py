@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from btlib.detection.weights import anneal, settle
+from btlib.detection.weights import anneal, focus, settle
 
 RATES = torch.tensor([[0.75, 0.25, 0.0, 0.9], [0.0, 0.0, 0.0, 0.0]])
 ALLOWED = torch.tensor([[True, True, True, False]] * 2)
@@ -49,3 +49,22 @@ def test_settling_stops_at_pi_and_goes_no_further():
             break
         weights = anneal(rates, weights, ALLOWED[:1])
     torch.testing.assert_close(settle(rates, UNIFORM[:1], ALLOWED[:1]), weights)
+
+
+def test_focused_weights_have_the_temperature_of_misclassified_images():
+    q = RATES[0, :3].numpy()
+    temperature = -np.log((q**2).sum() / q.sum())  # the target's own rate, .9, has no part in it
+    expected = np.exp(q / temperature) / np.exp(q / temperature).sum()
+    weights = focus(RATES, UNIFORM, ALLOWED)
+    np.testing.assert_allclose(weights[0, :3], expected, rtol=1e-5)
+    assert weights[1].tolist() == UNIFORM[1].tolist()  # nothing is misclassified
+
+
+@pytest.mark.parametrize(("fooled", "published"), [(1, 0.184), (2, 1.0), (3, 1.0)])
+def test_one_fooled_class_of_nine_holds_published_weights_and_not_focused_ones(fooled, published):
+    # Eq. 7 and 8 with q = 1 for m of nine classes stand still where w = 1 / (m + (9 - m) exp(1 / log(m w))).
+    rates, allowed = torch.zeros(1, 10), torch.ones(1, 10, dtype=torch.bool)
+    rates[0, :fooled], allowed[0, 9] = 1.0, False
+    share = settle(rates, allowed / 9, allowed, pi=0.999)[0, :fooled].sum()
+    assert float(share) == pytest.approx(published, abs=1e-3)
+    assert float(settle(rates, allowed / 9, allowed, update=focus)[0, :fooled].sum()) == pytest.approx(1, abs=1e-3)

@@ -14,7 +14,7 @@ from btlib.detection import anomaly, weights
 from btlib.exercises import get, reveal
 from btlib.exercises.lred import normalised_step
 
-NAMES = ("normalised_step", "anneal_weights", "published_log_p")
+NAMES = ("normalised_step", "anneal_weights", "published_log_p", "fooled_shares")
 
 
 def along(length: Callable[[Tensor], Any], sign: int = 1) -> Callable[..., Tensor]:
