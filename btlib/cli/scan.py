@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 METHODS = {
     "neural-cleanse": ("neural_cleanse", 100),
     "red-a": ("red_a", 8),
+    "red-a-focused": ("red_a", 8),
     "red-a-mask": ("red_a_mask", 100),
     "red-u": ("red_u", 8),
     "red-p": ("red_p", 8),
@@ -145,7 +146,8 @@ def detect(method: str, network: "nn.Module", x: "Tensor", y: "Tensor", per_clas
 
     typer.echo(f"{method}, {per_class} images per class", err=True)
     function = getattr(detection, METHODS[method][0])
-    found: Detection = function(network, x, y, per_class=per_class, seed=seed, progress=True)
+    settings = {"search": detection.FOCUSED} if method == "red-a-focused" else {}
+    found: Detection = function(network, x, y, per_class=per_class, seed=seed, progress=True, **settings)
     return found
 
 

@@ -32,7 +32,7 @@ class Search:
         max_norm: search no further than this, τmax·δ; no perturbation of an image is that long.
         settle: iterate the weights to their fixed point before each step; Algorithm 1 updates them once.
         bisections: halvings of the last step, to find where Q crosses π; Algorithm 1 takes its end.
-        focused: the temperature looks at misclassified images only, see `weights.focus`; Eq. 7 looks at all.
+        focused: the temperature looks where images are misclassified, see `weights.focus`; Eq. 7 looks everywhere.
     """
 
     delta: float = 1e-4

@@ -30,8 +30,8 @@ def anneal(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
     return torch.where(misclassified > 0, new, uniform)
 
 
-def fooled_shares(rates: Tensor, allowed: Tensor) -> Tensor:
-    """The share that each class has in the misclassified images, u_s = q_st / Σ q_ct, classes being equally large.
+def squared_shares(rates: Tensor, allowed: Tensor) -> Tensor:
+    """Classes counted by the square of their rate, u_s = q_st² / Σ q_ct²: scattered errors hardly count.
 
     Args:
         rates, allowed: as in `anneal`.
@@ -40,18 +40,18 @@ def fooled_shares(rates: Tensor, allowed: Tensor) -> Tensor:
         float (P, K), rows sum to 1, or are 0 where nothing is misclassified.
 
     Example:
-        >>> fooled_shares(torch.tensor([[0.6, 0.2, 0.9]]), torch.tensor([[True, True, False]]))
-        tensor([[0.7500, 0.2500, 0.0000]])
+        >>> squared_shares(torch.tensor([[0.6, 0.2, 0.9]]), torch.tensor([[True, True, False]]))
+        tensor([[0.9000, 0.1000, 0.0000]])
     """
-    fooled = rates * allowed
-    return fooled / fooled.sum(1, keepdim=True).clamp_min(1e-12)
+    squares = (rates * allowed).square()
+    return squares / squares.sum(1, keepdim=True).clamp_min(1e-12)
 
 
 def focus(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
-    """Eq. 8 with the temperature of the misclassified images: Q in Eq. 7 is Σ u q, not Σ w q. Not in the paper.
+    """Eq. 8 with a temperature that looks where images are misclassified: Q = Σ u q in Eq. 7. Not in the paper.
 
     By Eq. 7 and 8 one fully misclassified class of nine, which no other moves with, ends with a weight of .184 and
-    goes no further; here it gets all (docs/choices.md).
+    goes no further; here it gets all, and a few errors in other classes do not hold it (docs/choices.md).
 
     Args:
         rates, allowed: as in `anneal`.
@@ -65,7 +65,7 @@ def focus(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
         >>> focus(q, allowed / 2, allowed)
         tensor([[1., 0., 0.]])
     """
-    return anneal(rates, fooled_shares(rates, allowed), allowed)
+    return anneal(rates, squared_shares(rates, allowed), allowed)
 
 
 def settle(

@@ -1,4 +1,4 @@
-"""Exercises on L-RED: the normalised step, the annealed weights, the p-value, whose images are fooled (lesson 05)."""
+"""Exercises on L-RED: the normalised step, the annealed weights, the p-value, squared shares (lesson 05)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -103,32 +103,37 @@ def _check_anneal_weights(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) ->
     same_tensor(answer(mixed, before, allowed), weights.anneal(mixed, before, allowed), cause, tolerance=1e-4)
 
 
-# ---------------------------------------------------------------------------------------- whose images are fooled
+# ---------------------------------------------------------------------------------------- squared shares
 
 
-@register("fooled_shares", weights.fooled_shares, "Ask those who moved how many of them moved, not everybody.")
-def _check_fooled_shares(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+@register("squared_shares", weights.squared_shares, "Ask those who moved, and hardly listen to a scattered error.")
+def _check_squared_shares(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     allowed = torch.tensor([[True, True, True, False], [False, True, True, True]])
     rates = torch.tensor([[0.6, 0.2, 0.0, 1.0], [0.9, 0.5, 0.25, 0.25]])  # the target's own rate means nothing
-    own = rates * allowed
+    own, everyone = rates * allowed, rates.square()
+    squares = own.square()
     got = answer(rates, allowed)
     if got is None:
         raise WrongAnswer("the shares, a tensor", None, "the function returns nothing: is there a return?")
     causes = {
-        "the target has a share: its own images are not misclassified": rates / rates.sum(1, keepdim=True),
-        "the target is taken out after dividing: the shares should sum to 1": own / rates.sum(1, keepdim=True),
-        "these are the rates themselves: divide by their sum": own,
-        "this divides by the number of classes: divide by the sum of the rates": own / allowed.sum(1, keepdim=True),
-        "this divides by the largest rate: divide by the sum": own / own.amax(1, keepdim=True),
-        "all problems share one sum: each row has its own": own / own.sum(),
-        "this is Eq. 8's softmax: shares are plain proportions": rates.masked_fill(~allowed, -torch.inf).softmax(1),
-        "all goes to the best class: every misclassified image counts": (own == own.amax(1, keepdim=True)).float(),
+        "the target has a share: its own images are not misclassified": everyone / everyone.sum(1, keepdim=True),
+        "the target is taken out after dividing: the shares should sum to 1": squares / everyone.sum(1, keepdim=True),
+        "the square is missing": own / own.sum(1, keepdim=True),
+        "the sum is squared, not the rates one by one": squares / own.sum(1, keepdim=True).square(),
+        "these are squares, not shares: divide by their sum": squares,
+        "this divides by the number of classes: divide by the sum of the squares":
+            squares / allowed.sum(1, keepdim=True),
+        "this divides by the largest: divide by the sum": squares / squares.amax(1, keepdim=True),
+        "all problems share one sum: each row has its own": squares / squares.sum(),
+        "this is a softmax: shares are plain proportions": rates.masked_fill(~allowed, -torch.inf).softmax(1),
+        "all goes to the best class: every class counts, by the square of its rate":
+            (own == own.amax(1, keepdim=True)).float(),
     }  # fmt: skip
-    expected = weights.fooled_shares(rates, allowed)
-    same_tensor(got, expected, _like(got, causes, "something else than q_st / Σ q_ct"), tolerance=1e-4)
-    nothing = answer(rates * torch.tensor([[0.0], [1.0]]), allowed)
-    cause = "where nothing is misclassified 0/0 is NaN: return zeros there (clamp_min on the sum), the other rows as ever"
-    same_tensor(nothing, expected * torch.tensor([[0.0], [1.0]]), cause, tolerance=1e-4)
+    expected = weights.squared_shares(rates, allowed)
+    same_tensor(got, expected, _like(got, causes, "something else than q_st² / Σ q_ct²"), tolerance=1e-4)
+    half = torch.tensor([[0.0], [1.0]])
+    cause = "where nothing is misclassified 0/0 is NaN: return zeros there (clamp_min on the sum), other rows as ever"
+    same_tensor(answer(rates * half, allowed), expected * half, cause, tolerance=1e-4)
 
 
 # ---------------------------------------------------------------------------------------- order statistic

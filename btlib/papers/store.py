@@ -26,7 +26,7 @@ class Result:
         row: key of the row in whose name it is kept, ``table/row``.
         recipe: what was measured.
         numbers: what came out, nested, see `jobs`.
-        seconds: wall time, training included where the network was not remembered.
+        seconds: wall time, with the training of a network that was remembered as long as its card says.
         peak_memory_mb: largest resident memory of the process meanwhile, MiB.
         device: ``cpu`` or ``cuda:N``.
         environment: commit, versions, processor, threads.

@@ -17,6 +17,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
+from btlib import checkpoints
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
 from btlib.papers.devices import own_device
@@ -88,10 +89,11 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
         if threads:
             torch.set_num_threads(threads)
         try:
+            spared = _training_spared(task.recipe)
             with own_device() as device, PeakMemory(own=True) as peak:
                 began = time.perf_counter()
                 numbers = jobs.run(task.recipe, device)
-                seconds = time.perf_counter() - began
+                seconds = time.perf_counter() - began + spared
             result = Result(task.row, task.recipe, numbers, seconds, peak.mb, str(device), _environment(),
                             datetime.now(UTC).isoformat(timespec="seconds"))  # fmt: skip
             store.write(folder, result)
@@ -187,6 +189,12 @@ def _received(task: Task, got: Any, folder: Path) -> Outcome:
     if got.result is not None and store.find(folder, task.recipe) is None:
         store.write(folder, got.result)
     return got
+
+
+def _training_spared(recipe: Recipe) -> float:
+    """Seconds that the recipe's network took where it is there already: what a row costs, anywhere else, too."""
+    path = checkpoints.find(recipe.spec) if "spec" in recipe.settings else None
+    return sum(epoch["seconds"] for epoch in checkpoints.read_card(path).history) if path else 0.0
 
 
 @cache

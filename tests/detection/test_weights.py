@@ -51,9 +51,9 @@ def test_settling_stops_at_pi_and_goes_no_further():
     torch.testing.assert_close(settle(rates, UNIFORM[:1], ALLOWED[:1]), weights)
 
 
-def test_focused_weights_have_the_temperature_of_misclassified_images():
+def test_focused_weights_count_classes_by_their_squared_rates():
     q = RATES[0, :3].numpy()
-    temperature = -np.log((q**2).sum() / q.sum())  # the target's own rate, .9, has no part in it
+    temperature = -np.log((q**3).sum() / (q**2).sum())  # the target's own rate, .9, has no part in it
     expected = np.exp(q / temperature) / np.exp(q / temperature).sum()
     weights = focus(RATES, UNIFORM, ALLOWED)
     np.testing.assert_allclose(weights[0, :3], expected, rtol=1e-5)
@@ -68,3 +68,10 @@ def test_one_fooled_class_of_nine_holds_published_weights_and_not_focused_ones(f
     share = settle(rates, allowed / 9, allowed, pi=0.999)[0, :fooled].sum()
     assert float(share) == pytest.approx(published, abs=1e-3)
     assert float(settle(rates, allowed / 9, allowed, update=focus)[0, :fooled].sum()) == pytest.approx(1, abs=1e-3)
+
+
+def test_scattered_errors_do_not_hold_focused_weights():
+    rates, allowed = torch.full((1, 10), 1 / 8), torch.ones(1, 10, dtype=torch.bool)
+    rates[0, 0], allowed[0, 9] = 1.0, False  # one image in eight of every other class
+    assert float(settle(rates, allowed / 9, allowed)[0, 0]) < 0.3
+    assert float(settle(rates, allowed / 9, allowed, update=focus)[0, 0]) > 0.99

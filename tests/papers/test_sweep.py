@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from btlib import checkpoints
 from btlib.papers import costs, store, sweep
-from btlib.papers.recipes import Recipe
+from btlib.papers.recipes import Recipe, with_network
 from btlib.papers.sweep import SweepError, Task, run, work
 
 
@@ -43,6 +44,15 @@ def test_work_keeps_what_it_measured(tmp_path):
     assert kept.seconds >= 0
     assert kept.peak_memory_mb > 10
     assert set(kept.environment) >= {"commit", "versions", "threads"}
+
+
+def test_a_network_that_was_there_counts_with_its_training(tmp_path):
+    spec = checkpoints.shipped()["clean"]
+    recipe = Recipe("sweep_jobs:square", with_network(spec, log=str(tmp_path / "log")), spec.seed)
+    trained = sum(epoch["seconds"] for epoch in checkpoints.read_card(checkpoints.find(spec)).history)
+    kept = work(Task("toy/square", recipe), tmp_path).result
+    assert trained > 1
+    assert trained < kept.seconds < trained + 60  # its own work is a matter of milliseconds
 
 
 def test_nothing_is_done_twice(tmp_path):
