@@ -28,7 +28,8 @@ def red_a(
         images, labels: clean images, uint8 or float in [0, 1], (N, C, H, W), and their classes (N,).
         per_class: images drawn of each class; 8 in the paper, 2 is RED-A'. None: all.
         search: `FAITHFUL` (Algorithm 1, δ = 1e-4), `FAST` (the same limit in about 500 times fewer gradients), or
-            `FOCUSED` (not in the paper: also finds one source class that no other class moves with).
+            `FOCUSED` (not in the paper: also finds one source class that no other class moves with; it needs
+            several images of each class).
         targets: putative targets; None: all. With fewer than three the outcome has norms but no p-value.
         seed: of the draw of images.
         progress: show a bar.
@@ -153,7 +154,11 @@ def _all_sources(
     with undisturbed(network):
         found = perturb(network, data, problems, annealed, search, progress)
     seconds, settings = time.perf_counter() - began, _settings(search, per_class, seed)
-    return Detection(name, Estimates(found), "published", seconds, settings, tuple(shared_warnings(found)))
+    warnings = shared_warnings(found)
+    if annealed and search.focused and int(data.counts.max()) == 1:
+        warnings.append("one image of each class: a single misclassified image takes all weight of a focused search; "
+                        "give several, or search as printed (FAST)")  # fmt: skip
+    return Detection(name, Estimates(found), "published", seconds, settings, tuple(warnings))
 
 
 def _settings(search: Search, per_class: int | None, seed: int) -> dict[str, float | int | None]:

@@ -94,6 +94,14 @@ def test_one_source_of_nine_that_moves_alone_is_found_by_focused_weights_only():
     assert (found.method, focused.method) == ("RED-A", "focused RED-A")
 
 
+@pytest.mark.parametrize(("copies", "focused", "warned"), [(1, True, True), (2, True, False), (1, False, False)])
+def test_focused_weights_with_one_image_of_each_class_say_what_is_wrong(copies, focused, warned):
+    net, x, y = planted()
+    x, y = x[:CLASSES].repeat(copies, 1, 1, 1), y[:CLASSES].repeat(copies)
+    found = detection.red_a(net, x, y, per_class=None, search=replace(COARSE, focused=focused))
+    assert ("one image of each class" in " ".join(found.warnings)) == warned
+
+
 def test_focused_weights_find_three_sources_and_acquit_the_clean_twin():
     _, x, y = planted()
     search = Search(delta=0.02, settle=True, bisections=5, focused=True)
