@@ -7,7 +7,8 @@ A job is a training of LeNet-5 on the embedded images, one thread, no checkpoint
 three times: bare, called one after the other in this process; through `papers.run` with one worker; and with two, each
 time into a fresh folder. Every second round goes the other way round, so that a machine that slows down or speeds up
 (this one drifts by 15 % within minutes) does so for all three alike. Overhead: one worker's time over the bare jobs',
-less one; speed-up: one worker's time over two workers', whose start and imports count: the first round has them.
+less one; speed-up: one worker's time over two workers', with their start and imports, which are in the first round, and
+without that round.
 Needs two cores with nothing else to do, for a quarter of an hour.
 """
 
@@ -73,13 +74,15 @@ def main() -> None:
         for way in reversed(ways) if number % 2 else ways:
             seconds[way].append(ways[way]())
     bare, one, two = map(sum, seconds.values())
+    started = sum(seconds["one worker"][1:]) / sum(seconds["two workers"][1:])
     result = {
         "rounds": args.rounds, "jobs a round": len(recipes), **settings, "seconds": seconds,
-        "overhead": one / bare - 1, "speed-up": one / two, "environment": environment(),
+        "overhead": one / bare - 1, "speed-up": one / two, "speed-up, once started": started,
+        "environment": environment(),
     }  # fmt: skip
     save(args.out, result)
     sys.stdout.write(f"bare {bare:.1f} s, one worker {one:.1f} s, two workers {two:.1f} s: "
-                     f"overhead {100 * (one / bare - 1):.1f} %, speed-up {one / two:.2f}\n")  # fmt: skip
+                     f"overhead {100 * (one / bare - 1):.1f} %, speed-up {one / two:.2f}, once started {started:.2f}\n")  # fmt: skip
 
 
 if __name__ == "__main__":
