@@ -82,7 +82,8 @@ def main() -> None:
     }  # fmt: skip
     save(args.out, result)
     sys.stdout.write(f"bare {bare:.1f} s, one worker {one:.1f} s, two workers {two:.1f} s: "
-                     f"overhead {100 * (one / bare - 1):.1f} %, speed-up {one / two:.2f}, once started {started:.2f}\n")  # fmt: skip
+                     f"overhead {100 * (one / bare - 1):.1f} %, speed-up {one / two:.2f}, "
+                     f"once started {started:.2f}\n")  # fmt: skip
 
 
 if __name__ == "__main__":
