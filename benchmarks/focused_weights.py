@@ -22,7 +22,7 @@ from tqdm import tqdm
 from btlib import checkpoints, datasets, detection
 from btlib.checkpoints import Spec
 from btlib.detection import perturbation
-from btlib.detection.weights import anneal
+from btlib.detection.weights import anneal, focus
 from btlib.results import environment, load, save
 
 PATH = "results/choice-focused-weights.json"
@@ -43,7 +43,7 @@ def best(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
 
 
 FORMS: dict[str, Update] = {
-    "as printed, w": anneal, "u ∝ q": partial(powers, exponent=1), "u ∝ q²": partial(powers, exponent=2),
+    "as printed, w": anneal, "u ∝ q": partial(powers, exponent=1), "u ∝ q²": focus,
     "u ∝ q³": partial(powers, exponent=3), "the best class alone": best,
 }  # fmt: skip
 

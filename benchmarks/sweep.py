@@ -8,8 +8,7 @@ three times: bare, called one after the other in this process; through `papers.r
 time into a fresh folder. Every second round goes the other way round, so that a machine that slows down or speeds up
 (this one drifts by 15 % within minutes) does so for all three alike. Overhead: one worker's time over the bare jobs',
 less one; speed-up: one worker's time over two workers', with their start and imports, which are in the first round, and
-without that round.
-Needs two cores with nothing else to do, for a quarter of an hour.
+without that round. Needs two cores with nothing else to do, for a quarter of an hour.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +19,7 @@ from btlib.triggers import Trigger
 
 Numbers = dict[str, Any]
 Job = Callable[[Recipe, torch.device], Numbers]
-_SEARCHES = {"fast": detection.FAST, "faithful": detection.FAITHFUL, "focused": detection.FOCUSED}
+_SEARCHES = {"fast": detection.FAST, "faithful": detection.FAITHFUL}
 _PERTURBATIONS: dict[str, Callable[..., detection.Detection]] = {
     "red-p": detection.red_p, "red-u": detection.red_u, "red-a": detection.red_a, "red-a-2": detection.red_a,
     "red-a-focused": detection.red_a,
@@ -100,7 +101,7 @@ def _detect(recipe: Recipe, device: torch.device) -> Numbers:
             found = _MASKS[name](network, data.x_test, data.y_test, per_class=_at_most(data, 100), **settings)
         elif name in _PERTURBATIONS:
             settings["per_class"] = 2 if name == "red-a-2" else told.get("per_class_clean", 8)
-            search = _SEARCHES["focused" if name == "red-a-focused" else told.get("search", "fast")]
+            search = replace(_SEARCHES[told.get("search", "fast")], focused=name == "red-a-focused")
             found = _PERTURBATIONS[name](network, data.x_test, data.y_test, search=search, **settings)
         else:
             known = ", ".join((*_PERTURBATIONS, *_MASKS))

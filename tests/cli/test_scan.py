@@ -132,6 +132,15 @@ def test_a_planted_backdoor_is_found_in_a_file_that_brings_its_code(here, save):
     assert numbers["images"]["accuracy"] == 1.0
 
 
+def test_the_focused_method_is_the_library_s(here):
+    as_script(planted(), here / "net.bin")
+    scan("net.bin", "--images", write_images(here / "images"), "--methods", "red-a-focused,red-a", "--json", "r.json")
+    settings = {
+        name: method["settings"] for name, method in json.loads((here / "r.json").read_text())["methods"].items()
+    }
+    assert (settings["red-a-focused"]["focused"], settings["red-a"]["focused"]) == (True, False)
+
+
 def test_a_state_dict_needs_the_factory_that_says_what_it_belongs_to(here, factory):
     as_state(planted(), here / "net.pth")
     images = write_images(here / "images")

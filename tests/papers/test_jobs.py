@@ -1,6 +1,7 @@
 """What recipes do, on shipped networks whose state is known, and with attacks replaced by their accounts."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from toys import toy_data
 
 from btlib import attacks, checkpoints, datasets
 from btlib.checkpoints import shipped
+from btlib.detection import FAITHFUL, FAST
 from btlib.papers import jobs
 from btlib.papers.jobs import plain, run
 from btlib.papers.published import PROFILES, tables
@@ -33,6 +35,17 @@ def test_detectors_are_judged_against_the_truth(few):
         assert numbers[name]["p_value"] < 0.05
         assert min(numbers[name]["norms"]) == numbers[name]["norms"][9]
     assert numbers["red-a"]["norms"] != numbers["red-a-2"]["norms"]  # three images a class, and two
+
+
+@pytest.mark.parametrize("search", ["fast", "faithful"])
+def test_a_focused_detector_searches_as_its_row_says_and_focused(monkeypatch, few, search):
+    asked = []
+    monkeypatch.setitem(
+        jobs._PERTURBATIONS, "red-a-focused", lambda *args, **settings: asked.append(settings["search"])
+    )
+    monkeypatch.setattr(jobs, "_judged", lambda found, spec: {})
+    run(Recipe("detection", with_network(shipped()["clean"], detectors=["red-a-focused"], search=search)))
+    assert asked == [replace({"fast": FAST, "faithful": FAITHFUL}[search], focused=True)]
 
 
 class Found:
