@@ -7,7 +7,7 @@ Boxes (WB) and chessboards (CB): "lenet5-paper" is the paper's (5.1: target 9; 1
 1,000 of class 0); "lenet5" has other targets, more images and also attacks with one source class. 100 clean images per
 class; the pattern is estimated from them, never the attacker's: as the paper pairs them (5.1: Neural Cleanse for boxes,
 additive estimation for chessboards), and again by mask RED-A, which needs not know the kind and weighs the source
-classes. With the latter STRIP adds images instead of blending them half and half.
+classes. STRIP needs none, and is in the first kind of row only.
 Judged on the test images kept apart; STRIP, a hundred forward passes an image, on 200 of each class. One row per
 network in results/inflight-tables.json; rows that are there are not run again. Two cores: half a minute a row.
 """
@@ -68,13 +68,12 @@ def row(spec: Spec, source: str) -> dict[str, Any]:
     detectors = {
         "likelihood": inflight.LikelihoodDetector(), "neurons": inflight.NeuronDetector(),
         "B3D": inflight.B3DDetector(),
-        **({"STRIP": inflight.StripDetector()} if source == PAIRED else
-           {"STRIP, added": inflight.StripDetector(weight=None)}),
+        **({"STRIP": inflight.StripDetector()} if source == PAIRED else {}),
     }  # fmt: skip
     rates = {}
     for name, detector in detectors.items():
         detector.fit(network, x, y, target=spec.target, trigger=found)
-        judged = (other_x[few], other_y[few]) if name.startswith("STRIP") else (other_x, other_y)
+        judged = (other_x[few], other_y[few]) if name == "STRIP" else (other_x, other_y)
         measured = inflight.measure_rates(detector, *judged, trigger=true, sources=spec.sources)
         rates[name] = {
             "tpr": measured.tpr, "fpr": measured.fpr, "sia": measured.sia, "auc": measured.roc.auc,

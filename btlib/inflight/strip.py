@@ -23,7 +23,7 @@ class StripDetector(InFlightDetector):
     Args:
         overlays: clean images to blend with, the same ones for all inspected images (STRIP: 100).
         weight: of the inspected image (in-flight 5.2: 0.5); None adds the two at full strength, as STRIP's public
-            code does (`blend_entropy`).
+            code does, sums above white included (`blend_entropy`).
         fpr: false-positive rate on clean images predicted as the target that sets the threshold.
         seed: which of the clean images are the overlays.
 
@@ -80,11 +80,11 @@ class StripDetector(InFlightDetector):
 def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: float | None = 0.5) -> Tensor:
     """Mean entropy over blends, ``1/N Σ_n H(softmax f(weight·x + (1-weight)·o_n))``, in bits.
 
-    Low for triggers. With weight None a blend is ``min(x + o_n, 1)``, as in STRIP's public code: on a dark overlay the
-    whole trigger survives, where half and half leaves half of it.
+    Low for triggers. With weight None a blend is ``x + o_n``: STRIP's public code adds float images with OpenCV, which
+    does not cut them off at white. The whole trigger survives, where half and half leaves half of it.
 
-    With a weight, and where the network begins with a convolution, images and overlays go through it once each and are
-    blended behind it: the layer is affine and the two weights sum to 1, so that is the same function.
+    Where the network begins with a convolution, images and overlays go through it once each and are blended behind
+    it: the layer is affine, so that is the same function.
 
     Args:
         net: images in [0, 1] → logits (N, K).
@@ -127,15 +127,16 @@ def _blender(
     net: nn.Module, overlays: Tensor, weight: float | None, most: int
 ) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
     """Up to `most` images → their blends (block, overlays, …), and the network that takes these."""
-    if weight is None:
-        return lambda block: (block[:, None] + overlays).clamp_(max=1), net
     first, rest = _split(net)
-    laid_over = [part * (1 - weight) for part in first(overlays)]
+    own_weight, other_weight = (1.0, 1.0) if weight is None else (weight, 1 - weight)
+    # An affine map of a·x + b·o is a·f(x) + b·f(o) + (1 - a - b)·f(0); the two weights need not sum to 1.
+    surplus = [(1 - own_weight - other_weight) * part for part in first(torch.zeros_like(overlays[:1]))]
+    laid_over = [other_weight * part + more for part, more in zip(first(overlays), surplus, strict=True)]
     # Two tensors serve all blocks: fresh ones would be handed to the system and faulted in again each time.
     highest, other = (laid_over[0].new_empty((most, *laid_over[0].shape)) for _ in range(2))
 
     def blend(block: Tensor) -> Tensor:
-        own = [(part * weight)[:, None] for part in first(block)]
+        own = [(part * own_weight)[:, None] for part in first(block)]
         blended, spare = highest[: len(block)], other[: len(block)]
         torch.add(own[0], laid_over[0], out=blended)
         for mine, theirs in zip(own[1:], laid_over[1:], strict=True):

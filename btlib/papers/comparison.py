@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
 
+from scipy import stats
+
 from btlib import datasets
 from btlib.papers.costs import measured
 from btlib.papers.published import Number, Row, table, unit
@@ -16,6 +18,8 @@ from btlib.papers.store import RESULTS, Result, every
 TOLERANCE = 0.02
 #: Numbers that matter by the side of a threshold they are on: the papers' own rules.
 THRESHOLDS = {"p_value": 0.05, "anomaly_index": 2.0}
+#: An attack with a lower success did not take: no backdoor was planted, and there is none to find.
+TOOK = 0.5
 State = Literal["done", "not run", "needs data", "needs GPU", "not in this profile"]
 
 
@@ -26,7 +30,7 @@ class Comparison:
     Attributes:
         row, column: which.
         published: the paper's.
-        ours: mean over seeds; None: not measured.
+        ours: mean over the seeds whose attack took (`TOOK`); None: not measured.
         spread: standard deviation over seeds; None: fewer than two.
         seeds: how many.
         agrees: whether ours is within the paper's ± (`TOLERANCE` where it gives none), above or below where the
@@ -52,6 +56,17 @@ class Comparison:
         """Ours less published."""
         return None if self.ours is None or self.published.value is None else self.ours - self.published.value
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where one more of our networks would lie with 95 % (Student's t, ``mean ± t·sd·√(1 + 1/n)``).
+
+        None: fewer than three networks, or a statistic that matters by its side of `THRESHOLDS`, which is not normal.
+        """
+        if self.ours is None or self.spread is None or self.seeds < 3 or _threshold(self.column) is not None:
+            return None
+        reach = float(stats.t.ppf(0.975, self.seeds - 1)) * self.spread * (1 + 1 / self.seeds) ** 0.5
+        return self.ours - reach, self.ours + reach
+
 
 def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> list[Comparison]:
     """Every number of a table, ours beside published.
@@ -72,6 +87,10 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
     found = []
     for row in table(name).rows.values():
         results, differs = _results(row, profile, known)
+        took = [r for r in results if (success := r.number("success")) is None or success >= TOOK]
+        if len(took) < len(results):
+            left_out = f"{len(results) - len(took)} of {len(results)} attacks did not take and are left out"
+            results, differs = took, "; ".join(filter(None, (differs, left_out)))
         stand_in = _data(row, profile) not in (None, _data(row, "paper"))
         for column, published in row.numbers.items():
             ours = [value for r in results if (value := r.number(column)) is not None]
@@ -95,10 +114,14 @@ def agree(column: str, published: Number, ours: float | None) -> bool | None:
         return None
     if published.bound:
         return ours > value if published.bound == ">" else ours < value
-    threshold = THRESHOLDS.get(column.rpartition(".")[2])
+    threshold = _threshold(column)
     if threshold is not None:
         return (ours > threshold) == (value > threshold)
     return abs(ours - value) <= (TOLERANCE if published.spread is None else published.spread) + 1e-9
+
+
+def _threshold(column: str) -> float | None:
+    return THRESHOLDS.get(column.rpartition(".")[2])
 
 
 def _data(row: Row, profile: str) -> str | None:

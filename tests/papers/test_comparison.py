@@ -1,9 +1,12 @@
 """Ours beside published: means, spreads and the rule of agreement, from results made up for the test."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from btlib.papers import comparison, store
-from btlib.papers.comparison import agree, compare, standing
+from btlib.papers.comparison import Comparison, agree, compare, standing
 from btlib.papers.published import parse, row, table
 from btlib.papers.recipes import plan
 from btlib.papers.store import Result
@@ -32,6 +35,30 @@ def test_mean_and_spread_over_seeds(tmp_path):
     # another table shows the same networks
     detected = {(c.row.name, c.column): c for c in compare("lred-2", "full", tmp_path)}["g-1", "red-a.detected"]
     assert (detected.ours, detected.spread, detected.agrees) == (1.0, 0.0, True)
+
+
+def test_an_attack_that_did_not_take_is_left_out(tmp_path):
+    for seed, (success, p_value) in enumerate([(0.95, 0.01), (0.1, 0.9), (0.9, 0.03)]):
+        put(tmp_path, "lred-4/gtsrb-attacked", {"success": success, "red-a": {"p_value": p_value}}, seed)
+    (found,) = (c for c in compare("lred-4", "full", tmp_path) if c.row.name == "gtsrb-attacked")
+    assert (found.ours, found.seeds, found.agrees) == (pytest.approx(0.02), 2, True)
+    assert found.differs.endswith("1 of 3 attacks did not take and are left out")
+    assert standing(row("lred-4/gtsrb-attacked"), "full", store.every(tmp_path)).done == 3  # they were run, though
+
+
+def test_one_more_network_would_lie_in_the_interval(tmp_path):
+    """Against the t-distribution drawn: of normal samples, the next one is inside 95 times of 100."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for draws in rng.normal(0.8, 0.02, (4000, 4)):
+        made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.9"), draws[:3].mean(), draws[:3].std(ddof=1), 3, None,
+                          "", False)  # fmt: skip
+        low, high = made.interval
+        inside += low < draws[3] < high
+    assert inside / 4000 == pytest.approx(0.95, abs=0.012)  # three standard errors
+    assert replace(made, seeds=2).interval is None
+    assert replace(made, column="red-a.p_value").interval is None
+    assert replace(made, spread=None).interval is None
 
 
 def test_results_of_another_profile_do_not_count(tmp_path):
