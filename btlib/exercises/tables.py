@@ -1,4 +1,4 @@
-"""Exercises on comparing tables: when two numbers agree, when two counts do, what a sweep will cost (lesson 09)."""
+"""Exercises of lesson 09: when two numbers agree, when two counts do, how networks differ, what a sweep will cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from scipy import stats
 
 from btlib.exercises.core import WrongAnswer, register, same_number
-from btlib.papers.comparison import TOLERANCE, agree
+from btlib.papers.comparison import TOLERANCE, agree, one_more
 from btlib.papers.published import Number, parse
 
 # ---------------------------------------------------------------------------------------- agree
@@ -93,6 +93,38 @@ def _fisher(table: Any, alternative: Any) -> float:
 
 def _chi_squared(table: Any) -> float:
     return float(stats.chi2_contingency(table).pvalue) if all(sum(column) for column in zip(*table, strict=True)) else 1
+
+
+# ---------------------------------------------------------------------------------------- one_more
+
+
+@register("one_more", one_more, "Wide, isn't it? That is what three networks know about the fourth.")
+def _check_one_more(answer: Callable[[float, float, int], tuple[float, float]]) -> None:
+    for mean, spread, n in ((0.84, 0.04, 3), (0.5, 0.1, 2), (0.9, 0.01, 10)):
+        expected = one_more(mean, spread, n)
+        t, root = stats.t.ppf(0.975, n - 1), math.sqrt(1 + 1 / n)
+        mistakes = {
+            "this is where the mean lies, which gets narrow with many networks; one network does not": t / math.sqrt(n),
+            "the mean itself is known from n networks only: √(1 + 1/n)": t,
+            "so few networks need Student's t, not the normal distribution's 1.96": 1.96 * root,
+            "n numbers have n - 1 degrees of freedom left": stats.t.ppf(0.975, n) * root,
+            "95 % in the middle leave 2.5 % on either side: the quantile is .975": stats.t.ppf(0.95, n - 1) * root,
+            "this is one standard deviation: about two thirds of the networks": 1.0,
+            "this is two standard deviations, which is right for many networks only": 2.0,
+        }
+        got = answer(mean, spread, n)
+        try:
+            low, high = (float(end) for end in got)
+        except (TypeError, ValueError) as error:
+            raise WrongAnswer(expected, got, "two numbers: the lower end and the upper one") from error
+        cause = "mean ± t · spread · √(1 + 1/n), with t of n - 1 degrees of freedom"
+        if low > high:
+            cause = "the lower end comes first"
+        for text, times in mistakes.items():
+            if math.isclose(high, mean + float(times) * spread, rel_tol=1e-6, abs_tol=1e-4 * spread):
+                cause = text
+        for mine, end in zip((low, high), expected, strict=True):
+            same_number(mine, end, cause)
 
 
 # ---------------------------------------------------------------------------------------- sweep_seconds

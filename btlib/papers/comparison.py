@@ -58,14 +58,39 @@ class Comparison:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Where one more of our networks would lie with 95 % (Student's t, ``mean ± t·sd·√(1 + 1/n)``).
+        """Where one more of our networks would lie with 95 % (`one_more`).
 
         None: fewer than three networks, or a statistic that matters by its side of `THRESHOLDS`, which is not normal.
         """
         if self.ours is None or self.spread is None or self.seeds < 3 or _threshold(self.column) is not None:
             return None
-        reach = float(stats.t.ppf(0.975, self.seeds - 1)) * self.spread * (1 + 1 / self.seeds) ** 0.5
-        return self.ours - reach, self.ours + reach
+        return one_more(self.ours, self.spread, self.seeds)
+
+
+def one_more(mean: float, spread: float, networks: int) -> tuple[float, float]:
+    """Where one more network's number would lie with 95 %: the prediction interval of a normal sample.
+
+    ``mean ± t·spread·√(1 + 1/n)`` with Student's t of n - 1 degrees of freedom: the new network differs from the mean,
+    and the mean is known from n networks only.
+
+    Args:
+        mean, spread: of the numbers of `networks` networks; the spread with n - 1 in the denominator.
+        networks: n, 2 or more.
+
+    Returns:
+        low and high.
+
+    Raises:
+        ValueError: fewer than two networks.
+
+    Example:
+        >>> [round(end, 3) for end in one_more(0.838, 0.039, 3)]
+        [0.644, 1.032]
+    """
+    if networks < 2:
+        raise ValueError(f"networks: expected 2 or more, got {networks}; a single one has no spread")
+    reach = float(stats.t.ppf(0.975, networks - 1)) * spread * (1 + 1 / networks) ** 0.5
+    return mean - reach, mean + reach
 
 
 def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> list[Comparison]:

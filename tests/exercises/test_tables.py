@@ -8,7 +8,7 @@ from exercise_contract import ExerciseContract
 from scipy import stats
 
 from btlib.exercises.tables import same_rate, sweep_seconds
-from btlib.papers.comparison import agree
+from btlib.papers.comparison import agree, one_more
 from btlib.papers.published import Number
 
 
@@ -49,6 +49,11 @@ def split(a: int, n: int, b: int, m: int) -> Any:
     return [[a, n - a], [b, m - b]]
 
 
+def around(times: Callable[[int], float]) -> Callable[..., tuple[float, float]]:
+    """The mean, so many spreads on either side."""
+    return lambda mean, spread, n: (mean - times(n) * spread, mean + times(n) * spread)
+
+
 def jobs(rows: Any, finished: int, least: int = 0, once: bool = True) -> list[float]:
     """Seconds of every job that is left."""
     seen = {digest: (seconds, done) for digest, seconds, done in rows}.values() if once else [r[1:] for r in rows]
@@ -58,10 +63,11 @@ def jobs(rows: Any, finished: int, least: int = 0, once: bool = True) -> list[fl
 class TestExercises(ExerciseContract):
     """The contract, on lesson 09's exercises."""
 
-    names = ("agree", "same_rate", "sweep_seconds")
+    names = ("agree", "same_rate", "one_more", "sweep_seconds")
     right = (
         ("agree", own_agree),
         ("same_rate", fisher(split)),
+        ("one_more", lambda m, s, n: stats.t.interval(0.95, n - 1, loc=m, scale=s * (1 + 1 / n) ** 0.5)),
         ("sweep_seconds", lambda r, f, w: max([sum(jobs(r, f)) / w, *jobs(r, f)])),
     )
     wrong = (
@@ -82,6 +88,15 @@ class TestExercises(ExerciseContract):
         ("agree", but(lambda c, p, o: p.value is None, lambda c, p, o: False), "no published value"),
         ("agree", but(lambda c, p, o: o is None, lambda c, p, o: False), "nothing was measured"),
         ("agree", but(lambda c, p, o: o is None, near), "nothing was measured"),
+        ("one_more", around(lambda n: stats.t.ppf(0.975, n - 1) / n**0.5), "where the mean lies"),
+        ("one_more", around(lambda n: stats.t.ppf(0.975, n - 1)), "known from n networks only"),
+        ("one_more", around(lambda n: 1.96 * (1 + 1 / n) ** 0.5), "Student's t"),
+        ("one_more", around(lambda n: stats.t.ppf(0.975, n) * (1 + 1 / n) ** 0.5), "n - 1 degrees"),
+        ("one_more", around(lambda n: stats.t.ppf(0.95, n - 1) * (1 + 1 / n) ** 0.5), "on either side"),
+        ("one_more", around(lambda n: 1.0), "one standard deviation"),
+        ("one_more", around(lambda n: 2.0), "two standard deviations"),
+        ("one_more", lambda m, s, n: one_more(m, s, n)[::-1], "lower end comes first"),
+        ("one_more", lambda m, s, n: one_more(m, s, n)[1], "two numbers"),
         ("same_rate", fisher(lambda a, n, b, m: [[a, n], [b, m]]), "hits and misses"),
         ("same_rate", fisher(split, alternative="less"), "one-sided (less)"),
         ("same_rate", fisher(split, alternative="greater"), "one-sided (greater)"),
