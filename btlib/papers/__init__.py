@@ -3,7 +3,7 @@
 `tables` has what is published, `plan` how a row is run, `run` runs many, `compare` puts the results beside the paper.
 """
 
-from btlib.papers.comparison import Comparison, Standing, compare, one_more, standing
+from btlib.papers.comparison import Comparison, Standing, compare, one_more, repeatable, standing
 from btlib.papers.costs import Cost, NoRoom, check_room, cost
 from btlib.papers.published import PROFILES, Number, Row, Table, row, table, tables, unit
 from btlib.papers.recipes import Plan, Recipe, plan, with_network
@@ -13,5 +13,6 @@ from btlib.papers.sweep import Outcome, SweepError, Task, run, work
 __all__ = [
     "PROFILES", "RESULTS", "Comparison", "Cost", "NoRoom", "Number", "Outcome", "Plan", "Recipe", "Result",
     "ResultError", "Row", "Standing", "SweepError", "Table", "Task", "check_room", "compare", "cost", "every", "find",
-    "one_more", "plan", "read", "row", "run", "standing", "table", "tables", "unit", "with_network", "work",
+    "one_more", "plan", "read", "repeatable", "row", "run", "standing", "table", "tables", "unit", "with_network",
+    "work",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """A table again: ours beside published, with spread and difference, from results on disk (floor 5)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
@@ -30,12 +30,7 @@ class Comparison:
     Attributes:
         row, column: which.
         published: the paper's.
-        ours: mean over the seeds whose attack took (`TOOK`); None: not measured.
-        spread: standard deviation over seeds; None: fewer than two.
-        seeds: how many.
-        agrees: whether ours is within the paper's ± (`TOLERANCE` where it gives none), above or below where the
-            paper only says that, on the same side of `THRESHOLDS` for a statistic. None: nothing to compare, or a
-            number that depends on the machine or is given only roughly.
+        each: ours, one for each seed whose attack took (`TOOK`); empty: not measured.
         differs: what our measurement does otherwise than the paper, in words.
         stand_in: measured on another data set than the paper's: another experiment, whose gaps say nothing of the
             paper's.
@@ -44,12 +39,33 @@ class Comparison:
     row: Row
     column: str
     published: Number
-    ours: float | None
-    spread: float | None
-    seeds: int
-    agrees: bool | None
+    each: tuple[float, ...]
     differs: str
     stand_in: bool
+
+    @property
+    def seeds(self) -> int:
+        """How many networks."""
+        return len(self.each)
+
+    @property
+    def ours(self) -> float | None:
+        """Mean over seeds; None: not measured."""
+        return fmean(self.each) if self.each else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds; None: fewer than two."""
+        return stdev(self.each) if len(self.each) > 1 else None
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether our mean is within the paper's ± (`TOLERANCE` where it gives none).
+
+        Above or below where the paper only says that, on the same side of `THRESHOLDS` for a statistic. None: nothing
+        to compare, or a number that depends on the machine or is given only roughly.
+        """
+        return agree(self.column, self.published, self.ours)
 
     @property
     def difference(self) -> float | None:
@@ -118,12 +134,34 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
             results, differs = took, "; ".join(filter(None, (differs, left_out)))
         stand_in = _data(row, profile) not in (None, _data(row, "paper"))
         for column, published in row.numbers.items():
-            ours = [value for r in results if (value := r.number(column)) is not None]
-            mean = fmean(ours) if ours else None
-            spread = stdev(ours) if len(ours) > 1 else None
-            agrees = agree(column, published, mean)
-            found.append(Comparison(row, column, published, mean, spread, len(ours), agrees, differs, stand_in))
+            each = tuple(value for r in results if (value := r.number(column)) is not None)
+            found.append(Comparison(row, column, published, each, differs, stand_in))
     return found
+
+
+def repeatable(comparisons: Iterable[Comparison]) -> tuple[int, int]:
+    """What a perfect reproduction would score: each network in the paper's place, against the mean of the others.
+
+    Same recipe, same code, another seed. Numbers of fewer than three networks can't be asked.
+
+    Args:
+        comparisons: of any tables, from `compare`.
+
+    Returns:
+        how many agree by the rule, and of how many.
+
+    Example:
+        >>> agree_, of = repeatable(compare("inflight-4", folder="no-such-folder"))
+        >>> of
+        0
+    """
+    verdicts = []
+    for one in comparisons:
+        for i, left_out in enumerate(one.each if one.seeds > 2 else ()):
+            others = fmean(one.each[:i] + one.each[i + 1 :])
+            verdicts.append(agree(one.column, replace(one.published, value=left_out, bound=""), others))
+    judged = [verdict for verdict in verdicts if verdict is not None]
+    return sum(judged), len(judged)
 
 
 def agree(column: str, published: Number, ours: float | None) -> bool | None:

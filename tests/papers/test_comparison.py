@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from btlib.papers import comparison, store
-from btlib.papers.comparison import Comparison, agree, compare, standing
+from btlib.papers.comparison import Comparison, agree, compare, repeatable, standing
 from btlib.papers.published import parse, row, table
 from btlib.papers.recipes import plan
 from btlib.papers.store import Result
@@ -51,14 +51,22 @@ def test_one_more_network_would_lie_in_the_interval(tmp_path):
     rng = np.random.default_rng(0)
     inside = 0
     for draws in rng.normal(0.8, 0.02, (4000, 4)):
-        made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.9"), draws[:3].mean(), draws[:3].std(ddof=1), 3, None,
-                          "", False)  # fmt: skip
+        made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.9"), tuple(draws[:3]), "", False)
         low, high = made.interval
         inside += low < draws[3] < high
     assert inside / 4000 == pytest.approx(0.95, abs=0.012)  # three standard errors
-    assert replace(made, seeds=2).interval is None
+    assert replace(made, each=made.each[:2]).interval is None
     assert replace(made, column="red-a.p_value").interval is None
-    assert replace(made, spread=None).interval is None
+
+
+def test_what_a_perfect_reproduction_would_score():
+    """Of .90, .90 and .96 two are .03 from the mean of the others, the last .06; ± .04 forgives the two."""
+    made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.5"), (0.90, 0.90, 0.96), "", False)
+    assert repeatable([made]) == (0, 3)
+    assert repeatable([made, replace(made, published=parse("50 ± 4 %"))]) == (2, 6)
+    assert repeatable([replace(made, column="red-a.p_value", each=(0.01, 0.02, 0.2))]) == (0, 3)
+    assert repeatable([replace(made, published=parse("> 0.9"), each=(0.91, 0.92, 0.92))]) == (3, 3)
+    assert repeatable([replace(made, each=(0.9, 0.9)), replace(made, column="red-a.seconds")]) == (0, 0)
 
 
 def test_results_of_another_profile_do_not_count(tmp_path):
