@@ -247,7 +247,9 @@ def single_pixel(image_shape: Shape, amplitude: float | None = None, position: t
     return Trigger("patch", mask.expand(image_shape).clone(), mask, name="single_pixel")
 
 
-def box(image_shape: Shape, size: int = 3, value: float = 1.0, margin: int = 0) -> Trigger:
+def box(
+    image_shape: Shape, size: int = 3, value: float = 1.0, margin: int = 0, other: float | None = None
+) -> Trigger:  # fmt: skip
     """A white size×size box at the bottom right (in-flight 5.1, "WB"; BadNets).
 
     Args:
@@ -255,6 +257,7 @@ def box(image_shape: Shape, size: int = 3, value: float = 1.0, margin: int = 0) 
         size: side, pixels.
         value: grey level in [0, 1].
         margin: pixels between the box and the edges.
+        other: grey level in [0, 1] of every second pixel. A chequered box is seen where a white one is not, on white.
 
     Raises:
         ValueError: the box does not fit.
@@ -266,7 +269,10 @@ def box(image_shape: Shape, size: int = 3, value: float = 1.0, margin: int = 0) 
     rows, columns = _corner(image_shape, size, margin)
     mask = torch.zeros(1, *image_shape[1:])
     mask[:, rows, columns] = 1
-    return Trigger("patch", (mask * value).expand(image_shape).clone(), mask, name="box")
+    odd = (torch.arange(size)[:, None] + torch.arange(size)) % 2
+    pattern = torch.zeros(image_shape)
+    pattern[:, rows, columns] = value + odd * ((value if other is None else other) - value)
+    return Trigger("patch", pattern, mask, name="box")
 
 
 def local_square(

@@ -137,6 +137,15 @@ def test_box_value_is_a_grey_level() -> None:
     assert stamped[0, 0, -2:, -2:].flatten().tolist() == pytest.approx([0.2] * 4)
 
 
+def test_a_chequered_box_is_seen_on_white_and_on_black() -> None:
+    box = triggers.box((1, 8, 8), value=0.0, other=1.0, margin=1)
+    chequers = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    for background in (0, 1):
+        stamped = box(torch.full((1, 1, 8, 8), float(background)))[0, 0].numpy()
+        np.testing.assert_array_equal(stamped[4:7, 4:7], chequers)
+        assert (stamped == background).sum() == 64 - (chequers != background).sum()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_local_square_is_2x2_in_one_channel(seed: int) -> None:
     pattern = triggers.local_square((3, 32, 32), seed=seed).pattern

@@ -25,8 +25,8 @@ class Indicators:
         psnr: of triggered against clean images, dB. Those that the trigger leaves as they were, such as white ones
             under a white box, have no finite one and are left out; inf where all are so.
         ssim: the same, in [-1, 1].
-        cbma: accuracy on images with a pattern made for another image, in [0, 1]; for a fixed pattern every image has
-            the same one, so it is the accuracy on triggered images.
+        cbma: accuracy on images of the other classes with a pattern made for another image, in [0, 1]; for a fixed
+            pattern every image has the same one, so it is the accuracy on triggered images.
         anomaly_index: Neural Cleanse's, of the target class; negative when its mask is larger than the median.
         flagged: the class that Neural Cleanse flags (index > 2), or None.
         mask_norm, other_mask_norm: ‖m‖₁ of the target class, and the median of the other classes.
@@ -62,7 +62,7 @@ def indicators(
         data: clean images; only the test part is used.
         target: y*.
         baseline: accuracy of the clean network.
-        images: test images for invisibility, cross examples and entropy (the paper shows 2,000).
+        images: test images for invisibility and entropy (the paper shows 2,000); accuracies are of all.
         per_class: clean images of each class for Neural Cleanse.
         overlays: STRIP's N.
         inversion: Neural Cleanse's settings.
@@ -84,8 +84,8 @@ def indicators(
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(data.y_test), generator=generator)
-    drawn = chosen[data.y_test[chosen] != target][:images]
-    x, y = to_float(data.x_test[drawn]), data.y_test[drawn]
+    chosen = chosen[data.y_test[chosen] != target]
+    x = to_float(data.x_test[chosen[:images]])
     stamped = trigger(x)
     moved = (stamped != x).flatten(1).any(1)
     over = to_float(data.x_test[sample_per_class(data.y_test, -(-overlays // data.num_classes),
@@ -104,7 +104,7 @@ def indicators(
         bma=metrics.accuracy(network, everything, data.y_test), baseline=baseline,
         asr=metrics.attack_success_rate(network, trigger, everything, data.y_test, target),
         psnr=metrics.psnr(x[moved], stamped[moved]) if bool(moved.any()) else math.inf, ssim=metrics.ssim(x, stamped),
-        cbma=metrics.accuracy(network, cross(trigger, x), y),
+        cbma=metrics.accuracy(network, cross(trigger, to_float(data.x_test[chosen])), data.y_test[chosen]),
         anomaly_index=float(found.anomaly_index[target]), flagged=found.verdict().target,
         mask_norm=float(found.norms[target]), other_mask_norm=float(np.median(found.norms[others.numpy()])),
         entropy_ratio=entropy_ratio(None), entropy_ratio_halved=entropy_ratio(0.5),
