@@ -5,7 +5,7 @@
 
 badnets (GTSRB): the paper does not draw its patch. Rows: PSNR and SSIM of several patches; the success of our white
 box by how much it changes the corner it covers; the cross-example accuracy with the target's own images counted.
-input-aware (MNIST): PSNR and SSIM of so many white pixels at random places, beside what our masks leave.
+input-aware (MNIST): PSNR and SSIM of so many white pixels at random places, as its masks are to cover.
 signs (GTSRB): RED-A's verdict with other draws of one picture of each class (L-RED, Table 4).
 Networks are trained if need be (ten minutes each).
 Hardware: one core.
@@ -106,9 +106,9 @@ EXPERIMENTS = {"badnets": badnets, "input-aware": input_aware, "signs": signs}
 def main() -> None:
     """Measure what is missing and save after every experiment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=(*EXPERIMENTS, []), help="only these")
+    parser.add_argument("names", nargs="*", default=list(EXPERIMENTS))
     rows = load(PATH).get("rows", {})
-    for name in parser.parse_args().names or EXPERIMENTS:
+    for name in parser.parse_args().names:
         if name not in rows:
             rows[name] = EXPERIMENTS[name]()
             save(PATH, {"environment": environment(), "rows": rows})

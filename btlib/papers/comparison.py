@@ -151,9 +151,8 @@ def repeatable(comparisons: Iterable[Comparison]) -> tuple[int, int]:
         how many agree by the rule, and of how many.
 
     Example:
-        >>> agree_, of = repeatable(compare("inflight-4", folder="no-such-folder"))
-        >>> of
-        0
+        >>> repeatable(compare("inflight-4", folder="no-such-folder"))
+        (0, 0)
     """
     verdicts = []
     for one in comparisons:

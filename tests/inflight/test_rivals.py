@@ -69,7 +69,7 @@ def test_strip_finds_a_trigger_that_survives_blending() -> None:
 def test_strip_on_the_box_and_its_failure_on_the_chessboard(box: Any, chessboard: Any) -> None:
     """A box keeps its contrast when blended; a chessboard of 15/255 is halved below what the network learned.
 
-    Added instead of blended, it survives on all that is dark: measured .80, and 1.00 on the box.
+    Added instead of blended, it survives: measured .96, and 1.00 on the box. With sums cut off at white it was .80.
     """
     aucs = {}
     for planted in (box, chessboard):
@@ -79,7 +79,7 @@ def test_strip_on_the_box_and_its_failure_on_the_chessboard(box: Any, chessboard
             aucs[planted is box, weight] = (scores[1][:, None] > scores[0]).float().mean().item()
     assert aucs[True, 0.5] > 0.9
     assert aucs[False, 0.5] < 0.5
-    assert aucs[False, None] > 0.65
+    assert aucs[False, None] > 0.9
     assert aucs[True, None] > 0.98
 
 
