@@ -3,8 +3,10 @@
     python benchmarks/gaps.py            # what is missing of results/gaps.json
     python benchmarks/gaps.py badnets    # one experiment
 
-badnets (GTSRB): the paper does not draw its patch. Rows: PSNR and SSIM of several patches; the success of our white
+badnets (GTSRB): the paper does not describe its patch. Rows: PSNR and SSIM of several patches; the success of our white
 box by how much it changes the corner it covers; the cross-example accuracy with the target's own images counted.
+entropy (GTSRB, MNIST): STRIP's entropy ratio by how an image and another become one; the paper does not say how.
+faint (GTSRB): SSIM of patterns as faint as the paper's invisible trigger, by how they lie on the image.
 input-aware (MNIST): PSNR and SSIM of so many white pixels at random places, as its masks are to cover.
 signs (GTSRB): RED-A's verdict with other draws of one picture of each class (L-RED, Table 4).
 Networks are trained if need be (ten minutes each).
@@ -12,14 +14,18 @@ Hardware: one core.
 """
 
 import argparse
+import math
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from btlib import checkpoints, datasets, detection, metrics, papers, triggers
-from btlib.datasets import ImageDataset, to_float
+from btlib.datasets import ImageDataset, sample_per_class, to_float
+from btlib.inflight import blend_entropy
+from btlib.networks import Network
+from btlib.papers import jobs
 from btlib.results import environment, load, save
 
 PATH = "results/gaps.json"
@@ -73,6 +79,58 @@ def badnets() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def faint() -> dict[str, Any]:
+    """SSIM at the PSNR of the paper's invisible trigger: noise everywhere, smooth noise, noise in a square."""
+    data = datasets.load("gtsrb")
+    x, generator = others(data, 15)[0][:IMAGES], torch.Generator().manual_seed(0)
+    channels, side, _ = data.image_shape
+    rows = {}
+    for name, cells, covered in (
+        ("noise on every pixel", 32, 32), ("noise of 8×8 cells", 8, 32), ("noise of 4×4 cells", 4, 32),
+        ("noise in a 16×16 square", 32, 16), ("noise in an 8×8 square", 32, 8),
+    ):  # fmt: skip
+        noise = torch.randn(1, channels, cells, cells, generator=generator)
+        noise = nn.functional.interpolate(noise, size=(side, side), mode="bilinear")[0]
+        noise[:, covered:] = noise[:, :, covered:] = 0
+        noise *= 10 ** (-30.25 / 20) / noise.square().mean().sqrt()
+        rows[name] = seen(x, (x + noise).clamp(0, 1))
+    return rows
+
+
+def entropy() -> dict[str, Any]:
+    """STRIP's entropy ratio of the networks that are kept: halves, unequal parts, sums, sums cut off at white."""
+    rows = {}
+    for key in ("badnets-gtsrb", "invisible-gtsrb", "plain-gtsrb", "ours-gtsrb", "plain-mnist"):
+        planned = papers.plan(f"stealthy-1/{key}", "full")
+        assert isinstance(planned, papers.Plan)
+        network, trigger = attacked(planned.recipe)
+        data = datasets.load(planned.recipe.spec.data)
+        x = others(data, planned.recipe.settings["target"])[0][:300]
+        over = to_float(data.x_test[sample_per_class(data.y_test, 10, range(data.num_classes), seed=0)])
+        over = over[torch.randperm(len(over), generator=torch.Generator().manual_seed(0))[:100]]
+        stamped, row = trigger(x), {}
+        for weight in (0.5, 0.6, 0.7, 0.8, 0.9, None):
+            parts = [blend_entropy(network, images, over, weight).mean() for images in (stamped, x)]
+            row["sum" if weight is None else f"{weight:g} of the image"] = float(parts[0] / parts[1])
+        parts = [cut_off_entropy(network, images, over) for images in (stamped, x)]
+        rows[key] = row | {"sum, cut off at white": parts[0] / parts[1]}
+    return rows
+
+
+def attacked(recipe: papers.Recipe) -> tuple[Network, Any]:
+    """Network and trigger of a row of the stealthy paper's Table 1, remembered or trained."""
+    if recipe.settings["attack"] == "badnets":
+        return checkpoints.load_or_train(recipe.spec), recipe.spec.make_trigger()
+    result = jobs._attacked(recipe, torch.device("cpu"))
+    return result.network, result.trigger
+
+
+def cut_off_entropy(network: Network, images: Tensor, over: Tensor) -> float:
+    """Mean entropy in bits of sums of images that can't be brighter than white."""
+    sums = [metrics.predict(network, (image + over).clamp(max=1)).log_softmax(1) for image in images]
+    return float(torch.stack([-(log.exp() * log).sum(1).mean() for log in sums]).mean()) / math.log(2)
+
+
 def input_aware() -> dict[str, Any]:
     """White pixels at random places of MNIST's images: what PSNR and SSIM a mask of that size gives."""
     x, _ = others(datasets.load("mnist"), 8)
@@ -100,7 +158,7 @@ def signs() -> dict[str, Any]:
     return rows
 
 
-EXPERIMENTS = {"badnets": badnets, "input-aware": input_aware, "signs": signs}
+EXPERIMENTS = {"badnets": badnets, "entropy": entropy, "faint": faint, "input-aware": input_aware, "signs": signs}
 
 
 def main() -> None:

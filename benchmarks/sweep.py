@@ -1,6 +1,6 @@
 """What a sweep costs beyond its jobs, and what a second worker brings.
 
-    python benchmarks/sweep.py                        # 14 rounds of two jobs of two epochs; writes results/
+    python benchmarks/sweep.py                        # 14 rounds of two jobs of four epochs; writes results/
     python benchmarks/sweep.py --rounds 2 --images 2560 --epochs 1 --out /tmp/sweep.json    # does it work?
 
 A job is a training of LeNet-5 on the embedded images, one thread, no checkpoint. In every round two jobs are done
@@ -8,7 +8,7 @@ three times: bare, called one after the other in this process; through `papers.r
 time into a fresh folder. Every second round goes the other way round, so that a machine that slows down or speeds up
 (this one drifts by 15 % within minutes) does so for all three alike. Overhead: one worker's time over the bare jobs',
 less one; speed-up: one worker's time over two workers', with their start and imports, which are in the first round, and
-without that round. Needs two cores with nothing else to do, for a quarter of an hour.
+without that round. Needs two cores with nothing else to do, for half an hour.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--out", default="results/benchmark-sweep.json")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -119,7 +119,7 @@ class Trigger:
         return replace(self, pattern=self.pattern.roll(**shift), mask=self.mask.roll(**shift))
 
     def offset_display(self, offset: float = 127 / 255) -> Tensor:
-        """The pattern as an image in [0, 1], (C, H, W), the way L-RED's Figures 1, 4 and 6 show it.
+        """The pattern as an image in [0, 1], (C, H, W), the way L-RED's Figures 1 and 4 show it.
 
         An additive pattern is shown on a grey of `offset`, so that negative values are seen; a patch or
         blend is shown through its mask on the same grey.

@@ -1,6 +1,6 @@
 """The stealthy attack: a generator makes an invisible trigger for each image, adversarial training hides it (floor 4).
 
-Ma et al., "Stealthy backdoor attack with adversarial training". Two steps alternate, batch by batch: invert the
+Feng et al., "Stealthy backdoor attack with adversarial training". Two steps alternate, batch by batch: invert the
 target class's trigger on the frozen network (Eq. 8), then train network and generator together (Eq. 10).
 """
 
