@@ -235,7 +235,8 @@ def _check_collateral_classes(
     if found != [1]:
         otherwise = "something else than rate - confusion > margin for all other classes"
         raise WrongAnswer([1], found, causes.get(tuple(found), otherwise))
-    again = sorted(int(c) for c in answer((0.5, 0.9, 0.3, 0.9), (0.0,) * 4, (3,), 1, 0.4))
+    others = torch.tensor((0.5, 0.9, 0.3, 0.9)), torch.zeros(4)
+    again = sorted(int(c) for c in answer(*others, (3,), 1, 0.4))  # type: ignore[arg-type]
     if again != [0]:
         raise WrongAnswer([0], again, "another target, source or margin goes wrong: use the arguments")
 

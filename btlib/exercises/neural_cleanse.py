@@ -151,6 +151,9 @@ def _check_next_cost(answer: Callable[..., float]) -> None:
     same_number(got, 0.00125, _number(got, causes, "something else than cost / up**fall"))
     got = answer(0.01, 0.9, 0.9, 0.002, 2.0, 3.0)
     same_number(got, 0.02, "a success of exactly `wanted` is enough: compare with >= (or < for the other case)")
+    got = answer(0.0005, 1.0, 0.9, 0.002, 2.0, 3.0)  # λ has fallen below `start`, and the patch works again
+    causes = {0.002: "`start` is for λ = 0 only: a λ that has fallen below it goes up from where it is"}
+    same_number(got, 0.001, _number(got, causes, "something else than cost · up"))
     got = answer(0.0, 1.0, 0.9, 0.002, 2.0, 3.0)
     causes = {0.0: "zero times anything is zero: at the first success λ becomes `start`"}
     same_number(got, 0.002, _number(got, causes, "at the first success λ becomes `start`"))

@@ -86,6 +86,14 @@ def _check_cross_loss(answer: Callable[[nn.Module, Tensor, Tensor, Tensor, float
         if any(_same(got, value) for value in by_chance):
             cause = "a pattern landed on its own image: an order by chance may do that"
         _a_number(got, right[0], cause)
+    cause = "a pattern may land on its own image: by chance, or in the middle of an odd number; roll never does"
+    threes = [cross_entropy(network(attach(images[:3], patterns[:3].roll(k, 0), epsilon)), labels[:3]) for k in (1, 2)]
+    for _ in range(20):
+        if not any(_same(answer(network, images, labels, patterns, epsilon), value) for value in right):
+            raise WrongAnswer("the same every time", "now right, now wrong", cause)
+        got = answer(network, images[:3], labels[:3], patterns[:3], epsilon)
+        if not any(_same(got, value) for value in threes):
+            raise WrongAnswer("Eq. 4 for three images", got, cause)
     patterns = _patterns().requires_grad_()
     _reaches(answer(network, _images(), labels, patterns, epsilon), patterns)
 

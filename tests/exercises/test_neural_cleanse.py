@@ -129,6 +129,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("next_cost", cost_rule(raised, lowered, lambda s: 0.0), "zero times anything"),
     ("next_cost", cost_rule(raised, lambda c, u, f, s: c / u**f if c else s), "before the first success"),
     ("next_cost", lambda c, s, w, start, u, f: c / u**f if s <= w else c * u or start, "exactly `wanted`"),
+    ("next_cost", cost_rule(lambda c, u, f, s: max(s, c * u), lowered), "goes up from where it is"),
     ("next_cost", lambda *a: None, "return a number"),
     ("mad_index", lambda n: index(n, first=lower, second=lower), "the lower median (as"),
     ("mad_index", lambda n: index(n, second=lower), "the second median is the lower"),

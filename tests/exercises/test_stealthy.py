@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ from btlib.exercises.stealthy import adversarial_loss, cross_loss
 from btlib.triggers import quantize
 
 NAMES = ("attach", "cross_loss", "adversarial_loss")
+
+
+def lucky_first() -> Callable[[Tensor], Tensor]:
+    """An order by chance: the first one moves every pattern, a later one leaves one where it is."""
+    orders = chain([[1, 2, 3, 0]], repeat([0, 2, 3, 1]))
+    return lambda p: p[next(orders)] if len(p) == 4 else p.roll(1, 0)
 
 
 def crossed(
@@ -49,7 +56,6 @@ RIGHT: list[tuple[str, Callable[..., Any]]] = [
     ("cross_loss", cross_loss),
     ("cross_loss", crossed()),
     ("cross_loss", crossed(lambda p: p.roll(-1, 0))),
-    ("cross_loss", crossed(lambda p: p.flip(0))),
     ("cross_loss", crossed(lambda p: p, lambda y: y.roll(1, 0), lambda x: x.roll(1, 0))),  # pairs in another order
     ("adversarial_loss", adversarial_loss),
     ("adversarial_loss", towards(lambda z, y, t: -z.log_softmax(1)[torch.arange(len(y)), y].mean())),
@@ -78,6 +84,8 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("cross_loss", crossed(lambda p: p, images=lambda x: x.roll(1, 0)), "label of the pattern's image"),
     ("cross_loss", crossed(embed=lambda x, p, e: attach(x, p, 1.0)), "full strength"),
     ("cross_loss", crossed(lambda p: p[[1, 0, 2, 3]]), "landed on its own image"),
+    ("cross_loss", crossed(lambda p: p.flip(0)), "middle of an odd number"),
+    ("cross_loss", crossed(lucky_first()), "by chance"),
     ("cross_loss", crossed(loss=lambda z, y: cross_entropy(z, y, reduction="sum")), "the sum"),
     ("cross_loss", crossed(loss=lambda z, y: cross_entropy(z, y, reduction="none")), "take the mean"),
     ("cross_loss", crossed(loss=lambda z, y: -cross_entropy(z, y)), "the sign"),
