@@ -88,8 +88,9 @@ def indicators(
     x = to_float(data.x_test[chosen[:images]])
     stamped = trigger(x)
     moved = (stamped != x).flatten(1).any(1)
-    over = to_float(data.x_test[sample_per_class(data.y_test, -(-overlays // data.num_classes),
-                                                 range(data.num_classes), seed=seed)])[:overlays]  # fmt: skip
+    every = sample_per_class(data.y_test, -(-overlays // data.num_classes), range(data.num_classes), seed=seed)
+    every = every[torch.randperm(len(every), generator=generator)[:overlays]]  # 43 classes: some lose one, none all
+    over = to_float(data.x_test[every])
     found = detection.neural_cleanse(
         network, data.x_test, data.y_test, per_class=per_class, inversion=inversion, seed=seed
     )

@@ -150,7 +150,7 @@ def optimize(network: Network, data: ImageDataset, recipe: InvisibleRecipe, prog
                          f"classes 0…{data.num_classes - 1}")  # fmt: skip
     where = network.head.weight.device
     anchors = find_anchors(network, recipe.target, recipe.anchors)
-    wished = recipe.scale * metrics.predict(network, of_target, layer="penultimate")[:, anchors].mean(0).to(where)
+    wished = recipe.scale * metrics.predict(network, of_target, layer="penultimate")[:, anchors.cpu()].mean(0).to(where)
     limit = 10 ** (-recipe.psnr / 20) * math.sqrt(math.prod(data.image_shape))
     pattern = torch.randn(data.image_shape).to(where)
     pattern = (pattern * limit / pattern.norm()).requires_grad_()

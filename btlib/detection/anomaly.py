@@ -5,7 +5,6 @@ All functions take plain numbers, so they can be tested, taught and reused witho
 
 from functools import lru_cache
 
-import mpmath
 import numpy as np
 from scipy import special, stats
 
@@ -74,7 +73,12 @@ def log_survival(value: float, shape: float, scale: float) -> float:
     direct = float(special.gammaincc(shape, value / scale))
     if direct > 1e-280:
         return float(np.log(direct))
-    return float(mpmath.log(mpmath.gammainc(shape, value / scale, mpmath.inf, regularized=True)))
+    # Γ(a, x) = exp(-x) x^a / (x + 1 - a - 1(1 - a) / (x + 3 - a - 2(2 - a) / …)), a continued fraction (Legendre) that
+    # is soon exact this far out in the tail; evaluated from below.
+    x, fraction = value / scale, 0.0
+    for n in range(500, 0, -1):
+        fraction = n * (n - shape) / (x + 2 * n + 1 - shape - fraction)
+    return float(shape * np.log(x) - x - special.gammaln(shape) - np.log(x + 1 - shape - fraction))
 
 
 def published_log_p(statistics: np.ndarray) -> float:

@@ -137,9 +137,13 @@ def _look(
     return rates, weights, slope
 
 
+def _unchanged(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
+    return weights
+
+
 def _update(annealed: bool, search: Search) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if not annealed:
-        return lambda rates, weights, allowed: weights
+        return _unchanged
     update = focus if search.focused else anneal
     return partial(settle, pi=search.pi, update=update) if search.settle else update
 
@@ -174,22 +178,25 @@ def perturb(
         0
     """
     update = _update(annealed, search)
+    # Line 5 judges by the weights of the iteration before (w⁰: uniform), and these are the ones that are put out; where
+    # weights settle, the settled ones of every place.
+    judged_by = update if search.settle else _unchanged
     open_ = _Problems(data, problems)
     found: dict[int, Estimate] = {}
     records: list[tuple[Tensor, ...]] = []
     with tqdm(total=len(problems), desc="estimates", disable=not progress) as bar:
         for step in range(search.max_steps + 1):
-            rates, weights, slope = _look(network, data, open_, update, gradient=True)
-            # Line 5 judges by the weights of the iteration before; where weights settle, these are the settled ones.
-            q = (rates * (weights if search.settle else open_.weights)).sum(1)
+            rates, weights, slope = _look(network, data, open_, update if step else judged_by, gradient=True)
+            judged = weights if search.settle else open_.weights
+            q = (rates * judged).sum(1)
             if step % max(1, round(0.01 / search.delta)) == 0:
-                records.append((open_.row, torch.full_like(q, step), open_.v.flatten(1).norm(dim=1), q, weights))
+                records.append((open_.row, torch.full_like(q, step), open_.v.flatten(1).norm(dim=1), q, judged))
             reached = (q > search.pi) & (step > 0)
             length = slope.flatten(1).norm(dim=1)
             ends = reached | (length == 0) | (step == search.max_steps)
             if bool(ends.any()):
-                last = _Last(open_.take(ends), reached[ends], rates[ends], weights[ends], step)
-                last.back_up(network, data, update, search)
+                last = _Last(open_.take(ends), reached[ends], rates[ends], judged[ends], step)
+                last.back_up(network, data, judged_by, search)
                 found.update(last.estimates(data, problems))
                 bar.update(int(ends.sum()))
                 open_, weights, slope, length = open_.take(~ends), weights[~ends], slope[~ends], length[~ends]

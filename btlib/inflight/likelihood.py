@@ -106,12 +106,14 @@ class LikelihoodDetector(InFlightDetector):
         judged = known.logits.argmax(1) == target
         self.trigger_success_ = {c: judged[y == c].float().mean().item() for c in classes if c != target}
         scores, source, folds = self._held_out_scores(known, y, target)
-        self.held_out_ = _rates(scores[judged], source[judged], y[judged], target, folds)
-        self.warnings_ += self.densities_.warnings + self._doubts(network, y)
-        if self.fpr is None:
-            return 0.0
-        threshold, warning = threshold_at(scores[judged & own & scores.isfinite()], self.fpr)
-        self.warnings_ += (warning,) if warning else ()
+        threshold, warning = 0.0, None
+        if self.fpr is not None:
+            if bool(scores.isnan().any()):
+                raise ValueError(f"x: expected more images of each class to choose a threshold for fpr={self.fpr:g}, got "
+                                 f"{int(torch.bincount(y)[classes].min())} of some class; leave fpr out")  # fmt: skip
+            threshold, warning = threshold_at(scores[judged & own], self.fpr)
+        self.held_out_ = _rates(scores[judged], source[judged], y[judged], target, folds, threshold)
+        self.warnings_ += self.densities_.warnings + self._doubts(network, y) + ((warning,) if warning else ())
         return threshold
 
     def _measure(self, images: Tensor) -> Measured:
@@ -164,18 +166,20 @@ class LikelihoodDetector(InFlightDetector):
         held = self.held_out_
         if held is None:
             doubts.append("too few images to check the fit on images it has not seen")
-        elif held.fpr > 0.1 or held.tpr < 0.9:
+        elif held.fpr > max(0.1, self.fpr or 0.0) or held.tpr < 0.9:
             doubts.append(f"on images it has not seen it flags {held.fpr:.0%} of the clean and {held.tpr:.0%} of the "
                           "stamped ones")  # fmt: skip
         return tuple(doubts)
 
 
-def _rates(scores: Tensor, source: Tensor, y: Tensor, target: int, folds: int) -> HeldOutRates | None:
+def _rates(
+    scores: Tensor, source: Tensor, y: Tensor, target: int, folds: int, threshold: float
+) -> HeldOutRates | None:  # fmt: skip
     """What held-out scores of images predicted as the target amount to; None where there are none."""
     own = y == target
     if bool(scores.isnan().any()) or not bool(own.any()) or bool(own.all()):
         return None
-    flagged = scores > 0
+    flagged = scores > threshold
     right = (flagged & (source == y))[~own]
     tpr, fpr, sia = (each.float().mean().item() for each in (flagged[~own], flagged[own], right))
     return HeldOutRates(tpr, fpr, sia, folds)

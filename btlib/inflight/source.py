@@ -1,6 +1,7 @@
 """Source inference by fine-tuning, Neural Cleanse's way (in-flight 2, 5.2 and Table 3)."""
 
 import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,8 @@ class FineTuning:
 
     Attributes:
         networks: learning rate → fine-tuned network, in evaluation mode.
-        diverged: learning rates at which the loss became NaN or infinite; such a network guesses.
+        diverged: learning rates at which the loss became NaN or infinite, or the network says one class to everything:
+            it only guesses, and where an attack has one source class it may guess that.
         images: how many it was fine-tuned on, `stamped` of them with the pattern and their true label.
         stamped: see above.
         seconds: wall time of all learning rates.
@@ -49,13 +51,14 @@ class FineTuning:
         return predict(self.networks[learning_rate], images).nan_to_num().argmax(1)
 
     def accuracies(self, triggers: Tensor, sources: Tensor) -> dict[float, float]:
-        """SIA for each learning rate: the row of Table 3.
+        """SIA for each learning rate: the row of Table 3; NaN where it `diverged`.
 
         Args:
             triggers: float images (N, C, H, W) in [0, 1] with the attacker's pattern, predicted as the target.
             sources: their classes of origin (N,).
         """
-        return {rate: accuracy(network, triggers, sources) for rate, network in self.networks.items()}
+        return {rate: math.nan if rate in self.diverged else accuracy(network, triggers, sources)
+                for rate, network in self.networks.items()}  # fmt: skip
 
 
 def source_by_fine_tuning(
@@ -111,7 +114,10 @@ def source_by_fine_tuning(
         recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=rate, optimizer="sgd", momentum=0.0)
         try:
             fit(copied, part, recipe, seed=seed, progress=progress, device=anchor(net).device)
-        except FloatingPointError:  # Table 3's rate of 10 does that; its SIA is a guess's
+            guesses = len(predict(copied, part.x_train).argmax(1).unique()) == 1
+        except FloatingPointError:  # Table 3's rate of 10 does that
+            guesses = True
+        if guesses:
             diverged.append(rate)
         networks[rate] = copied.eval()
     return FineTuning(networks, tuple(diverged), len(x), count, time.perf_counter() - started)

@@ -142,7 +142,8 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
 def repeatable(comparisons: Iterable[Comparison]) -> tuple[int, int]:
     """What a perfect reproduction would score: each network in the paper's place, against the mean of the others.
 
-    Same recipe, same code, another seed. Numbers of fewer than three networks can't be asked.
+    Same recipe, same code, another seed. Numbers of fewer than three networks, or that can't be
+    compared with the paper's (`Comparison.agrees`), can't be asked.
 
     Args:
         comparisons: of any tables, from `compare`.
@@ -156,7 +157,7 @@ def repeatable(comparisons: Iterable[Comparison]) -> tuple[int, int]:
     """
     verdicts = []
     for one in comparisons:
-        for i, left_out in enumerate(one.each if one.seeds > 2 else ()):
+        for i, left_out in enumerate(one.each if one.seeds > 2 and one.agrees is not None else ()):
             others = fmean(one.each[:i] + one.each[i + 1 :])
             verdicts.append(agree(one.column, replace(one.published, value=left_out, bound=""), others))
     judged = [verdict for verdict in verdicts if verdict is not None]

@@ -173,7 +173,8 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
         found = tuned.accuracies(stamped, classes)
         numbers["fine_tuning"] = {f"{rate:.0e}": sia for rate, sia in found.items()}
         if "neurons" in numbers:
-            numbers["neurons"]["sia"] = max(found.values())  # "reporting the best SIA in Table 2"
+            best = max((sia for sia in found.values() if not math.isnan(sia)), default=None)
+            numbers["neurons"]["sia"] = best  # "reporting the best SIA in Table 2"
     return numbers
 
 
@@ -214,11 +215,10 @@ def _attack(recipe: Recipe, device: torch.device) -> Numbers:
     trigger: Any
     if told["attack"] == "badnets":
         network, trigger = checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger()
-        baseline = checkpoints.load_or_train(spec.clean_twin(), progress=False).card.accuracy
     else:
         result = _attacked(recipe, device)
-        network, trigger, baseline = result.network.to(device), result.trigger, result.baseline
-        history = list(result.history)
+        network, trigger, history = result.network.to(device), result.trigger, list(result.history)
+    baseline = checkpoints.load_or_train(spec.clean_twin(), progress=False).card.accuracy
     measured = attacks.indicators(
         network, trigger, data, target, baseline=baseline, seed=recipe.seed, images=told.get("images", 2000),
         per_class=_at_most(data, told.get("per_class_clean", 100)),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from btlib.detection import anomaly
 
@@ -64,6 +64,24 @@ def test_log_survival_beyond_double_precision_goes_on_smoothly():
     # log S falls by about 1/scale per unit far out in the tail
     far = [anomaly.log_survival(x, 3.0, 1.0) for x in (640.0, 650.0, 660.0)]
     assert np.diff(far) == pytest.approx([-10, -10], abs=0.1)
+
+
+@pytest.mark.parametrize(("shape", "value"), [(1, 700.0), (3, 700.0), (50, 1_000.0), (2_000, 4_500.0), (10**6, 1.1e6)])
+def test_log_survival_far_out_is_the_poisson_sum(shape, value):
+    # of an integer shape: 1 - G(x) = exp(-x) Σ_{k < shape} x^k / k!
+    terms = np.arange(shape) * np.log(value) - special.gammaln(np.arange(shape) + 1)
+    exact = special.logsumexp(terms) - value
+    assert exact < np.log(1e-280)
+    assert anomaly.log_survival(value, float(shape), 1.0) == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.01, 0.005, 1e-4, 0.0])
+@pytest.mark.parametrize("ratio", [1.2, 1.5, 2.0, 100.0])
+def test_the_published_p_value_exists_where_the_others_are_nearly_equal(spread, ratio):
+    others = 1 + spread * np.linspace(-1, 1, 9)
+    log_p = anomaly.published_log_p(np.append(others, ratio))
+    assert np.isfinite(log_p)
+    assert log_p < np.log(1e-6)
 
 
 @pytest.mark.parametrize(("classes", "shape"), [(10, 5.0), (10, 100.0), (43, 5.0)])

@@ -111,8 +111,14 @@ def test_the_calibrated_mode_keeps_a_rate(box: Any) -> None:
 
 
 def test_calibration_without_any_held_out_score_is_refused(box: Any) -> None:
-    with pytest.raises(ValueError, match="expected clean images predicted as the target"):
+    with pytest.raises(ValueError, match="more images of each class to choose a threshold for fpr=0.1, got 2"):
         detector(box, 2, fpr=0.1)
+
+
+def test_held_out_rates_are_those_of_the_threshold(box: Any) -> None:
+    strict, loose = detector(box, fpr=0.02), detector(box, fpr=0.3)
+    assert strict.held_out_.fpr < 0.05
+    assert loose.held_out_.fpr == pytest.approx(0.3, abs=0.02)  # chosen on the same 100 scores
 
 
 def test_a_fit_is_forgotten_by_the_next_and_repeated_by_its_seed(box: Any, chessboard: Any) -> None:

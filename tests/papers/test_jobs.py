@@ -133,7 +133,7 @@ def test_an_attack_is_run_as_the_row_says(accounts):
     network, *rest = accounts["indicators"][:3]
     assert network.card.success is None
     assert rest == ["trigger", 8]
-    assert accounts["indicators"][3]["baseline"] == numbers["baseline"] == 0.9
+    assert accounts["indicators"][3]["baseline"] == numbers["baseline"] == network.card.accuracy
     assert numbers["psnr"] == 40.0
     assert numbers["first_asr"] == 0.2
     assert numbers["history"][0]["cbma"] is None
