@@ -304,7 +304,8 @@ class _Attack:
         """Whether accuracy is restored and the wished ASR reached (2.3)."""
         if self.recipe.until is None or not history:
             return False
-        return history[-1]["asr"] >= self.recipe.until and history[-1]["bma"] >= self.watched_baseline - self.recipe.drop
+        last, least = history[-1], self.watched_baseline - self.recipe.drop
+        return last["asr"] >= self.recipe.until and last["bma"] >= least
 
     @property
     def state(self) -> dict[str, Part]:

@@ -11,7 +11,7 @@ from btlib.detection.images import check_classes, defense_set, undisturbed
 from btlib.detection.mask import invert
 from btlib.detection.outcome import Detection, Estimates, Rule, shared_warnings
 
-#: The public implementation's settings: 30 passes over the images for each class.
+#: After the public implementation, shortened (docs/choices.md): 30 passes over the images for each class.
 PUBLIC = Inversion(rounds=30, steps=None, batch_size=64, lr=0.1)
 #: The same minimum from many small noisy steps, λ moved at each of them, and one exact correction at the end.
 QUICK = Inversion(
@@ -30,7 +30,7 @@ def neural_cleanse(
         network: images in [0, 1] → logits (N, K); left as it was found.
         images, labels: clean images, uint8 or float in [0, 1], (N, C, H, W), and their classes (N,).
         per_class: images drawn of each class; None: all.
-        inversion: `QUICK`, or `PUBLIC` for the public implementation's settings.
+        inversion: `QUICK`, or `PUBLIC` for nearly the public implementation's settings.
         targets: putative targets; None: all.
         seed: of the draw of images, the first mask and the batches.
         progress: show a bar.

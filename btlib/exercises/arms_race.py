@@ -106,13 +106,13 @@ def _check_share_interval(answer: Callable[[int, int, float], tuple[float, float
 # ---------------------------------------------------------------------------------------- two defences
 
 
-def best_pair(caught: Mapping[str, Set[str]], alarms: Mapping[str, float], allowed: float) -> tuple[str, str]:
-    """The two defences that together catch most attacks, of those whose false alarms add up to at most `allowed`.
+def best_pair(caught: Mapping[str, Set[Any]], alarms: Mapping[str, float], allowed: float) -> tuple[str, str]:
+    """The two defences that together catch most networks, of those whose false alarms add up to at most `allowed`.
 
     Of equal pairs the one with fewer false alarms.
 
     Args:
-        caught: defence → the attacks that it catches.
+        caught: defence → the networks (or attacks) that it catches.
         alarms: defence → its rate of false alarms, in [0, 1].
         allowed: the most that both together may have.
     """
@@ -140,11 +140,11 @@ def _check_best_pair(answer: Callable[[Mapping[str, Set[str]], Mapping[str, floa
         if alarms[one] + alarms[other] > allowed + 1e-9:
             cause = f"together they alarm {alarms[one] + alarms[other]:.2f} of the time, allowed is {allowed:.2f}"
         elif len(reached) == len(best):
-            cause = "as many attacks, but more false alarms: another pair is as good with fewer"
+            cause = "as many networks, but more false alarms: another pair is as good with fewer"
         elif len(caught[one]) + len(caught[other]) >= len(caught[expected[0]]) + len(caught[expected[1]]):
-            cause = "they catch the same attacks: count the union, not the sum"
+            cause = "they catch the same networks: count the union, not the sum"
         else:
-            cause = "another pair catches more attacks together"
+            cause = "another pair catches more networks together"
         raise WrongAnswer(tuple(sorted(expected)), (one, other), cause)
 
 

@@ -109,8 +109,9 @@ class LikelihoodDetector(InFlightDetector):
         threshold, warning = 0.0, None
         if self.fpr is not None:
             if bool(scores.isnan().any()):
-                raise ValueError(f"x: expected more images of each class to choose a threshold for fpr={self.fpr:g}, got "
-                                 f"{int(torch.bincount(y)[classes].min())} of some class; leave fpr out")  # fmt: skip
+                fewest = int(torch.bincount(y)[classes].min())
+                raise ValueError(f"x: expected more images of each class to choose a threshold for fpr={self.fpr:g}, "
+                                 f"got {fewest} of some class; leave fpr out")  # fmt: skip
             threshold, warning = threshold_at(scores[judged & own], self.fpr)
         self.held_out_ = _rates(scores[judged], source[judged], y[judged], target, folds, threshold)
         self.warnings_ += self.densities_.warnings + self._doubts(network, y) + ((warning,) if warning else ())
