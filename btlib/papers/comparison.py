@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Literal
 
 from scipy import stats
@@ -50,8 +50,11 @@ class Comparison:
 
     @property
     def ours(self) -> float | None:
-        """Mean over seeds; None: not measured."""
-        return fmean(self.each) if self.each else None
+        """Mean over seeds, of a statistic with one of `THRESHOLDS` the median; None: not measured.
+
+        A mean of p-values is the largest one's, whatever the others say.
+        """
+        return _middle(self.column, self.each) if self.each else None
 
     @property
     def spread(self) -> float | None:
@@ -60,7 +63,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether our mean is within the paper's ± (`TOLERANCE` where it gives none).
+        """Whether `ours` is within the paper's ± (`TOLERANCE` where it gives none).
 
         Above or below where the paper only says that, on the same side of `THRESHOLDS` for a statistic. None: nothing
         to compare, or a number that depends on the machine or is given only roughly.
@@ -140,7 +143,7 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
 
 
 def repeatable(comparisons: Iterable[Comparison]) -> tuple[int, int]:
-    """What a perfect reproduction would score: each network in the paper's place, against the mean of the others.
+    """What a perfect reproduction would score: each network in the paper's place, against the others.
 
     Same recipe, same code, another seed. Numbers of fewer than three networks, or that can't be
     compared with the paper's (`Comparison.agrees`), can't be asked.
@@ -158,7 +161,7 @@ def repeatable(comparisons: Iterable[Comparison]) -> tuple[int, int]:
     verdicts = []
     for one in comparisons:
         for i, left_out in enumerate(one.each if one.seeds > 2 and one.agrees is not None else ()):
-            others = fmean(one.each[:i] + one.each[i + 1 :])
+            others = _middle(one.column, one.each[:i] + one.each[i + 1 :])
             verdicts.append(agree(one.column, replace(one.published, value=left_out, bound=""), others))
     judged = [verdict for verdict in verdicts if verdict is not None]
     return sum(judged), len(judged)
@@ -181,6 +184,10 @@ def agree(column: str, published: Number, ours: float | None) -> bool | None:
     if threshold is not None:
         return (ours > threshold) == (value > threshold)
     return abs(ours - value) <= (TOLERANCE if published.spread is None else published.spread) + 1e-9
+
+
+def _middle(column: str, each: tuple[float, ...]) -> float:
+    return fmean(each) if _threshold(column) is None else median(each)
 
 
 def _threshold(column: str) -> float | None:

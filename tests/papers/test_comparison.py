@@ -37,6 +37,14 @@ def test_mean_and_spread_over_seeds(tmp_path):
     assert (detected.ours, detected.spread, detected.agrees) == (1.0, 0.0, True)
 
 
+def test_of_p_values_the_median_counts(tmp_path):
+    for seed, p_value in enumerate((5e-5, 0.16, 5e-4)):  # mean .054
+        numbers = {"success": 0.9, "accuracy": 0.9, "red-a": {"p_value": p_value}}
+        put(tmp_path, "lred-4/fmnist-attacked", numbers, seed)
+    one = next(c for c in compare("lred-4", "full", tmp_path) if c.row.name == "fmnist-attacked")
+    assert (one.ours, one.seeds, one.agrees) == (5e-4, 3, True)
+
+
 def test_an_attack_that_did_not_take_is_left_out(tmp_path):
     for seed, (success, p_value) in enumerate([(0.95, 0.01), (0.1, 0.9), (0.9, 0.03)]):
         put(tmp_path, "lred-4/gtsrb-attacked", {"success": success, "red-a": {"p_value": p_value}}, seed)
