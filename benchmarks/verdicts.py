@@ -44,6 +44,9 @@ def detectors(name: str, spec: Spec) -> tuple[str, ...]:
         return (*PERTURBATIONS, "RED-P")
     if spec.trigger is None:
         return (*PATCHES, *PERTURBATIONS, "RED-A'", "RED-P")
+    if name.startswith(("fashion-mnist lenet5 box 1 ", "fashion-mnist lenet5 chessboard 1 ")):
+        both = (*PATCHES, "RED-A", "RED-U")  # lesson 08 asks who catches an attack with one source
+        return both if spec.trigger == "box" else (*both, "focused RED-A", "RED-A'", "RED-P")
     if spec.trigger in ("box", "single_pixel"):
         return PATCHES
     return (*PERTURBATIONS, "RED-A'", "RED-P")

@@ -222,7 +222,7 @@ def threshold_at(clean_scores: Tensor, fpr: float) -> tuple[float, str | None]:
     count = len(clean_scores)
     if count == 0:
         raise ValueError("x: expected clean images predicted as the target, got none; check target and network")
-    rank = int(fpr * (count + 1) + 1e-9)  # 1e-9: 0.05 · 100 must not become 4
+    rank = int(fpr * (count + 1) + 1e-9)  # 1e-9: 0.29 · 100 must not become 28
     warning = None
     if rank == 0:
         warning = (f"a false-positive rate of {fpr:g} can't be set from {count} clean images of the target: "

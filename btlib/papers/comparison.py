@@ -79,9 +79,11 @@ class Comparison:
     def interval(self) -> tuple[float, float] | None:
         """Where one more of our networks would lie with 95 % (`one_more`).
 
-        None: fewer than three networks, or a statistic that matters by its side of `THRESHOLDS`, which is not normal.
+        None: fewer than three networks, or what is not normal: a count, a statistic that matters by its side of
+        `THRESHOLDS`.
         """
-        if self.ours is None or self.spread is None or self.seeds < 3 or _threshold(self.column) is not None:
+        normal = self.published.of is None and _threshold(self.column) is None
+        if self.ours is None or self.spread is None or self.seeds < 3 or not normal:
             return None
         return one_more(self.ours, self.spread, self.seeds)
 
