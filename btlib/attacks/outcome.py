@@ -20,9 +20,9 @@ class AttackResult:
             ``crossed(images, others)``: images with the patterns of others.
         target: y*.
         baseline: accuracy of the clean network it was made from, on the test images, in [0, 1].
-        history: per epoch: ``epoch``, ``loss``, ``bma``, ``asr``, ``cbma`` and ``seconds``, on some test
-            images. The stealthy attack adds ``mask_norm`` (‖m*‖₁ of the kept inversion;
-            NaN without adversarial training).
+        history: per epoch: ``epoch``, ``loss``, ``bma``, ``asr``, ``cbma`` and ``seconds``, on some test images of all
+            classes (`Indicators.cbma` leaves the target out). The stealthy attack adds ``mask_norm`` (‖m*‖₁ of the kept
+            inversion; NaN without adversarial training).
         recipe: the settings, a frozen dataclass.
         seed: of everything random.
 

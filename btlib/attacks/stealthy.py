@@ -154,7 +154,7 @@ def _copy(network: Network) -> Network:
 
 
 def clean_network(data: ImageDataset, seed: int) -> Network:
-    """The LittleNet that the attack starts from, loaded or trained on the same data set."""
+    """The LittleNet that the attack starts from: of the whole data set of that name, loaded or trained."""
     return checkpoints.load_or_train(Spec("littlenet", data.name, RECIPES["littlenet"], seed), progress=True)
 
 

@@ -171,7 +171,7 @@ class Detection:
         """Natural logarithm of the order-statistic p-value as published (L-RED 3.2); never underflows."""
         if self.pairs:
             return anomaly.pairs_log_p(self.pair_norms)
-        return anomaly.published_log_p(1 / self.norms)
+        return anomaly.published_log_p(self._statistics())
 
     @property
     def p_value(self) -> float:
@@ -183,7 +183,15 @@ class Detection:
         """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
         if self.pairs:
             return anomaly.calibrated_pairs_p(self.pair_norms)
-        return anomaly.calibrated_p(1 / self.norms)
+        return anomaly.calibrated_p(self._statistics())
+
+    def _statistics(self) -> np.ndarray:
+        """r_t (L-RED 3.2), float64 (T,)."""
+        stuck = [t for t, estimate in self.estimates.items() if estimate.norm == 0]
+        if stuck:
+            raise ValueError(f"network: expected logits that change with the image, got none towards class {stuck}, "
+                             "so the search can't take a step; check that it returns logits, not classes")  # fmt: skip
+        return 1 / self.norms
 
     def verdict(self, threshold: float | None = None, rule: Rule | None = None) -> Verdict:
         """Attacked or not, at a threshold.

@@ -132,7 +132,7 @@ def fit_densities(features: Mapping[int, Tensor], settings: DensitySettings) -> 
 
 
 def _pool(mixtures: Mapping[int, GaussianMixture], counts: list[int]) -> None:
-    """Give all classes the maximum-likelihood common covariance: the mean of theirs, weighted by images."""
+    """Give all classes one covariance, the mean of theirs weighted by images: maximum-likelihood for one component."""
     together = np.average([mixture.covariances_ for mixture in mixtures.values()], axis=0, weights=counts)
     precision = np.linalg.inv(together)
     for mixture in mixtures.values():

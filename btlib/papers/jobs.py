@@ -150,6 +150,8 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
     estimate = _estimated(network, trigger, x, y, spec.target, seed)
     for name, pattern in (("success", trigger), ("estimate_success", estimate)):
         numbers[name] = metrics.attack_success_rate(network, pattern, other_x, other_y, spec.target, spec.sources)
+    if numbers["success"] == 0:  # no trigger is predicted as the target: there is nothing for a guard to see
+        return numbers
 
     smallest = int(torch.bincount(other_y, minlength=data.num_classes).min())
     few = sample_per_class(other_y, min(200, smallest), range(data.num_classes), seed=seed)

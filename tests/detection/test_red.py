@@ -36,6 +36,19 @@ def test_the_planted_class_has_the_norm_that_geometry_says():
     assert found.verdict().target == 2
 
 
+class Deaf(nn.Module):
+    """Says the same whatever it sees."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.eye(CLASSES)[0] + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def test_a_network_that_does_not_look_gets_an_error_of_its_own():
+    _, x, y = planted()
+    with pytest.raises(ValueError, match="logits that change with the image"):
+        detection.red_u(Deaf(), x, y, per_class=2, search=COARSE).verdict()
+
+
 def test_the_clean_twin_is_not_flagged():
     net, x, y = planted(0.0)
     for detect in (detection.red_u, detection.red_a):
@@ -164,6 +177,16 @@ def test_the_faithful_form_is_algorithm_1_line_by_line():
         np.testing.assert_allclose(found.history["weights"][-1], weights, atol=0.05)
         # Rounding may decide on which side of a clip a pixel is for one step: half a step is allowed.
         torch.testing.assert_close(found.pattern, v.clamp(-1, 1), atol=0.005, rtol=0)
+
+
+def test_the_faithful_weights_are_those_that_line_5_judged_by(fashion: ImageDataset):
+    net = checkpoints.load_or_train(checkpoints.shipped()["three-sources"])
+    data = defense_set(net, fashion.x_test, fashion.y_test, 4)
+    _, weights, steps = algorithm_1(net, data, 9, 0.05, 0.9)
+    with undisturbed(net):
+        (found,) = perturb(net, data, [(None, 9)], True, replace(FAITHFUL, delta=0.05))
+    assert found.steps == steps
+    np.testing.assert_allclose(found.weights, weights, atol=1e-3)  # their next update is .05 and more away
 
 
 def test_black_pixels_can_be_brightened():
