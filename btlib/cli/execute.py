@@ -59,6 +59,10 @@ class LessonRun:
         return "failed" if self.error else "passed"
 
 
+#: Seconds for one cell. A kernel's reply may get lost (seen once in some thousand runs): then nothing would ever end.
+_PATIENCE = {"fast": 600, "full": 3600}
+
+
 def run_lesson(lesson: Lesson, profile: str, label: str) -> tuple[LessonRun, nbformat.NotebookNode]:
     """Run a lesson in its own folder, as JupyterLab would, with PROFILE set.
 
@@ -109,6 +113,7 @@ def _execute(
                 cwd=path.parent,
                 progress_bar={"desc": label, "leave": False},
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                execution_timeout=_PATIENCE.get(profile),
             )
         except Exception as error:  # a failing cell, a dead kernel, no kernel at all
             failure = error

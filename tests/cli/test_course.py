@@ -40,6 +40,16 @@ def course(tmp_path_factory, write_lesson):
     return out, {entry["lesson"]: entry for entry in report["lessons"]}
 
 
+def test_a_cell_that_never_ends_is_given_up(tmp_path, write_lesson, monkeypatch):
+    monkeypatch.setattr("btlib.cli.execute._PATIENCE", {"fast": 2})
+    write_lesson(tmp_path / "00_waits.ipynb", "import time; time.sleep(60)")
+    run_course(tmp_path, tmp_path / "out", "fast")
+    (entry,) = json.loads((tmp_path / "out" / "report.json").read_text())["lessons"]
+    assert entry["status"] == "failed"
+    assert entry["error"]["name"] == "CellTimeoutError"
+    assert entry["seconds"] < 50
+
+
 def test_a_good_lesson_passes_with_its_costs(course):
     _, report = course
     good = report["00_good"]
