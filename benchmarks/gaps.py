@@ -122,7 +122,7 @@ def entropy() -> dict[str, Any]:
     for key in ("badnets-gtsrb", "invisible-gtsrb", "plain-gtsrb", "ours-gtsrb", "plain-mnist"):
         planned = papers.plan(f"stealthy-1/{key}", "full")
         assert isinstance(planned, papers.Plan)
-        network, trigger = attacked(planned.recipe)
+        network, trigger, _ = jobs.attacked(planned.recipe, torch.device("cpu"))
         data = datasets.load(planned.recipe.spec.data)
         x = others(data, planned.recipe.settings["target"])[0][:100]
         over = to_float(data.x_test[sample_per_class(data.y_test, 5, range(data.num_classes), seed=0)])
@@ -134,14 +134,6 @@ def entropy() -> dict[str, Any]:
         parts = [cut_off_entropy(network, images, over) for images in (stamped, x)]
         rows[key] = row | {"sum, cut off at white": parts[0] / parts[1]}
     return rows
-
-
-def attacked(recipe: papers.Recipe) -> tuple[Network, Any]:
-    """Network and trigger of a row of the stealthy paper's Table 1, remembered or trained."""
-    if recipe.settings["attack"] == "badnets":
-        return checkpoints.load_or_train(recipe.spec), recipe.spec.make_trigger()
-    result = jobs._attacked(recipe, torch.device("cpu"))
-    return result.network, result.trigger
 
 
 def cut_off_entropy(network: Network, images: Tensor, over: Tensor) -> float:

@@ -213,13 +213,7 @@ def _attack(recipe: Recipe, device: torch.device) -> Numbers:
     """One attack by the six indicators (stealthy attack Table 1, Figures 4 and 5)."""
     spec, told = recipe.spec, recipe.settings
     data, target = datasets.load(spec.data), told["target"]
-    history: list[Mapping[str, float]] = []
-    trigger: Any
-    if told["attack"] == "badnets":
-        network, trigger = checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger()
-    else:
-        result = _attacked(recipe, device)
-        network, trigger, history = result.network.to(device), result.trigger, list(result.history)
+    network, trigger, history = attacked(recipe, device)
     baseline = checkpoints.load_or_train(spec.clean_twin(), progress=False).card.accuracy
     measured = attacks.indicators(
         network, trigger, data, target, baseline=baseline, seed=recipe.seed, images=told.get("images", 2000),
@@ -233,15 +227,34 @@ def _attack(recipe: Recipe, device: torch.device) -> Numbers:
     return numbers
 
 
-def _attacked(recipe: Recipe, device: torch.device) -> attacks.AttackResult:
-    """The attack on the recipe's clean network, run or remembered."""
-    name, told = recipe.settings["attack"], recipe.settings.get("attack_settings", {})
+def attacked(recipe: Recipe, device: torch.device) -> tuple[Network, Any, list[Mapping[str, float]]]:
+    """The network of a recipe of kind "attack", made or remembered (stealthy attack Table 1).
+
+    Args:
+        recipe: what to make.
+        device: where.
+
+    Returns:
+        network on `device`; its trigger; its history by epoch, empty for BadNets.
+
+    Raises:
+        ValueError: an unknown attack.
+
+    Example:
+        >>> from btlib.papers.recipes import with_network
+        >>> recipe = Recipe("attack", with_network(checkpoints.shipped()["box"], attack="badnets", target=9))
+        >>> attacked(recipe, torch.device("cpu"))[1].name
+        'box'
+    """
+    name, told, spec = recipe.settings["attack"], recipe.settings.get("attack_settings", {}), recipe.spec
+    if name == "badnets":
+        return checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger(), []
     if name not in ATTACKS:
         raise ValueError(f"attack: expected badnets or one of {', '.join(ATTACKS)}, got {name!r}; check the spelling")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
     how = ATTACKS[name](target=recipe.settings["target"], **settings)
-    spec = attacks.AttackSpec(how, start=recipe.spec.clean_twin())
-    return attacks.load_or_run(spec, progress=False, device=str(device))
+    result = attacks.load_or_run(attacks.AttackSpec(how, start=spec.clean_twin()), progress=False, device=str(device))
+    return result.network.to(device), result.trigger, list(result.history)
 
 
 #: Attacks that train more than a classifier, by the name of their module in `btlib.attacks`.

@@ -38,12 +38,13 @@ def test_fine_tuning_finds_sources_and_leaves_the_network_alone(box: Any, fashio
 
 def test_a_network_that_says_one_class_to_everything_infers_nothing(box: Any, fashion: ImageDataset) -> None:
     # Where the attack's one source class is the class that it says, its SIA would be perfect.
-    tuned = source_by_fine_tuning(box.net, fashion, box.trigger, learning_rates=(10.0, 0.05), share=0.03,
+    tuned = source_by_fine_tuning(box.net, fashion, box.trigger, learning_rates=(3.0, 0.05), share=0.03,
                                   batch_size=32, progress=False)  # fmt: skip
     with torch.no_grad():
-        said = tuned.networks[10.0](fashion.x_test[:500].float() / 255).nan_to_num().argmax(1).unique()
-    assert len(said) == 1
-    assert tuned.diverged == (10.0,)
+        logits = tuned.networks[3.0](fashion.x_test[:500].float() / 255)
+    assert bool(logits.isfinite().all()), "it has not blown up"
+    assert len(logits.argmax(1).unique()) == 1
+    assert tuned.diverged == (3.0,)
 
 
 def test_images_are_stamped_but_keep_their_labels(
