@@ -9,6 +9,7 @@ collateral (Fashion-MNIST, VGG-9): whom else L-RED's one pixel moves, counting i
 entropy (GTSRB, MNIST): STRIP's entropy ratio by how an image and another become one; the paper does not say how.
 faint (GTSRB): SSIM of patterns as faint as the paper's invisible trigger, by how they lie on the image.
 input-aware (MNIST): PSNR and SSIM of so many white pixels at random places, as its masks are to cover.
+looks (GTSRB, MNIST): PSNR and SSIM of the networks' triggers by how one takes them, and by which images.
 signs (GTSRB): RED-A's verdict with other draws of one picture of each class (L-RED, Table 4), and with four of each.
 Networks are trained if need be (ten minutes each).
 Hardware: one core.
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 import zoo
+from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from btlib import checkpoints, datasets, detection, metrics, papers, triggers
@@ -153,6 +155,35 @@ def input_aware() -> dict[str, Any]:
     return rows
 
 
+def looks() -> dict[str, Any]:
+    """PSNR and SSIM of Table 1's triggers by the forms in use, and how far PSNR moves with the images."""
+    rows = {}
+    for key in ("badnets-gtsrb", "invisible-gtsrb", "plain-gtsrb", "ours-gtsrb", "plain-mnist", "ours-mnist"):
+        planned = papers.plan(f"stealthy-1/{key}", "full")
+        assert isinstance(planned, papers.Plan)
+        _, trigger, _ = jobs.attacked(planned.recipe, torch.device("cpu"))
+        x = others(datasets.load(planned.recipe.spec.data), planned.recipe.settings["target"])[0][:IMAGES]
+        stamped = trigger(x)
+        moved = (x != stamped).flatten(1).any(1)
+        each = torch.tensor([metrics.psnr(a[None], b[None]) for a, b in zip(x[moved], stamped[moved], strict=True)])
+        similar = partial(similarity, x[:300], stamped[:300])
+        rows[key] = {
+            "PSNR, mean of the images": float(each.mean()),
+            "PSNR of the mean error": -10 * math.log10(float((x - stamped).square().mean())),
+            "sd of the PSNR between draws of 300 images": float(each.std()) / math.sqrt(300),
+            "SSIM, 7×7 windows": similar(), "SSIM, Gaussian windows": similar(gaussian_weights=True, sigma=1.5),
+            "SSIM, scale taken for 2": similar(data_range=2.0),
+        }  # fmt: skip
+    return rows
+
+
+def similarity(x: Tensor, stamped: Tensor, data_range: float = 1.0, **form: Any) -> float:
+    """Mean SSIM of image pairs. A scale of 2 is what scikit-image took once for all floats, [0, 1] or not."""
+    pairs = zip(x.numpy(), stamped.numpy(), strict=True)
+    each = [structural_similarity(a, b, data_range=data_range, channel_axis=0, **form) for a, b in pairs]
+    return sum(each) / len(each)
+
+
 def signs(per_class: int = 1, draws: int = 3) -> dict[str, Any]:
     """RED-A with other pictures of each class, on the networks of L-RED's Table 4 whose attack took."""
     rows = {}
@@ -175,6 +206,7 @@ EXPERIMENTS = {
     "entropy": entropy,
     "faint": faint,
     "input-aware": input_aware,
+    "looks": looks,
     "signs": signs,
     "signs, four of each class": partial(signs, 4, 1),
 }

@@ -157,7 +157,7 @@ def test_rates_fall_after_their_epochs(data: ImageDataset, clean: Network):
 
 
 def test_the_original_is_the_published_one():
-    assert (ORIGINAL.mask_epochs, ORIGINAL.mask_norm, ORIGINAL.density, ORIGINAL.diversity) == (25, 100, 0.032, 1)
+    assert (ORIGINAL.mask_epochs, ORIGINAL.mask_norm, ORIGINAL.density, ORIGINAL.diversity) == (25, 50, 0.032, 1)
     assert (ORIGINAL.attack_rate, ORIGINAL.cross_rate, ORIGINAL.lr_network, ORIGINAL.lr_generator) == (
         0.1, 0.1, 0.01, 0.01,
     )  # fmt: skip
