@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,7 +24,7 @@ from tqdm.auto import tqdm
 
 from btlib import datasets, metrics, networks, poisoning, training, triggers
 from btlib.datasets import ImageDataset
-from btlib.files import written_whole
+from btlib.files import alone, written_whole
 from btlib.networks import Network
 from btlib.results import environment
 from btlib.training import RECIPES, Recipe
@@ -181,9 +182,11 @@ def remembered(spec: Named, make: Callable[[Path], None], *, folder: str | Path 
     path = find(spec, folder=folder)
     if path is None or retrain:
         path = cache_folder(folder) / spec.file_name
-        if retrain:
-            forget(path)
-        make(path)
+        with alone(path):
+            if retrain:
+                forget(path)
+            if retrain or not path.exists():  # another process may have made it meanwhile
+                make(path)
     return path
 
 
@@ -196,6 +199,23 @@ def find(spec: Named, *, folder: str | Path | None = None) -> Path | None:
     """
     places = [Path(folder)] if folder else [SHIPPED, SHIPPED / "attacks", cache_folder(None)]
     return next((place / spec.file_name for place in places if (place / spec.file_name).exists()), None)
+
+
+def seconds_spent(spec: Named) -> float:
+    """Seconds of the epochs that a network or an attack has on disk, finished or not; 0 where there are none.
+
+    Example:
+        >>> seconds_spent(Spec(trigger="box")) > 1, seconds_spent(Spec(trigger="box", seed=12345))
+        (True, 0.0)
+    """
+    path = find(spec)
+    if path is not None:
+        with safe_open(str(path), framework="pt") as file:
+            history = json.loads(file.metadata()["card"])["history"]
+    else:
+        part = unfinished(cache_folder(None) / spec.file_name)
+        history = torch.load(part, map_location="cpu", weights_only=True)["history"] if part.exists() else []
+    return float(sum(epoch["seconds"] for epoch in history))
 
 
 def read_card(path: str | Path) -> Card:

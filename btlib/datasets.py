@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from btlib.files import written_whole
+from btlib.files import alone, written_whole
 
 NAMES = ("fashion-mnist", "mnist", "cifar10", "cifar100", "gtsrb", "folder:PATH")
 
@@ -383,7 +383,9 @@ def _root_of(name: str, searched: tuple[Path, ...], download: bool) -> Path:
         "gtsrb": lambda root, get: _read_gtsrb(root, 32, get),
     }[name]
     try:
-        _download(name, searched[0], reader)
+        with alone(_folder_of(name, searched[0])):
+            if not _folder_of(name, searched[0]).exists():  # another process may have got it meanwhile
+                _download(name, searched[0], reader)
     except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors; torchvision raises RuntimeError
         raise _missing(name, searched, f"the download failed ({' '.join(str(error).split())})") from error
     return searched[0]

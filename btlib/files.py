@@ -1,10 +1,14 @@
 """Files that are whole or absent (floor 0): everything btlib writes goes through here."""
 
+import getpass
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 
 @contextmanager
@@ -35,3 +39,36 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Wait until no other process of this machine and user is in a block for the same path, then keep them out.
+
+    Two that want the same file don't both make it: look for it again inside the block.
+
+    Example:
+        >>> with alone("some/file"):
+        ...     pass
+    """
+    name = hashlib.sha256(str(Path(path).absolute()).encode()).hexdigest()[:16]
+    with lock(name):
+        yield
+
+
+def lock(name: str, folder: str | Path | None = None) -> FileLock:
+    """A lock of this user's that dies with its process; not acquired yet.
+
+    Args:
+        name: of what is locked.
+        folder: of the lock's file; default: the system's temporary one.
+
+    Example:
+        >>> lock("a").is_locked
+        False
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have a number and no name
+        user = str(os.getuid())
+    return FileLock(Path(folder or tempfile.gettempdir()) / f"btlib-{user}-{name}.lock")

@@ -396,3 +396,14 @@ def test_what_is_shipped_is_small_and_safe() -> None:
     wanted |= {f"attacks/{spec.file_name}" for spec in attacks.shipped().values()}
     assert {path.relative_to(checkpoints.SHIPPED).as_posix() for path in files} == wanted
     assert sum(path.stat().st_size for path in files) <= 12e6
+
+
+def test_seconds_spent_are_those_of_the_epochs_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path))
+    spec = Spec(seed=4711)
+    assert checkpoints.seconds_spent(spec) == 0
+    history = [{"epoch": 1, "seconds": 2.0}, {"epoch": 2, "seconds": 3.0}]
+    torch.save({"history": history}, checkpoints.unfinished(tmp_path / spec.file_name))
+    assert checkpoints.seconds_spent(spec) == 5
+    for known in (checkpoints.shipped()["box"], attacks.shipped()["stealthy"]):
+        assert checkpoints.seconds_spent(known) > 5

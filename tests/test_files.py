@@ -2,11 +2,12 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from btlib.files import written_whole
+from btlib.files import alone, lock, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -50,3 +51,30 @@ def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
         assert os.umask(0o027) == 0o027, "the process's mask was changed"
     finally:
         os.umask(before)
+
+
+def test_one_at_a_time_makes_a_file(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def second() -> None:
+        with alone(tmp_path / "a"):
+            seen.append("second")
+
+    waiting = threading.Thread(target=second)
+    with alone(tmp_path / "a"):
+        waiting.start()
+        with alone(tmp_path / "b"):  # another file does not wait
+            pass
+        waiting.join(0.2)
+        seen.append("first")
+    waiting.join(5)
+    assert seen == ["first", "second"]
+
+
+def test_a_user_without_a_name_has_locks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    with lock("x", tmp_path):
+        assert names(tmp_path) == [f"btlib-{os.getuid()}-x.lock"]

@@ -29,11 +29,18 @@ def command(
 ) -> None:  # fmt: skip
     """List the papers' tables, or run rows of one and put ours beside the published numbers. Finished rows stay."""
     from btlib import papers
+    from btlib.datasets import DataError
 
     folder = results or papers.RESULTS
     known = papers.every(folder)
+    for line in papers.refused(folder):
+        typer.echo(line, err=True)
     try:
         if name is None:
+            if rows or seeds or workers or dask:
+                raise ValueError(
+                    "TABLE: expected the table to run, such as lred-2, got none; without it all are listed"
+                )
             typer.echo("\n\n".join(listed(table, profile, known) for table in papers.tables().values()))
             return
         table = papers.table(name)
@@ -42,11 +49,14 @@ def command(
             typer.echo(listed(table, profile, known))
             outcomes: list[Outcome] = []
         else:
-            tasks = make_tasks(table, chosen, profile, seeds, explicit=rows is not None, known=known)
+            tasks = make_tasks(table, chosen, profile, seeds, explicit=rows is not None, here=dask is None, known=known)
             outcomes = papers.run(tasks, folder, workers=workers, dask=dask)
-    except (ValueError, papers.NoRoom, papers.SweepError) as error:
+    except (ValueError, DataError, papers.NoRoom, papers.SweepError) as error:
         typer.echo(" ".join(str(error).split()), err=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished rows are kept, and the same command goes on with the others", err=True)
+        raise typer.Exit(130) from None
     typer.echo(compared(papers.compare(name, profile, folder), chosen))
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
@@ -66,18 +76,27 @@ def choose(table: "Table", rows: str | None) -> list[str]:
 
 
 def make_tasks(
-    table: "Table", rows: list[str], profile: str, seeds: int | None, *, explicit: bool, known: "Mapping[str, Result]"
-) -> "list[Task]":
-    """What there is to do. Rows that can't run here are left out with a line; named ones are an error."""
+    table: "Table", rows: list[str], profile: str, seeds: int | None, *, explicit: bool, here: bool,
+    known: "Mapping[str, Result]",
+) -> "list[Task]":  # fmt: skip
+    """What there is to do. Rows that can't run here are left out with a line; named ones are an error.
+
+    Raises:
+        ValueError: a named row that can't run here. What a cluster's workers have is not known here.
+        DataError: a named row's images are missing, and can't be downloaded.
+    """
     import torch
 
-    from btlib import papers, profiles
+    from btlib import datasets, papers, profiles
 
     count = seeds or (table.repetitions if profile == "paper" else profiles.PROFILES[profile].repeats)
     tasks = []
     for row in rows:
         stands = papers.standing(table.rows[row], profile, known, gpu=torch.cuda.is_available())
-        if stands.state not in ("done", "not run"):
+        first = papers.plan(table.rows[row], profile)
+        if stands.state == "needs data" and here and explicit and isinstance(first, papers.Plan):
+            datasets.load(str(first.recipe.data))  # downloaded where that is possible
+        elif stands.state == "not in this profile" or (here and stands.state not in ("done", "not run")):
             line = f"{table.name}/{row}: {stands.state}" + (f" ({stands.note})" if stands.note else "")
             if explicit:
                 raise ValueError(f"--rows: expected rows that can run here, got {line}; leave it out")
@@ -119,7 +138,7 @@ def compared(found: "list[Comparison]", rows: list[str]) -> str:
     for one in found:
         if one.row.name not in rows or one.published.printed == "NA":
             continue
-        ours = "not run" if one.ours is None else f"{one.ours:.4g}"
+        ours = f"{one.ours:.4g}" if one.ours is not None else "none" if one.runs else "not run"
         spread = "" if one.spread is None else f"{one.spread:.2g}"
         agrees = {True: "yes", False: "no", None: ""}[one.agrees]
         theirs = f"{one.row.name:18} {one.column:20} {one.published.printed:>14}"

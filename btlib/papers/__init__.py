@@ -7,12 +7,12 @@ from btlib.papers.comparison import Comparison, Standing, compare, one_more, rep
 from btlib.papers.costs import Cost, NoRoom, check_room, cost
 from btlib.papers.published import PROFILES, Number, Row, Table, row, table, tables, unit
 from btlib.papers.recipes import Plan, Recipe, plan, with_network
-from btlib.papers.store import RESULTS, Result, ResultError, every, find, read
+from btlib.papers.store import RESULTS, Result, ResultError, every, find, read, refused
 from btlib.papers.sweep import Outcome, SweepError, Task, run, work
 
 __all__ = [
     "PROFILES", "RESULTS", "Comparison", "Cost", "NoRoom", "Number", "Outcome", "Plan", "Recipe", "Result",
     "ResultError", "Row", "Standing", "SweepError", "Table", "Task", "check_room", "compare", "cost", "every", "find",
-    "one_more", "plan", "read", "repeatable", "row", "run", "standing", "table", "tables", "unit", "with_network",
-    "work",
+    "one_more", "plan", "read", "refused", "repeatable", "row", "run", "standing", "table", "tables", "unit",
+    "with_network", "work",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ TOLERANCE = 0.02
 THRESHOLDS = {"p_value": 0.05, "anomaly_index": 2.0}
 #: An attack with a lower success did not take: no backdoor was planted, and there is none to find.
 TOOK = 0.5
+_OF_ALL = ("success", "accuracy")  # the attack's own numbers: to leave out its failures would make it better
 State = Literal["done", "not run", "needs data", "needs GPU", "not in this profile"]
 
 
@@ -30,7 +31,8 @@ class Comparison:
     Attributes:
         row, column: which.
         published: the paper's.
-        each: ours, one for each seed whose attack took (`TOOK`); empty: not measured.
+        each: ours, one for each seed; a detector's only where the attack took (`TOOK`): there is nothing else to find.
+        runs: how many seeds are measured; with an empty `each` there was no such number.
         differs: what our measurement does otherwise than the paper, in words.
         stand_in: measured on another data set than the paper's: another experiment, whose gaps say nothing of the
             paper's.
@@ -40,6 +42,7 @@ class Comparison:
     column: str
     published: Number
     each: tuple[float, ...]
+    runs: int
     differs: str
     stand_in: bool
 
@@ -135,12 +138,13 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
         results, differs = _results(row, profile, known)
         took = [r for r in results if (success := r.number("success")) is None or success >= TOOK]
         if len(took) < len(results):
-            left_out = f"{len(results) - len(took)} of {len(results)} attacks did not take and are left out"
-            results, differs = took, "; ".join(filter(None, (differs, left_out)))
+            left_out = f"{len(results) - len(took)} of {len(results)} attacks did not take: no detector is judged by it"
+            differs = "; ".join(filter(None, (differs, left_out)))
         stand_in = _data(row, profile) not in (None, _data(row, "paper"))
         for column, published in row.numbers.items():
-            each = tuple(value for r in results if (value := r.number(column)) is not None)
-            found.append(Comparison(row, column, published, each, differs, stand_in))
+            judged = results if column in _OF_ALL else took
+            each = tuple(value for r in judged if (value := r.number(column)) is not None)
+            found.append(Comparison(row, column, published, each, len(results), differs, stand_in))
     return found
 
 
@@ -254,8 +258,9 @@ def standing(row: Row, profile: str, known: Mapping[str, Result], gpu: bool = Fa
     alike = measured(planned.recipe, known.values())
     seconds = fmean(r.seconds for r in alike) if alike else None
     state: State = "done" if results else "not run"
-    if not results and planned.recipe.data is not None and not datasets.available(planned.recipe.data):
-        state, differs = "needs data", f"{planned.recipe.data} was not found below {datasets.roots()[0]}"
-    elif not results and planned.recipe.wants_gpu and not gpu:
+    if not results and planned.recipe.wants_gpu and not gpu:
         state = "needs GPU"
+    elif not results and planned.recipe.data is not None and not datasets.available(planned.recipe.data):
+        places = " or ".join(map(str, datasets.roots()))
+        state, differs = "needs data", f"{planned.recipe.data} was not found below {places}"
     return Standing(row, state, len(results), seconds, differs)

@@ -20,7 +20,8 @@ _SHAPES = {
     "cifar10": ((3, 32, 32), 10, 50_000, 10_000), "cifar100": ((3, 32, 32), 100, 50_000, 10_000),
     "gtsrb": ((3, 32, 32), 43, 26_640, 12_630),
 }  # fmt: skip
-_PROGRAM_MB = 1000.0  # Python, the libraries, a batch's activations; rows of Fashion-MNIST were seen at 970 to 1,210
+_PROGRAM_MB = 1200.0  # Python, the libraries, a batch's activations; rows of Fashion-MNIST were seen at 970 to 1,420
+_MORE_MB = {"inflight": 800.0, "attack": 1200.0}  # all test images and their features; the backdoor of each image
 _RESULT_MB = 0.05
 
 
@@ -30,7 +31,7 @@ class Cost:
 
     Attributes:
         memory_mb: of its process, MiB: measured on the same recipe with any seed, else estimated.
-        disk_mb: of its network where it must be trained yet, with the state of the training, MiB.
+        disk_mb: of the networks that must be trained yet, with the state of the training, MiB.
         seconds: mean of the same recipe with other seeds, or with this one; None: it was never measured.
     """
 
@@ -54,18 +55,21 @@ def cost(recipe: Recipe, known: Iterable[Result] = ()) -> Cost:
         >>> cost(Recipe("mine:job")).seconds is None
         True
     """
+    from btlib.papers import jobs  # slow: everything that is measured; listing tables needs none of it
+
     alike = measured(recipe, known)
-    memory, disk = _PROGRAM_MB, 0.0
+    memory, disk = _PROGRAM_MB + _MORE_MB.get(recipe.kind, 0.0), 0.0
     if recipe.data is not None:
         shape, classes, train, test = _SHAPES.get(recipe.data, _SHAPES["cifar10"])
         image = shape[0] * shape[1] * shape[2] / 2**20
         weights = _parameters(recipe.settings["spec"]["network"], shape, classes) * 4 / 2**20
         memory += image * (3 * train + 12 * test) + 8 * weights  # clean, poisoned, shuffled; test images as floats
         # The state of a training holds the weights and Adam's two moments, and is replaced whole: twice that.
-        disk = 0.0 if checkpoints.find(recipe.spec) else 7 * weights
-    if alike:
-        memory = 1.1 * max(r.peak_memory_mb for r in alike)
-    return Cost(memory, disk + _RESULT_MB, fmean(r.seconds for r in alike) if alike else None)
+        disk = 7 * weights * sum(checkpoints.find(network) is None for network in jobs.networks(recipe))
+    if alike:  # a network that was there was not trained in that memory
+        peak = 1.1 * max(r.peak_memory_mb for r in alike)
+        memory = max(memory, peak) if disk else peak
+    return Cost(memory, disk, fmean(r.seconds for r in alike) if alike else None)
 
 
 def measured(recipe: Recipe, known: Iterable[Result]) -> list[Result]:
@@ -99,13 +103,18 @@ def check_room(costs: Sequence[Cost], workers: int, folder: str | Path, here: bo
     if here and memory > free:
         raise NoRoom(f"memory: expected {memory:,.0f} MiB free for {workers} workers, got {free:,.0f} MiB; "
                      "close programs, or lower --workers")  # fmt: skip
-    disk, place = sum(c.disk_mb for c in costs), Path(folder).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / 2**20
-    if disk > free:
-        raise NoRoom(f"disk: expected {disk:,.0f} MiB free for {len(costs)} recipes, got {free:,.0f} MiB in {place}; "
-                     "make room, or run fewer --rows")  # fmt: skip
+    networks, results = sum(c.disk_mb for c in costs), _RESULT_MB * len(costs)
+    for what, disk, place in (
+        ("networks", networks, checkpoints.cache_folder(None)),
+        ("results", results, Path(folder)),
+    ):
+        place = place.absolute()
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free / 2**20
+        if disk > free:
+            raise NoRoom(f"disk: expected {disk:,.0f} MiB free for the {what} of {len(costs)} recipes, got "
+                         f"{free:,.0f} MiB in {place}; make room, or run fewer --rows")  # fmt: skip
 
 
 def _without_seed(recipe: Recipe) -> Mapping[str, object]:

@@ -1,14 +1,14 @@
 """Where a job runs: on a GPU of its own (floor 5)."""
 
-import getpass
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from btlib.files import lock as file_lock
 
 
 @contextmanager
@@ -24,12 +24,12 @@ def claimed(names: Sequence[str], folder: str | Path | None = None, wait: float 
         its place in `names`.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, claimed(["a", "b"], folder) as mine:
         ...     mine
         0
     """
-    place = Path(folder or tempfile.gettempdir())
-    locks = [FileLock(place / f"btlib-{getpass.getuser()}-{name}.lock") for name in names]
+    locks = [file_lock(name, folder) for name in names]
     while True:
         for index, lock in enumerate(locks):
             try:

@@ -246,15 +246,39 @@ def attacked(recipe: Recipe, device: torch.device) -> tuple[Network, Any, list[M
         >>> attacked(recipe, torch.device("cpu"))[1].name
         'box'
     """
-    name, told, spec = recipe.settings["attack"], recipe.settings.get("attack_settings", {}), recipe.spec
-    if name == "badnets":
+    spec = recipe.spec
+    if recipe.settings["attack"] == "badnets":
         return checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger(), []
+    result = attacks.load_or_run(_attack_spec(recipe), progress=False, device=str(device))
+    return result.network.to(device), result.trigger, list(result.history)
+
+
+def networks(recipe: Recipe) -> list[checkpoints.Named]:
+    """The networks and attacks that a recipe makes, or finds on disk.
+
+    Raises:
+        ValueError: an unknown attack.
+
+    Example:
+        >>> from btlib.papers.recipes import with_network
+        >>> [made.file_name[:25] for made in networks(Recipe("inflight", with_network(checkpoints.Spec())))]
+        ['fashion-mnist-lenet5-clea']
+    """
+    if "spec" not in recipe.settings:
+        return []
+    if recipe.kind != "attack":
+        return [recipe.spec]
+    made = recipe.spec if recipe.settings["attack"] == "badnets" else _attack_spec(recipe)
+    return [recipe.spec.clean_twin(), made]
+
+
+def _attack_spec(recipe: Recipe) -> attacks.AttackSpec:
+    name, told = recipe.settings["attack"], recipe.settings.get("attack_settings", {})
     if name not in ATTACKS:
         raise ValueError(f"attack: expected badnets or one of {', '.join(ATTACKS)}, got {name!r}; check the spelling")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
     how = ATTACKS[name](target=recipe.settings["target"], **settings)
-    result = attacks.load_or_run(attacks.AttackSpec(how, start=spec.clean_twin()), progress=False, device=str(device))
-    return result.network.to(device), result.trigger, list(result.history)
+    return attacks.AttackSpec(how, start=recipe.spec.clean_twin())
 
 
 #: Attacks that train more than a classifier, by the name of their module in `btlib.attacks`.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,7 @@ def find(folder: str | Path, recipe: Recipe) -> Result | None:
         >>> find("no-such-folder", Recipe("detection")) is None
         True
     """
-    for path in sorted(Path(folder).glob(f"*/*-s{recipe.seed}-{recipe.digest}.json")):
-        try:
-            return read(path)
-        except ResultError:
-            continue
-    return None
+    return next((r for r in _all(folder, f"*/*-s{recipe.seed}-{recipe.digest}.json") if isinstance(r, Result)), None)
 
 
 def every(folder: str | Path) -> dict[str, Result]:
@@ -128,14 +123,25 @@ def every(folder: str | Path) -> dict[str, Result]:
         >>> every("no-such-folder")
         {}
     """
-    found = {}
-    for path in sorted(Path(folder).glob("*/*-s*-*.json")):
+    return {result.recipe.digest: result for result in _all(folder) if isinstance(result, Result)}
+
+
+def refused(folder: str | Path) -> list[str]:
+    """Why files below a folder are no results, one line each: torn, changed, or of another version.
+
+    Example:
+        >>> refused("no-such-folder")
+        []
+    """
+    return [str(error) for error in _all(folder) if isinstance(error, ResultError)]
+
+
+def _all(folder: str | Path, names: str = "*/*-s*-*.json") -> Iterator[Result | ResultError]:
+    for path in sorted(Path(folder).glob(names)):
         try:
-            result = read(path)
-        except ResultError:
-            continue
-        found[result.recipe.digest] = result
-    return found
+            yield read(path)
+        except ResultError as error:
+            yield error
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 A job keeps its own result before it says that it is done, so whatever is killed, only running jobs are lost.
 """
 
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
 from btlib import checkpoints
+from btlib.files import alone
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
 from btlib.papers.devices import own_device
@@ -54,7 +57,7 @@ class Outcome:
     Attributes:
         task: the task.
         result: what was measured; None: it failed.
-        error: why it failed, one line; empty: it did not.
+        error: why it failed or could not be kept, one line; empty: all is well.
         found: whether the result was there already.
     """
 
@@ -83,22 +86,25 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
     """
     from btlib.papers import jobs  # slow: everything that is measured; listing tables needs none of it
 
-    with _TURN:
+    with _TURN, alone(store.path_of(folder, task.row, task.recipe)):
         if found := store.find(folder, task.recipe):
             return Outcome(task, found, found=True)
         if threads:
             torch.set_num_threads(threads)
+        result = None
         try:
-            spared = _training_spared(task.recipe)
+            # Networks that are there already count as long as they took: what the row costs anywhere else.
+            spared = sum(map(checkpoints.seconds_spent, jobs.networks(task.recipe)))
             with own_device() as device, PeakMemory(own=True) as peak:
                 began = time.perf_counter()
                 numbers = jobs.run(task.recipe, device)
                 seconds = time.perf_counter() - began + spared
-            result = Result(task.row, task.recipe, numbers, seconds, peak.mb, str(device), _environment(),
+                here = _environment(str(device))
+            result = Result(task.row, task.recipe, numbers, seconds, peak.mb, str(device), here,
                             datetime.now(UTC).isoformat(timespec="seconds"))  # fmt: skip
             store.write(folder, result)
         except Exception as error:  # one job's trouble must not end the sweep
-            return Outcome(task, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return Outcome(task, result, f"{type(error).__name__}: {' '.join(str(error).split())}")
     return Outcome(task, result)
 
 
@@ -122,7 +128,7 @@ def run(
     Raises:
         NoRoom: it would not fit into memory or on the disk; nothing was started.
         SweepError: a worker was killed, or there is no cluster; what is finished is kept, a new run goes on.
-        ValueError: no worker.
+        ValueError: no worker, or a folder that can't be written to.
 
     Example:
         >>> import tempfile
@@ -135,6 +141,7 @@ def run(
     if count < 1:
         raise ValueError(f"workers: expected at least 1, got {count}; leave it out for one per GPU")
     folder, known = Path(folder).absolute(), store.every(folder)
+    _check_writable(folder)
     outcomes = {digest: Outcome(task, known[digest], found=True) for digest, task in each.items() if digest in known}
     todo = [task for digest, task in each.items() if digest not in known]
     check_room([cost(task.recipe, known.values()) for task in todo], count, folder, here=dask is None)
@@ -175,6 +182,8 @@ def _on_dask(tasks: Sequence[Task], folder: Path, address: str) -> Iterator[Outc
     except (OSError, ValueError) as error:
         raise SweepError(f"dask: expected a scheduler at {address}, got {error}; is it running?") from error
     with client:
+        if not client.scheduler_info()["workers"]:
+            tqdm.write(f"no worker has joined {address} yet: waiting for one", file=sys.stderr)
         futures = client.map(partial(work, folder=folder), tasks, pure=False)
         task_of = dict(zip(futures, tasks, strict=True))
         for future, got in as_completed(futures, with_results=True, raise_errors=False):
@@ -186,18 +195,23 @@ def _received(task: Task, got: Any, folder: Path) -> Outcome:
     if not isinstance(got, Outcome):  # the exception of a worker that died again and again
         kind, error = (got[0].__name__, got[1]) if isinstance(got, tuple) else (type(got).__name__, got)
         return Outcome(task, None, f"{kind}: {' '.join(str(error).split())}")
-    if got.result is not None and store.find(folder, task.recipe) is None:
+    if got.result is None:
+        return got
+    if store.find(folder, task.recipe) is None:
         store.write(folder, got.result)
-    return got
+    return replace(got, error="")  # where the worker could not keep it, it is kept here
 
 
-def _training_spared(recipe: Recipe) -> float:
-    """Seconds that the recipe's network took where it is there already: what a row costs, anywhere else, too."""
-    path = checkpoints.find(recipe.spec) if "spec" in recipe.settings else None
-    return sum(epoch["seconds"] for epoch in checkpoints.read_card(path).history) if path else 0.0
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"results: expected a folder to write to, got {folder} ({error.strerror}); choose another "
+                         "one, before hours are measured for nothing") from error  # fmt: skip
 
 
 @cache
-def _environment() -> dict[str, Any]:
-    """Asked once in a process: its code does not change, and asking git takes time."""
+def _environment(device: str) -> dict[str, Any]:
+    """Asked once in a process and for each device: its code does not change, and asking git takes time."""
     return environment()

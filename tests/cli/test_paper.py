@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from btlib.cli.app import app
+from btlib.datasets import DataError
 from btlib.papers import costs, store, tables
 from btlib.papers.recipes import plan
 from btlib.papers.store import Result
@@ -41,7 +42,7 @@ def test_finished_rows_are_not_run_again_and_stand_beside_the_paper(tmp_path):
     rows = [line.split() for line in done.output.splitlines() if line.startswith("fmnist")]
     assert ["fmnist-wb", "likelihood.tpr", "0.9951", "0.99", "1", "yes"] in rows
     assert ["fmnist-wb", "likelihood.fpr", "0.0127", "0.05", "1", "no"] in rows
-    assert ["fmnist-wb", "likelihood.sia", "0.8039", "not", "run", "0"] in rows
+    assert ["fmnist-wb", "likelihood.sia", "0.8039", "none", "0"] in rows
     assert all(row[0] == "fmnist-wb" for row in rows)
 
 
@@ -58,6 +59,8 @@ def test_a_table_can_be_looked_at_without_running(tmp_path):
         (["lred-9"], "'lred-9'"),
         (["lred-2", "--rows", "g-1,g-2"], "'g-1,g-2'"),
         (["inflight-4", "--rows", "pubfig-sq"], "PubFig is not distributed"),
+        (["inflight-4", "--rows", "pubfig-sq", "--dask", "tcp://127.0.0.1:9"], "PubFig is not distributed"),
+        (["--rows", "g-1"], "TABLE: expected the table to run"),
     ],
 )
 def test_what_cannot_be_run_is_one_error(tmp_path, words, said):
@@ -65,6 +68,50 @@ def test_what_cannot_be_run_is_one_error(tmp_path, words, said):
     assert done.exit_code == 2
     assert said in done.output
     assert len(done.output.strip().splitlines()) == 1
+
+
+def test_what_a_cluster_has_is_not_known_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("btlib.datasets.available", lambda _: False)
+    sent = []
+    monkeypatch.setattr("btlib.papers.run", lambda tasks, *_, **__: sent.extend(tasks) or [])
+    words = ["stealthy-1", "--profile", "paper", "--rows", "badnets-gtsrb,plain-mnist", "--seeds", "1",
+             "--results", str(tmp_path)]  # fmt: skip
+    assert invoke(*words).exit_code == 2
+    assert not sent
+    assert invoke(*words, "--dask", "tcp://head:8786").exit_code == 0
+    assert [task.row for task in sent] == ["stealthy-1/badnets-gtsrb", "stealthy-1/plain-mnist"]
+
+
+def test_missing_images_are_downloaded_for_rows_that_are_named(tmp_path, monkeypatch):
+    asked = []
+
+    def load(name):
+        asked.append(name)
+        raise DataError("the download failed")
+
+    monkeypatch.setattr("btlib.datasets.available", lambda _: False)
+    monkeypatch.setattr("btlib.datasets.load", load)
+    done = invoke("inflight-4", "--rows", "mnist-wb", "--results", str(tmp_path))
+    assert (done.exit_code, done.output.strip(), asked) == (2, "the download failed", ["mnist"])
+
+
+def test_damaged_results_are_named(tmp_path):
+    put(tmp_path, "inflight-4/fmnist-wb", {})
+    (path,) = tmp_path.glob("*/*.json")
+    path.write_text(path.read_text()[:50])
+    done = invoke("inflight-4", "--list", "--profile", "fast", "--results", str(tmp_path))
+    assert done.exit_code == 0
+    assert f"{path}: it is not a result of btlib" in done.stderr
+
+
+def test_who_stops_it_is_told_that_nothing_is_lost(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("btlib.papers.jobs.run", stopped)
+    done = invoke("inflight-4", "--profile", "fast", "--rows", "fmnist-wb", "--results", str(tmp_path))
+    assert (done.exit_code, "finished rows are kept" in done.stderr) == (130, True)
 
 
 def test_a_sweep_that_does_not_fit_is_refused(tmp_path, monkeypatch):

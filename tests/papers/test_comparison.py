@@ -31,7 +31,8 @@ def test_mean_and_spread_over_seeds(tmp_path):
     assert not any(c.stand_in for c in compare("inflight-4", "full", tmp_path))
     nothing = found["g-1", "success"]
     assert (nothing.ours, nothing.seeds, nothing.agrees, nothing.difference) == (None, 0, None, None)
-    assert found["l-1", "accuracy"].ours is None
+    assert nothing.runs == 2  # measured, and there is no such number
+    assert (found["l-1", "accuracy"].ours, found["l-1", "accuracy"].runs) == (None, 0)
     # another table shows the same networks
     detected = {(c.row.name, c.column): c for c in compare("lred-2", "full", tmp_path)}["g-1", "red-a.detected"]
     assert (detected.ours, detected.spread, detected.agrees) == (1.0, 0.0, True)
@@ -45,12 +46,15 @@ def test_of_p_values_the_median_counts(tmp_path):
     assert (one.ours, one.seeds, one.agrees) == (5e-4, 3, True)
 
 
-def test_an_attack_that_did_not_take_is_left_out(tmp_path):
+def test_no_detector_is_judged_by_an_attack_that_did_not_take(tmp_path):
     for seed, (success, p_value) in enumerate([(0.95, 0.01), (0.1, 0.9), (0.9, 0.03)]):
         put(tmp_path, "lred-4/gtsrb-attacked", {"success": success, "red-a": {"p_value": p_value}}, seed)
     (found,) = (c for c in compare("lred-4", "full", tmp_path) if c.row.name == "gtsrb-attacked")
     assert (found.ours, found.seeds, found.agrees) == (pytest.approx(0.02), 2, True)
-    assert found.differs.endswith("1 of 3 attacks did not take and are left out")
+    assert found.differs.endswith("1 of 3 attacks did not take: no detector is judged by it")
+    # the attack's own success is that of all
+    success = next(c for c in compare("lred-6", "full", tmp_path) if c.row.name == "gtsrb-attacked")
+    assert (success.column, success.ours, success.seeds) == ("success", pytest.approx(0.65), 3)
     assert standing(row("lred-4/gtsrb-attacked"), "full", store.every(tmp_path)).done == 3  # they were run, though
 
 
@@ -59,7 +63,7 @@ def test_one_more_network_would_lie_in_the_interval(tmp_path):
     rng = np.random.default_rng(0)
     inside = 0
     for draws in rng.normal(0.8, 0.02, (4000, 4)):
-        made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.9"), tuple(draws[:3]), "", False)
+        made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.9"), tuple(draws[:3]), 3, "", False)
         low, high = made.interval
         inside += low < draws[3] < high
     assert inside / 4000 == pytest.approx(0.95, abs=0.012)  # three standard errors
@@ -69,7 +73,7 @@ def test_one_more_network_would_lie_in_the_interval(tmp_path):
 
 def test_what_a_perfect_reproduction_would_score():
     """Of .90, .90 and .96 two are .03 from the mean of the others, the last .06; ± .04 forgives the two."""
-    made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.5"), (0.90, 0.90, 0.96), "", False)
+    made = Comparison(row("lred-2/g-1"), "accuracy", parse("0.5"), (0.90, 0.90, 0.96), 3, "", False)
     assert repeatable([made]) == (0, 3)
     assert repeatable([made, replace(made, published=parse("50 ± 4 %"))]) == (2, 6)
     assert repeatable([replace(made, column="red-a.p_value", each=(0.01, 0.02, 0.2))]) == (0, 3)

@@ -15,13 +15,13 @@ def result(recipe: Recipe, seconds: float, memory: float = 1000.0) -> Result:
 
 def test_what_was_measured_with_other_seeds_is_believed():
     seen = [
-        result(plan("lred-2/l-1", "full", seed).recipe, seconds, 900 + seed) for seed, seconds in ((0, 10), (1, 30))
+        result(plan("lred-2/l-1", "full", seed).recipe, seconds, 9000 + seed) for seed, seconds in ((0, 10), (1, 30))
     ]
     unlike = result(plan("lred-2/l-3", "full", 0).recipe, 500, 5000)
     wanted = plan("lred-2/l-1", "full", 2).recipe  # its square is elsewhere; the same recipe for all that
     assert measured(wanted, [*seen, unlike]) == seen
     assert cost(wanted, [*seen, unlike]).seconds == 20
-    assert cost(wanted, [*seen, unlike]).memory_mb == pytest.approx(1.1 * 901)
+    assert cost(wanted, [*seen, unlike]).memory_mb == pytest.approx(1.1 * 9001)
     assert cost(wanted).seconds is None
 
 
@@ -31,6 +31,20 @@ def test_estimates_grow_with_images_and_networks():
     assert cost(small).memory_mb < cost(large).memory_mb < 8000
     assert cost(small).disk_mb < 5 < cost(large).disk_mb
     assert costs._parameters("lenet5", (1, 28, 28), 10) == 61_706
+
+
+def test_an_attack_makes_a_clean_network_and_its_own():
+    recipe = plan("stealthy-1/ours-mnist", "full", 99).recipe
+    clean = cost(Recipe("inflight", recipe.settings, 99))
+    assert cost(recipe).disk_mb == pytest.approx(2 * clean.disk_mb)
+    assert cost(recipe).memory_mb > clean.memory_mb
+
+
+def test_a_peak_without_the_training_is_not_believed_where_it_must_train():
+    wanted = plan("lred-2/l-1", "full", 99).recipe
+    assert cost(wanted).disk_mb > 0  # no such network is there
+    assert cost(wanted, [result(wanted, 10, memory=500)]).memory_mb == cost(wanted).memory_mb
+    assert cost(wanted, [result(wanted, 10, memory=5000)]).memory_mb == pytest.approx(5500)
 
 
 def test_a_network_that_is_there_takes_no_disk():

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 
@@ -84,6 +85,21 @@ def test_one_jobs_trouble_does_not_end_the_sweep(tmp_path):
     assert store.find(tmp_path, bad.recipe) is None
 
 
+def test_what_could_not_be_kept_is_refused_before_anything_starts(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"results: expected a folder to write to, got .*file"):
+        run(tasks(tmp_path, 1), tmp_path / "file", progress=False)
+    assert not starts(tmp_path)
+
+
+def test_a_result_that_can_not_be_kept_is_not_lost(tmp_path):
+    (tmp_path / "there").touch()
+    (task,) = tasks(tmp_path, 1)
+    outcome = work(task, tmp_path / "there")
+    assert outcome.result.numbers["square"] == 0
+    assert "NotADirectoryError" in outcome.error or "FileExistsError" in outcome.error
+
+
 def test_what_cannot_fit_is_refused_before_anything_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "_PROGRAM_MB", 1e9)
     with pytest.raises(costs.NoRoom):
@@ -145,6 +161,7 @@ def test_two_sweeps_at_once_do_not_harm_one_another(tmp_path):
     other.join(60)
     assert other.exitcode == 0
     assert [o.result.numbers["square"] for o in outcomes] == [0, 1, 4, 9, 16, 25]
+    assert set(starts(tmp_path).values()) == {1}  # who comes second waits for the result
     assert len(store.every(tmp_path)) == 6
     assert len(list((tmp_path / "toy").glob("*.json"))) == 6
 
@@ -177,7 +194,8 @@ def test_no_cluster_is_said(tmp_path, monkeypatch):
 def test_results_from_another_disk_are_written_here(tmp_path):
     (task,) = tasks(tmp_path, 1)
     outcome = work(task, tmp_path / "there")
-    assert sweep._received(task, outcome, tmp_path / "here") is outcome
+    not_kept = replace(outcome, error="OSError: read-only")  # the worker has no such folder
+    assert sweep._received(task, not_kept, tmp_path / "here") == outcome
     assert store.find(tmp_path / "here", task.recipe) == outcome.result
     dead = sweep._received(task, (RuntimeError, RuntimeError("worker died"), None), tmp_path)
     assert dead.error == "RuntimeError: worker died"
