@@ -45,9 +45,11 @@ def main() -> None:
         for seed in range(settings.seeds):
             key = f"{name}, seed {seed}"
             if key not in rows:
-                result = attacks.load_or_run(attacks.AttackSpec(ROWS[name], replace(clean, seed=seed)))
+                start = replace(clean, seed=seed)
+                result = attacks.load_or_run(attacks.AttackSpec(ROWS[name], start))
+                baseline = checkpoints.load_or_train(start).card.accuracy  # of all test images
                 found = attacks.indicators(
-                    result.network, result.trigger, data, result.target, baseline=result.baseline, seed=seed
+                    result.network, result.trigger, data, result.target, baseline=baseline, seed=seed
                 )
                 seconds = sum(epoch["seconds"] for epoch in result.history)
                 rows[key] = {title: getattr(found, field) for title, field in TITLES.items()} | {"seconds": seconds}

@@ -45,6 +45,8 @@ def command() -> None:
     results = run_checks()
     for result in results:
         typer.echo(result)
+    missing = [result.name for result in results if not result.ok]
+    typer.echo("ready" if not missing else f"missing: {', '.join(missing)}")
     raise typer.Exit(not all(result.ok for result in results))
 
 

@@ -127,10 +127,22 @@ def run_scan(
         least = source.classes[int(clean.y.bincount().argmin())]
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
+    placed(loaded.module)
     used = {name: per_class or min(METHODS[name][1], clean.smallest_class) for name in methods}
     detections = {name: detect(name, loaded.module, clean.x, clean.y, used[name], seed) for name in methods}
     accuracy = share_right(loaded.module, clean.x, clean.y)
     return Scan(weights, loaded, source, clean, accuracy, detections, used, level, seed, time.perf_counter() - began)
+
+
+def placed(network: "nn.Module") -> None:
+    """On the GPU where there is one. A network that brings its own code stays: its device may be part of the code."""
+    import torch
+
+    from btlib import training
+    from btlib.cli.probing import Sealed
+
+    if not any(isinstance(part, Sealed | torch.jit.ScriptModule) for part in network.modules()):
+        network.to(training.place())
 
 
 def check_classes(source: "Source", network: "Foreign") -> None:
@@ -155,10 +167,11 @@ def share_right(network: "nn.Module", x: "Tensor", y: "Tensor") -> float:
     """Accuracy, also of a network that hides its parameters."""
     import torch
 
-    from btlib import datasets, metrics
+    from btlib import datasets, metrics, networks
 
+    place = networks.anchor(network)
     with metrics.evaluating(network):
-        right = [network(datasets.to_float(part)).argmax(1) for part in x.split(256)]
+        right = [network(datasets.to_float(part).to(place)).argmax(1).cpu() for part in x.split(256)]
     return float((torch.cat(right) == y).float().mean())
 
 

@@ -77,3 +77,6 @@ def test_a_check_that_breaks_has_failed_and_the_command_says_so(monkeypatch):
     assert result.exit_code == 1
     assert "[FAIL] device: OSError: no device" in result.output
     assert "[OK] Python" in result.output
+    assert result.output.splitlines()[-1] == "missing: device"
+    monkeypatch.undo()
+    assert CliRunner().invoke(app, ["check"]).output.splitlines()[-1] == "ready"

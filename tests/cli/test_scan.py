@@ -12,10 +12,11 @@ from torch import nn
 from toys import TARGET, hand_set, lit_pixels
 from typer.testing import CliRunner
 
-from btlib import checkpoints, detection, networks
+from btlib import checkpoints, detection, networks, results
 from btlib.cli import foreign, scan_images
 from btlib.cli.app import app
-from btlib.cli.probing import ForeignError
+from btlib.cli.probing import ForeignError, Sealed
+from btlib.cli.scan import placed
 from btlib.detection import Inversion
 
 CLASSES, SIZE = 10, 12
@@ -362,3 +363,24 @@ def test_a_hidden_module_keeps_its_mode_and_gets_no_gradients():
     assert list(sealed.parameters()) == []
     assert not sealed._inner[0].weight.requires_grad
     assert np.allclose(sealed(torch.ones(1, 3)).numpy(), sealed(torch.ones(2, 3))[:1].numpy())
+
+
+def test_only_networks_without_code_of_their_own_are_moved(monkeypatch):
+    monkeypatch.setattr("btlib.training.place", lambda: torch.device("meta"))
+    plain, script, sealed = nn.Linear(2, 2), torch.jit.script(nn.Linear(2, 2)), Sealed(nn.Linear(2, 2))
+    wrapped = nn.Sequential(nn.BatchNorm2d(1), sealed)
+    for network in (plain, script, wrapped):
+        placed(network)
+    assert [next(network.parameters()).device.type for network in (plain, script, wrapped)] == ["meta", "cpu", "cpu"]
+
+
+def test_what_is_said_of_pairs_was_measured(here):
+    rows = results.load("results/detection-verdicts.json")["rows"]
+    clean_rows = [row for key, row in rows.items() if row["target"] is None and "lenet5" in key and "RED-P" in key]
+    flagged = sum(row["calibrated_p"] < 0.05 for row in clean_rows)
+    as_script(clean(), here / "net.pt")
+    images = write_images(here / "images")
+    told = {name: " ".join(scan("net.pt", "--images", images, "--methods", name, "--per-class", "1").stdout.split())
+            for name in ("red-a", "red-p")}  # fmt: skip
+    assert f"of {len(clean_rows)} clean LeNet-5 it flagged {flagged} at level 0.05" in told["red-p"]
+    assert "red-p's level" not in told["red-a"]
