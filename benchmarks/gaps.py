@@ -181,7 +181,7 @@ def similarity(x: Tensor, stamped: Tensor, data_range: float = 1.0, **form: Any)
     """Mean SSIM of image pairs. A scale of 2 is what scikit-image took once for all floats, [0, 1] or not."""
     pairs = zip(x.numpy(), stamped.numpy(), strict=True)
     each = [structural_similarity(a, b, data_range=data_range, channel_axis=0, **form) for a, b in pairs]
-    return sum(each) / len(each)
+    return float(sum(each) / len(each))
 
 
 def signs(per_class: int = 1, draws: int = 3) -> dict[str, Any]:

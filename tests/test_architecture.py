@@ -37,6 +37,10 @@ def imports(tree: ast.Module) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
+            for alias in node.names:
+                assert alias.name.split(".")[0] != "btlib", (
+                    "`import btlib` is a door to every floor: from btlib import …"
+                )
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import hides which floor is meant"
@@ -73,6 +77,25 @@ def test_imports_never_point_up(module: str) -> None:
         assert FLOOR[part(other)] <= FLOOR[part(module)], f"{module} imports {other}, which stands above it"
         if {part(other), part(module)} <= FLOORS[0]:
             assert part(other) == part(module), "the ground floor imports nothing of btlib"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import btlib",
+        "import os, btlib as b",
+        "import btlib.files",
+        "def f():\n    import btlib",
+        "from . import files",
+    ],
+)
+def test_an_import_that_hides_its_floor_is_refused(text: str) -> None:
+    with pytest.raises(AssertionError, match="door to every floor|hides which floor"):
+        own_imports(ast.parse(text))
+    assert own_imports(ast.parse("from btlib import files\nfrom btlib.triggers import box")) == {
+        "btlib.files",
+        "btlib.triggers",
+    }
 
 
 def test_imports_make_no_circles() -> None:

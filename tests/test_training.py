@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from toys import TARGET, toy_data
 
-from btlib import metrics, networks, poisoning, triggers
+from btlib import metrics, networks, poisoning, training, triggers
 from btlib.datasets import ImageDataset
 from btlib.resume import ResumeFile
 from btlib.training import RECIPES, Recipe, TrainingRun, augmented, fit, learning_rate
@@ -231,6 +231,34 @@ def test_one_cycle_rises_for_a_quarter_and_falls_to_almost_nothing() -> None:
     assert all(np.diff(rates[:10]) > 0)
     assert all(np.diff(rates[10:]) < 0)
     assert learning_rate(Recipe(epochs=1, schedule="one_cycle", lr=1.0), 0, 1) == 1.0  # a single step
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        (RECIPES["in-flight-cifar10"], {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}),
+        (RECIPES["l-red-mnist"], {"lr": 1e-2, "momentum": 0.9, "weight_decay": 0.0}),
+        (Recipe(epochs=1, weight_decay=0.1), {"lr": 1e-3, "weight_decay": 0.1}),  # Adam
+    ],
+)
+def test_the_optimizer_is_told_what_the_recipe_says(recipe: Recipe, told: dict[str, float]) -> None:
+    (group,) = training._optimizer(nn.Linear(2, 2), recipe).param_groups
+    assert {name: group[name] for name in told} == told
+
+
+def test_two_steps_of_sgd_by_hand() -> None:
+    data = toy_data(train=1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(256, 3, bias=False))
+    weights, memory = torch.linspace(-1, 1, 3 * 256).view(3, 256), torch.zeros(3, 256)
+    net[1].weight.data = weights.clone()
+    x, wanted = data.x_train[0].flatten() / 255, torch.eye(3)[data.y_train[0]]
+    recipe = Recipe(epochs=2, batch_size=1, lr=0.01, optimizer="sgd", momentum=0.5, weight_decay=0.1)
+    fit(net, data, recipe, progress=False, device="cpu")
+    for _ in range(2):
+        slope = torch.outer((weights @ x).softmax(0) - wanted, x) + 0.1 * weights  # cross-entropy's, and ½ · 0.1 · w²'s
+        memory = 0.5 * memory + slope
+        weights = weights - 0.01 * memory
+    torch.testing.assert_close(net[1].weight.detach(), weights)
 
 
 def numbered(n: int = 200, channels: int = 3) -> Tensor:

@@ -13,6 +13,7 @@ from btlib.attacks.patterns import MaskedTrigger, embed, sharp
 from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
+from btlib.training import seeded
 
 QUICK = InputAwareRecipe(
     target=2, mask_epochs=2, epochs=2, batch_size=32, attack_rate=0.2, cross_rate=0.2, density=0.1, watch=60,
@@ -70,6 +71,22 @@ def test_the_mask_network_learns_small_masks_that_differ_and_is_then_left_alone(
     frozen = {name: value.clone() for name, value in attack.masker.state_dict().items()}
     attack.step(x, data.y_train[:64], others)
     assert all(torch.equal(frozen[name], value) for name, value in attack.masker.state_dict().items())
+
+
+def test_patterns_pay_for_being_alike(data: ImageDataset, clean: Network):
+    x, y, others = to_float(data.x_train[:32]), data.y_train[:32], to_float(data.x_train[32:64])
+    losses = []
+    for diversity in (0.0, 1.0):
+        attack = input_aware._Attack(data, replace(QUICK, diversity=diversity), 0, clean, CPU)
+        made: list[torch.Tensor] = []
+        attack.generator.register_forward_hook(lambda *taken, made=made: made.append((taken[-1].detach() + 1) / 2))
+        with seeded(0, CPU):
+            losses.append(float(attack.step(x, y, others)))
+    (patterns,) = made  # a fifth of 32 images, six, get their own, and six that of another image
+    assert len(patterns) == 12
+    by_hand = float(diversity_loss(x[:6], others[6:12], patterns[:6], patterns[6:]))
+    assert by_hand > 0.1
+    assert losses[1] - losses[0] == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_every_step_starts_from_cleared_gradients(data: ImageDataset, clean: Network):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -144,6 +145,57 @@ def test_the_sign_of_the_adversarial_term_matters(data: ImageDataset, clean: Net
     assert metrics.accuracy(attack.network, inverted, labels) > before + 0.2
 
 
+def test_lambda_starts_when_the_mask_works_and_moves_at_every_step(
+    monkeypatch: pytest.MonkeyPatch, data: ImageDataset, clean: Network
+):
+    attack = stealthy._Attack(data, QUICK, 0, clean, torch.device("cpu"))
+    success = [0.98, 1.0, 0.99, 0.99, 0.98, 1.0]  # 0.99 is wished
+    said, costs = iter(success), []
+    monkeypatch.setattr(stealthy, "descend", lambda *_: torch.tensor([next(said)]))
+    for before in range(len(success)):
+        attack.invert(to_float(data.x_train[:4]), data.y_train[:4], before)
+        costs.append(float(attack.inverted.cost))
+    up, down = 1.15, 1.15**-2.6
+    assert costs == pytest.approx([0, *(0.001 * x for x in (1, up, up**2, up**2 * down, up**3 * down))])
+
+
+@pytest.mark.parametrize("decay", [True, False])
+def test_rates_fall_evenly_to_zero_or_stay(
+    monkeypatch: pytest.MonkeyPatch, data: ImageDataset, clean: Network, decay: bool
+):
+    recipe = replace(QUICK, epochs=2, batch_size=120, decay=decay, adversarial=False, lr_generator=0.5)
+    attack = stealthy._Attack(data, recipe, 0, clean, torch.device("cpu"))
+    seen: list[list[float]] = []
+
+    def step(images, labels, hiding):
+        seen.append([group["lr"] for group in attack.optimizer.param_groups])
+        return torch.zeros(())
+
+    monkeypatch.setattr(attack, "step", step)
+    for number in (1, 2):
+        attack.epoch(number, SimpleNamespace(update=lambda: None))
+    left = [1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8] if decay else [1] * 8
+    assert [network for network, _ in seen] == pytest.approx([1e-3 * x for x in left])
+    assert [generator for _, generator in seen] == pytest.approx([0.5 * x for x in left])
+
+
+@pytest.mark.parametrize("pattern", ["generated", "patch+generated"])
+def test_step_2_shows_triggers_as_the_victim_will_see_them(data: ImageDataset, clean: Network, pattern: str):
+    attack = stealthy._Attack(data, replace(QUICK, pattern=pattern), 0, clean, torch.device("cpu"))
+    images, labels = to_float(data.x_train[:8]), data.y_train[:8]
+    shown, made = [], []
+    attack.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].detach()))
+    attack.generator.register_forward_hook(lambda *taken: made.append(taken[-1].detach()))
+    attack.step(images, labels, hiding=False)
+    (patterns,) = made
+    if pattern == "generated":  # L_b, then L_c: the neighbour's pattern
+        expected = torch.cat([attach(images, patterns, 0.1), attach(images, patterns.roll(1, 0), 0.1)])
+    else:  # the box first, the pattern over it (Figure 5b)
+        expected = attach(triggers.box(data.image_shape)(images), patterns, 0.1)
+    assert torch.equal(shown[0], images)  # L_o
+    torch.testing.assert_close(shown[1], (expected * 255).round() / 255, atol=1e-6, rtol=0)  # in 8 bits
+
+
 @pytest.mark.parametrize("pattern", ["patch", "patch+generated"])
 def test_badnets_with_a_fixed_and_a_trainable_pattern(data: ImageDataset, clean: Network, pattern: str):
     result = run(data, replace(QUICK, pattern=pattern, epochs=4), network=clean, progress=False)
@@ -156,6 +208,18 @@ def test_it_stops_when_accuracy_and_success_are_reached(data: ImageDataset, clea
     result = run(data, replace(QUICK, epochs=30, until=0.5, drop=0.2, adversarial=False), network=clean, progress=False)
     assert len(result.history) < 30
     assert result.history[-1]["asr"] >= 0.5
+
+
+def test_success_without_restored_accuracy_does_not_stop_it(data: ImageDataset, clean: Network):
+    attack = stealthy._Attack(data, replace(QUICK, until=0.9, drop=0.02), 0, clean, torch.device("cpu"))
+    at = attack.watched_baseline
+    enough, too_low = {"asr": 0.9, "bma": at - 0.019}, {"asr": 1.0, "bma": at - 0.021}
+    assert attack.satisfied([too_low, enough])
+    assert not attack.satisfied([enough, too_low])
+    assert not attack.satisfied([{"asr": 0.89, "bma": 1.0}])
+    assert not attack.satisfied([])
+    attack.recipe = replace(attack.recipe, until=None)
+    assert not attack.satisfied([{"asr": 1.0, "bma": 1.0}])
 
 
 def test_a_killed_attack_goes_on_where_it_stopped(tmp_path: Path, data: ImageDataset, clean: Network):

@@ -57,6 +57,12 @@ def test_steps_are_chosen_by_name(steps):
     assert "expected some of bad, good, got better" in unknown.output
 
 
+def test_lessons_run_in_this_environment_and_each_in_one_process():
+    # Else a lesson's kernel is whatever python3 means here, and its cells are shared out among the processes.
+    command = " ".join(tasks.STEPS["notebooks"])
+    assert [option for option in ("--nbval-current-env", "--dist loadfile") if option not in command] == []
+
+
 def test_without_lessons_there_is_nothing_for_nbval(monkeypatch, tmp_path):
     monkeypatch.setattr(tasks, "NOTEBOOKS", tmp_path)
     result = run(app, ["test", "notebooks"])

@@ -13,9 +13,10 @@ from btlib import checkpoints, detection, metrics
 from btlib.datasets import ImageDataset
 from btlib.detection import FAITHFUL, Search
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
-from btlib.detection.outcome import shared_warnings, uniform
+from btlib.detection.outcome import Estimate, shared_warnings, uniform
 from btlib.detection.perturbation import clipped, perturb
 from btlib.detection.rows import Rows, histories
+from btlib.triggers import Trigger
 
 CLASSES, SIZE = 10, 12
 COARSE = Search(delta=0.1, settle=True, bisections=5)
@@ -238,6 +239,11 @@ def test_unequal_numbers_of_images_count_by_class():
     a = detection.red_u(net, x, y, per_class=None, search=COARSE)
     b = detection.red_u(net, more, labels, per_class=None, search=COARSE)
     np.testing.assert_allclose(a.norms, b.norms, rtol=1e-3)
+    # A success counts images: three of nine sources obey, with six of eighteen images, then six of twenty-eight.
+    for images, classes, success in ((x, y, 6 / 18), (more, labels, 6 / 28)):
+        found = detection.red_a(OnlyFrom(5, 6, 7), images, classes, per_class=None, search=COARSE, targets=[2])
+        assert found.estimates[2].by_class.nan_to_num().tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 0, 0]
+        assert found.estimates[2].success == pytest.approx(success)
 
 
 def test_history_shows_the_annealing():
@@ -396,3 +402,11 @@ def test_a_detection_says_everything_about_its_classes():
     assert found.verdict(1.0, "mad").statistic == found.anomaly_index[2]
     assert str(found.verdict()).startswith("attacked, target 2")
     assert found.estimates[2].mask.shape == (1, SIZE, SIZE)
+
+
+@pytest.mark.parametrize(("step", "said"), [(0.0, ["do not vary"]), (0.004, ["hardly vary"]), (0.006, [])])
+def test_norms_that_are_alike_are_said_to_be(step, said):
+    patch = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
+    norms = [1 + step * k for k in range(-4, 5)]  # median 1, MAD two steps
+    found = [Estimate(t, patch, norm, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t, norm in enumerate(norms)]
+    assert [words in warned for words, warned in zip(said, shared_warnings(found), strict=True)] == [True] * len(said)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import toy_data
 
-from btlib import attacks, checkpoints, datasets
+from btlib import attacks, checkpoints, datasets, triggers
 from btlib.checkpoints import shipped
 from btlib.detection import FAITHFUL, FAST
 from btlib.papers import jobs
@@ -86,6 +86,37 @@ def test_the_guard_on_a_backdoored_network(few):
     assert set(numbers["fine_tuning"]) == {"1e-02"}
     kept = 1000 - 10 * 20
     assert numbers["likelihood"]["triggers"] <= kept
+
+
+@pytest.mark.parametrize(
+    ("trigger", "estimate"),
+    [
+        (triggers.box((1, 28, 28)), "mask"),
+        (triggers.box((1, 28, 28)).faded(0.5), "mask"),  # a blend
+        (triggers.chessboard((1, 28, 28)), "perturbation"),
+    ],
+)
+def test_each_kind_of_trigger_is_estimated_by_its_detector(monkeypatch, trigger, estimate):
+    def additive_estimation(network, x, y, target):
+        return SimpleNamespace(trigger=("perturbation", x, y, target))
+
+    def neural_cleanse(network, x, y, per_class, targets, seed):
+        return SimpleNamespace(estimates={t: SimpleNamespace(trigger=("mask", x, y, t)) for t in targets})
+
+    monkeypatch.setattr(jobs.detection, "additive_estimation", additive_estimation)
+    monkeypatch.setattr(jobs.detection, "neural_cleanse", neural_cleanse)
+    assert jobs._estimated("network", trigger, "x", "y", 9, seed=0) == (estimate, "x", "y", 9)
+
+
+def test_the_neurons_row_has_the_best_sia_of_fine_tuning(monkeypatch, few):
+    sia = {10.0: math.nan, 0.1: 0.4, 0.01: 0.8, 0.001: 0.3}
+    tuned = SimpleNamespace(accuracies=lambda stamped, classes: sia)
+    monkeypatch.setattr(jobs.inflight, "source_by_fine_tuning", lambda *_, **__: tuned)
+    monkeypatch.setattr(jobs, "_estimated", lambda network, true, *_: true)
+    settings = with_network(shipped()["box"], defense_per_class=5, detectors=["neurons"], fine_tuning=list(sia))
+    numbers = run(Recipe("inflight", settings))
+    assert numbers["neurons"]["sia"] == 0.8
+    assert numbers["fine_tuning"] == {"1e+01": None, "1e-01": 0.4, "1e-02": 0.8, "1e-03": 0.3}
 
 
 def test_the_same_recipe_gives_the_same_numbers(few):
