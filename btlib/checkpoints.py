@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import lru_cache
@@ -178,7 +179,7 @@ def remembered(spec: Named, make: Callable[[Path], None], *, folder: str | Path 
         ...     remembered(Spec(seed=12345), lambda path: path.touch(), folder=folder).exists()
         True
     """
-    retrain = os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
+    retrain = _retrain()
     path = find(spec, folder=folder)
     if path is None or retrain:
         path = cache_folder(folder) / spec.file_name
@@ -188,6 +189,10 @@ def remembered(spec: Named, make: Callable[[Path], None], *, folder: str | Path 
             if retrain or not path.exists():  # another process may have made it meanwhile
                 make(path)
     return path
+
+
+def _retrain() -> bool:
+    return os.environ.get("BTLIB_RETRAIN", "0") not in ("", "0")
 
 
 def find(spec: Named, *, folder: str | Path | None = None) -> Path | None:
@@ -202,19 +207,22 @@ def find(spec: Named, *, folder: str | Path | None = None) -> Path | None:
 
 
 def seconds_spent(spec: Named) -> float:
-    """Seconds of the epochs that a network or an attack has on disk, finished or not; 0 where there are none.
+    """Seconds of the epochs that a network or an attack has on disk, finished or not, and need not be spent again.
+
+    0 where there are none, or none that can be read: who loads them says what is wrong.
 
     Example:
         >>> seconds_spent(Spec(trigger="box")) > 1, seconds_spent(Spec(trigger="box", seed=12345))
         (True, 0.0)
     """
-    path = find(spec)
-    if path is not None:
-        with safe_open(str(path), framework="pt") as file:
-            history = json.loads(file.metadata()["card"])["history"]
-    else:
-        part = unfinished(cache_folder(None) / spec.file_name)
-        history = torch.load(part, map_location="cpu", weights_only=True)["history"] if part.exists() else []
+    path, history = None if _retrain() else find(spec), []
+    with suppress(Exception):
+        if path is not None:
+            with safe_open(str(path), framework="pt") as file:
+                history = json.loads(file.metadata()["card"])["history"]
+        elif not _retrain():
+            part = unfinished(cache_folder(None) / spec.file_name)
+            history = torch.load(part, map_location="cpu", weights_only=True)["history"]
     return float(sum(epoch["seconds"] for epoch in history))
 
 

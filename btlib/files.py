@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
 
 
 @contextmanager
@@ -45,15 +46,22 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 def alone(path: str | Path) -> Iterator[None]:
     """Wait until no other process of this machine and user is in a block for the same path, then keep them out.
 
-    Two that want the same file don't both make it: look for it again inside the block.
+    Two that want the same file don't both make it: look for it again inside the block. Who waits is shown a line.
 
     Example:
         >>> with alone("some/file"):
         ...     pass
     """
-    name = hashlib.sha256(str(Path(path).absolute()).encode()).hexdigest()[:16]
-    with lock(name):
+    held = lock(hashlib.sha256(str(Path(path).absolute()).encode()).hexdigest()[:16])
+    try:
+        held.acquire(timeout=1)
+    except Timeout:
+        with tqdm(desc=f"waiting: another process makes {Path(path).name}", bar_format="{desc} {elapsed}", leave=False):
+            held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 def lock(name: str, folder: str | Path | None = None) -> FileLock:
@@ -69,6 +77,6 @@ def lock(name: str, folder: str | Path | None = None) -> FileLock:
     """
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number and no name
-        user = str(os.getuid())
+    except (ImportError, KeyError, OSError):  # a container's user may have a number and no name
+        user = str(getattr(os, "getuid", lambda: "user")())
     return FileLock(Path(folder or tempfile.gettempdir()) / f"btlib-{user}-{name}.lock")

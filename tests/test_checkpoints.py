@@ -1,6 +1,8 @@
 """Trained once, remembered, refused when not what it says; and the shipped networks, measured again."""
 
 import json
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -405,5 +407,27 @@ def test_seconds_spent_are_those_of_the_epochs_on_disk(tmp_path, monkeypatch):
     history = [{"epoch": 1, "seconds": 2.0}, {"epoch": 2, "seconds": 3.0}]
     torch.save({"history": history}, checkpoints.unfinished(tmp_path / spec.file_name))
     assert checkpoints.seconds_spent(spec) == 5
-    for known in (checkpoints.shipped()["box"], attacks.shipped()["stealthy"]):
-        assert checkpoints.seconds_spent(known) > 5
+    known = (checkpoints.shipped()["box"], attacks.shipped()["stealthy"])
+    assert all(checkpoints.seconds_spent(made) > 5 for made in known)
+    checkpoints.unfinished(tmp_path / spec.file_name).write_bytes(b"torn")
+    (tmp_path / replace(spec, seed=4712).file_name).write_bytes(b"torn")
+    assert [checkpoints.seconds_spent(replace(spec, seed=seed)) for seed in (4711, 4712)] == [0, 0]
+    monkeypatch.setenv("BTLIB_RETRAIN", "1")  # all of it will be spent again
+    assert [checkpoints.seconds_spent(made) for made in known] == [0, 0]
+
+
+def test_two_that_want_one_file_make_it_once(tmp_path):
+    spec, made = Spec(seed=4713), []
+
+    def make(path):
+        time.sleep(0.2)
+        made.append(path)
+        path.touch()
+
+    both = [threading.Thread(target=checkpoints.remembered, args=(spec, make), kwargs={"folder": tmp_path})
+            for _ in range(2)]  # fmt: skip
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(10)
+    assert made == [tmp_path / spec.file_name]

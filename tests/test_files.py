@@ -53,7 +53,7 @@ def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_one_at_a_time_makes_a_file(tmp_path: Path) -> None:
+def test_one_at_a_time_makes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
 
     def second() -> None:
@@ -65,10 +65,11 @@ def test_one_at_a_time_makes_a_file(tmp_path: Path) -> None:
         waiting.start()
         with alone(tmp_path / "b"):  # another file does not wait
             pass
-        waiting.join(0.2)
+        waiting.join(1.5)
         seen.append("first")
     waiting.join(5)
     assert seen == ["first", "second"]
+    assert "waiting: another process makes a" in capsys.readouterr().err
 
 
 def test_a_user_without_a_name_has_locks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,9 +189,9 @@ def _generators(trigger: Any) -> dict[str, nn.Module]:
 
 
 def _restored(recipe: AttackRecipe, shape: tuple[int, int, int], tensors: dict[str, Tensor]) -> Any:
-    if isinstance(recipe, InvisibleRecipe):
-        return Trigger("additive", tensors["pattern"], tensors["mask"], name="invisible")
-    module = stealthy if isinstance(recipe, StealthyRecipe) else input_aware
+    module = _MODULES[type(recipe)]
+    if "pattern" in tensors:  # one for all images
+        return Trigger("additive", tensors["pattern"], tensors["mask"], name=module.__name__.rpartition(".")[2])
     trigger = module.fresh_trigger(recipe, shape, seed=0)
     for name, generator in _generators(trigger).items():
         generator.load_state_dict(_part(tensors, f"{name}."))

@@ -112,6 +112,7 @@ def run_scan(
     Raises:
         ValueError, TypeError, OSError, DataError, CheckpointError: bad input; one line says what to do.
     """
+    from btlib import metrics
     from btlib.cli import foreign, scan_images
     from btlib.cli.scan_outcome import Scan
 
@@ -127,22 +128,28 @@ def run_scan(
         least = source.classes[int(clean.y.bincount().argmin())]
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
-    placed(loaded.module)
+    placed(loaded.module, loaded.image_shape)
     used = {name: per_class or min(METHODS[name][1], clean.smallest_class) for name in methods}
     detections = {name: detect(name, loaded.module, clean.x, clean.y, used[name], seed) for name in methods}
-    accuracy = share_right(loaded.module, clean.x, clean.y)
+    accuracy = metrics.accuracy(loaded.module, clean.x, clean.y)
     return Scan(weights, loaded, source, clean, accuracy, detections, used, level, seed, time.perf_counter() - began)
 
 
-def placed(network: "nn.Module") -> None:
-    """On the GPU where there is one. A network that brings its own code stays: its device may be part of the code."""
+def placed(network: "nn.Module", image_shape: tuple[int, ...]) -> None:
+    """To the GPU where there is one, and back if it fails there: a device may be part of a network's code."""
     import torch
 
-    from btlib import training
+    from btlib import metrics, networks, training
     from btlib.cli.probing import Sealed
 
-    if not any(isinstance(part, Sealed | torch.jit.ScriptModule) for part in network.modules()):
+    if any(isinstance(part, Sealed | torch.jit.ScriptModule) for part in network.modules()):
+        return
+    try:
         network.to(training.place())
+        with metrics.evaluating(network):
+            network(torch.zeros(2, *image_shape, device=networks.anchor(network).device))
+    except Exception:
+        network.to("cpu")
 
 
 def check_classes(source: "Source", network: "Foreign") -> None:
@@ -161,18 +168,6 @@ def detect(method: str, network: "nn.Module", x: "Tensor", y: "Tensor", per_clas
     settings = {"search": detection.FOCUSED} if method == "red-a-focused" else {}
     found: Detection = function(network, x, y, per_class=per_class, seed=seed, progress=True, **settings)
     return found
-
-
-def share_right(network: "nn.Module", x: "Tensor", y: "Tensor") -> float:
-    """Accuracy, also of a network that hides its parameters."""
-    import torch
-
-    from btlib import datasets, metrics, networks
-
-    place = networks.anchor(network)
-    with metrics.evaluating(network):
-        right = [network(datasets.to_float(part).to(place)).argmax(1).cpu() for part in x.split(256)]
-    return float((torch.cat(right) == y).float().mean())
 
 
 # ---------------------------------------------------------------------------------------------- what is printed

@@ -118,8 +118,7 @@ def _on_images(scan: Scan, judgement: Judgement, estimate: Estimate) -> Picture:
     others = [int((scan.images.y == c).nonzero()[0]) for c in range(scan.network.classes) if c != judgement.suspect][:5]
     clean = to_float(scan.images.x[others])
     both = torch.cat([clean, estimate.trigger(clean)])
-    with metrics.evaluating(scan.network.module):
-        called = scan.network.module(both).argmax(1).tolist()
+    called = metrics.predict(scan.network.module, both).argmax(1).tolist()
     figure = plots.image_grid(both, [_short(scan, c) for c in called], columns=len(others))
     moved = sum(c == judgement.suspect for c in called[len(others) :])
     alt = (f"Above {len(others)} clean images, below the same with the pattern that {judgement.method} estimated for "

@@ -103,11 +103,10 @@ def check_room(costs: Sequence[Cost], workers: int, folder: str | Path, here: bo
     if here and memory > free:
         raise NoRoom(f"memory: expected {memory:,.0f} MiB free for {workers} workers, got {free:,.0f} MiB; "
                      "close programs, or lower --workers")  # fmt: skip
-    networks, results = sum(c.disk_mb for c in costs), _RESULT_MB * len(costs)
-    for what, disk, place in (
-        ("networks", networks, checkpoints.cache_folder(None)),
-        ("results", results, Path(folder)),
-    ):
+    places = [("results", _RESULT_MB * len(costs), Path(folder))]
+    if here:
+        places.append(("networks", sum(c.disk_mb for c in costs), checkpoints.cache_folder(None)))
+    for what, disk, place in places:
         place = place.absolute()
         while not place.exists():
             place = place.parent

@@ -55,6 +55,10 @@ class Result:
         return found
 
 
+class OtherVersion(ResultError):
+    """A whole result, but of another recipe or version than its name says: as good as not measured."""
+
+
 def path_of(folder: str | Path, row: str, recipe: Recipe) -> Path:
     """Where the result of a recipe is kept: ``<table>/<row>-s<seed>-<digest>.json``.
 
@@ -102,7 +106,7 @@ def read(path: str | Path) -> Result:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{path}: it is not a result of btlib ({error!r}), so it is not read; delete it") from error
     if path.name != path_of(path.parent, result.row, result.recipe).name:
-        raise ResultError(f"{path}: it is of another recipe or version than its name says, so it is not read")
+        raise OtherVersion(f"{path}: it is of another recipe or version than its name says, so it is not read")
     return result
 
 
@@ -127,13 +131,14 @@ def every(folder: str | Path) -> dict[str, Result]:
 
 
 def refused(folder: str | Path) -> list[str]:
-    """Why files below a folder are no results, one line each: torn, changed, or of another version.
+    """Why files below a folder are no results, one line each: torn or changed. Other versions' are only unknown.
 
     Example:
         >>> refused("no-such-folder")
         []
     """
-    return [str(error) for error in _all(folder) if isinstance(error, ResultError)]
+    wrong = [error for error in _all(folder) if isinstance(error, ResultError)]
+    return [str(error) for error in wrong if not isinstance(error, OtherVersion)]
 
 
 def _all(folder: str | Path, names: str = "*/*-s*-*.json") -> Iterator[Result | ResultError]:

@@ -86,13 +86,13 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
     """
     from btlib.papers import jobs  # slow: everything that is measured; listing tables needs none of it
 
-    with _TURN, alone(store.path_of(folder, task.row, task.recipe)):
-        if found := store.find(folder, task.recipe):
-            return Outcome(task, found, found=True)
-        if threads:
-            torch.set_num_threads(threads)
-        result = None
-        try:
+    result = None
+    try:
+        with _TURN, alone(store.path_of(folder, task.row, task.recipe)):
+            if found := store.find(folder, task.recipe):
+                return Outcome(task, found, found=True)
+            if threads:
+                torch.set_num_threads(threads)
             # Networks that are there already count as long as they took: what the row costs anywhere else.
             spared = sum(map(checkpoints.seconds_spent, jobs.networks(task.recipe)))
             with own_device() as device, PeakMemory(own=True) as peak:
@@ -103,8 +103,8 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
             result = Result(task.row, task.recipe, numbers, seconds, peak.mb, str(device), here,
                             datetime.now(UTC).isoformat(timespec="seconds"))  # fmt: skip
             store.write(folder, result)
-        except Exception as error:  # one job's trouble must not end the sweep
-            return Outcome(task, result, f"{type(error).__name__}: {' '.join(str(error).split())}")
+    except Exception as error:  # one job's trouble must not end the sweep
+        return Outcome(task, result, f"{type(error).__name__}: {' '.join(str(error).split())}")
     return Outcome(task, result)
 
 
@@ -141,9 +141,10 @@ def run(
     if count < 1:
         raise ValueError(f"workers: expected at least 1, got {count}; leave it out for one per GPU")
     folder, known = Path(folder).absolute(), store.every(folder)
-    _check_writable(folder)
     outcomes = {digest: Outcome(task, known[digest], found=True) for digest, task in each.items() if digest in known}
     todo = [task for digest, task in each.items() if digest not in known]
+    if todo:
+        _check_writable(folder)
     check_room([cost(task.recipe, known.values()) for task in todo], count, folder, here=dask is None)
     if not todo:
         done: Iterator[Outcome] = iter(())

@@ -96,13 +96,17 @@ def test_missing_images_are_downloaded_for_rows_that_are_named(tmp_path, monkeyp
     assert (done.exit_code, done.output.strip(), asked) == (2, "the download failed", ["mnist"])
 
 
-def test_damaged_results_are_named(tmp_path):
+def test_damaged_results_are_named_and_old_ones_are_not(tmp_path, monkeypatch):
     put(tmp_path, "inflight-4/fmnist-wb", {})
     (path,) = tmp_path.glob("*/*.json")
     path.write_text(path.read_text()[:50])
     done = invoke("inflight-4", "--list", "--profile", "fast", "--results", str(tmp_path))
     assert done.exit_code == 0
     assert f"{path}: it is not a result of btlib" in done.stderr
+    path.unlink()
+    put(tmp_path, "inflight-4/fmnist-wb", {})
+    monkeypatch.setattr("btlib.papers.recipes.VERSION", 99)
+    assert invoke("inflight-4", "--list", "--profile", "fast", "--results", str(tmp_path)).stderr == ""
 
 
 def test_who_stops_it_is_told_that_nothing_is_lost(tmp_path, monkeypatch):

@@ -365,13 +365,49 @@ def test_a_hidden_module_keeps_its_mode_and_gets_no_gradients():
     assert np.allclose(sealed(torch.ones(1, 3)).numpy(), sealed(torch.ones(2, 3))[:1].numpy())
 
 
-def test_only_networks_without_code_of_their_own_are_moved(monkeypatch):
+class Fixed(nn.Module):
+    """A network with a tensor that does not move along."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.mean = nn.Linear(2, 2), torch.ones(2)
+
+    def forward(self, x):
+        return self.head(x - self.mean)
+
+
+def test_a_network_goes_to_the_gpu_if_it_works_there(monkeypatch):
     monkeypatch.setattr("btlib.training.place", lambda: torch.device("meta"))
     plain, script, sealed = nn.Linear(2, 2), torch.jit.script(nn.Linear(2, 2)), Sealed(nn.Linear(2, 2))
-    wrapped = nn.Sequential(nn.BatchNorm2d(1), sealed)
+    wrapped = nn.Sequential(nn.BatchNorm1d(2), sealed)
     for network in (plain, script, wrapped):
-        placed(network)
+        placed(network, (2,))
     assert [next(network.parameters()).device.type for network in (plain, script, wrapped)] == ["meta", "cpu", "cpu"]
+
+
+def test_a_network_that_fails_on_the_gpu_comes_back(monkeypatch):
+    moved = []
+    monkeypatch.setattr("btlib.training.place", lambda: moved.append(1) or torch.float64)  # a stand-in for a device
+    network = Fixed()
+    network.mean = torch.ones(2, dtype=torch.float32)
+    monkeypatch.setattr(network.head, "forward", lambda x: x @ network.head.weight)  # float64 weights, float32 images
+    monkeypatch.setattr(network, "to", lambda where: moved.append(where) or nn.Module.to(network, where))
+    placed(network, (2,))
+    assert moved == [1, torch.float64, "cpu"]
+
+
+def test_the_report_asks_the_network_where_it_is(here, monkeypatch):
+    """Float64 stands in for a GPU: images must be brought to a network that was moved."""
+    seen = []
+
+    def moved(network, _):
+        network.double().register_forward_pre_hook(lambda _, images: seen.append(images[0].dtype))
+
+    monkeypatch.setattr("btlib.cli.scan.placed", moved)
+    weights = checkpoints.find(checkpoints.shipped()["box"])
+    result = scan(str(weights), "--images", "fashion-mnist", "--per-class", "1", "--methods", "red-a")
+    assert result.exit_code in (0, 1), result.output
+    assert seen[-2:] == [torch.float64] * 2  # the accuracy, and the report's pictures
 
 
 def test_what_is_said_of_pairs_was_measured(here):

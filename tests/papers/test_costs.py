@@ -64,3 +64,20 @@ def test_only_as_many_as_run_at_once_count(tmp_path, monkeypatch):
     with pytest.raises(NoRoom, match=r"300 MiB .* 3 workers, got 250 MiB"):
         check_room(many, 3, tmp_path)
     check_room(many, 3, tmp_path, here=False)  # a cluster has memory of its own
+
+
+def test_networks_go_to_their_own_disk(tmp_path, monkeypatch):
+    """Networks into the cache of checkpoints, results into their folder, each on a disk of its own."""
+    full = tmp_path / "full"
+    full.mkdir()
+    free = lambda place: type("D", (), {"free": 0 if full in (place, *place.parents) else 10 * 2**20})  # noqa: E731
+    monkeypatch.setattr("shutil.disk_usage", free)
+    one = [Cost(0.0, 5.0, None)]
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "networks"))
+    check_room(one, 1, tmp_path / "results")
+    with pytest.raises(NoRoom, match="for the results of 1 recipes"):
+        check_room(one, 1, full)
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(full))
+    with pytest.raises(NoRoom, match="for the networks of 1 recipes"):
+        check_room(one, 1, tmp_path / "results")
+    check_room(one, 1, tmp_path / "results", here=False)  # a cluster has a disk of its own

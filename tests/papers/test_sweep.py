@@ -92,6 +92,29 @@ def test_what_could_not_be_kept_is_refused_before_anything_starts(tmp_path):
     assert not starts(tmp_path)
 
 
+def test_what_is_there_needs_no_folder_to_write_to(tmp_path, monkeypatch):
+    wanted = tasks(tmp_path, 1)
+    run(wanted, tmp_path, workers=1, progress=False)
+    monkeypatch.setattr("tempfile.TemporaryFile", None)
+    assert run(wanted, tmp_path, progress=False)[0].found
+
+
+def test_each_device_is_asked_for_its_environment(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sweep, "environment", lambda: asked.append(1) or {"device": len(asked)})
+    sweep._environment.cache_clear()
+    assert [sweep._environment(device)["device"] for device in ("cuda:0", "cuda:1", "cuda:0")] == [1, 2, 1]
+    sweep._environment.cache_clear()
+
+
+def test_a_lock_that_fails_is_an_outcome(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "file"))
+    (task,) = tasks(tmp_path, 1)
+    assert work(task, tmp_path).result is None
+    assert work(task, tmp_path).error
+
+
 def test_a_result_that_can_not_be_kept_is_not_lost(tmp_path):
     (tmp_path / "there").touch()
     (task,) = tasks(tmp_path, 1)
