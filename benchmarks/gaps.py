@@ -8,7 +8,7 @@ box by how much it changes the corner it covers; the cross-example accuracy with
 collateral (Fashion-MNIST, VGG-9): whom else L-RED's one pixel moves, counting its classes from 1 and from 0.
 entropy (GTSRB, MNIST): STRIP's entropy ratio by how an image and another become one; the paper does not say how.
 faint (GTSRB): SSIM of patterns as faint as the paper's invisible trigger, by how they lie on the image.
-input-aware (MNIST): PSNR and SSIM of so many white pixels at random places, as its masks are to cover.
+input-aware (MNIST): PSNR and SSIM of so many white pixels at random places, about as many as its masks cover.
 looks (GTSRB, MNIST): PSNR and SSIM of the networks' triggers by how one takes them, and by which images.
 signs (GTSRB): RED-A's verdict with other draws of one picture of each class (L-RED, Table 4), and with four of each.
 Networks are trained if need be (ten minutes each).
@@ -149,7 +149,7 @@ def input_aware() -> dict[str, Any]:
     x, _ = others(datasets.load("mnist"), 8)
     x, generator = x[:IMAGES], torch.Generator().manual_seed(0)
     rows = {}
-    for share in (0.01, 0.02, 0.032, 0.05):  # 0.032: the input-aware attack's own density
+    for share in (0.01, 0.02, 0.032, 0.05):  # its masks cover about 0.02
         white = torch.rand(x.shape, generator=generator) < share
         rows[f"{share:.1%} of the pixels white"] = seen(x, torch.where(white, torch.ones(()), x))
     return rows
