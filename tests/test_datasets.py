@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import pickle
+import threading
+import time
 import urllib.error
 from pathlib import Path
 
@@ -546,3 +548,22 @@ def test_available_only_looks(tmp_path, monkeypatch):
     assert datasets.available("fashion-mnist")  # embedded, whatever BTLIB_DATA says
     with pytest.raises(ValueError, match="'imagenet'"):
         datasets.available("imagenet")
+
+
+def test_two_that_miss_the_same_images_download_them_once(tmp_path, monkeypatch):
+    downloads = []
+
+    def download(name, root, _):
+        time.sleep(0.2)
+        downloads.append(name)
+        datasets._folder_of(name, root).mkdir(parents=True)
+
+    monkeypatch.setattr(datasets, "_download", download)
+    found = []
+    both = [threading.Thread(target=lambda: found.append(datasets._root_of("mnist", (tmp_path,), True)))
+            for _ in range(2)]  # fmt: skip
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(10)
+    assert (found, downloads) == ([tmp_path] * 2, ["mnist"])
