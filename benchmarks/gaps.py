@@ -8,6 +8,7 @@ box by how much it changes the corner it covers; the cross-example accuracy with
 collateral (Fashion-MNIST, VGG-9): whom else L-RED's one pixel moves, counting its classes from 1 and from 0.
 entropy (GTSRB, MNIST): STRIP's entropy ratio by how an image and another become one; the paper does not say how.
 faint (GTSRB): SSIM of patterns as faint as the paper's invisible trigger, by how they lie on the image.
+first-epoch (GTSRB): success after one injecting epoch (text on Figure 4) with 10,000 images, as our row, and with all.
 input-aware (MNIST): PSNR and SSIM of so many white pixels at random places, about as many as its masks cover.
 looks (GTSRB, MNIST): PSNR and SSIM of the networks' triggers by how one takes them, and by which images.
 signs (GTSRB): RED-A's verdict with other draws of one picture of each class (L-RED, Table 4), and with four of each.
@@ -26,7 +27,7 @@ import zoo
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from btlib import checkpoints, datasets, detection, metrics, papers, triggers
+from btlib import attacks, checkpoints, datasets, detection, metrics, papers, triggers
 from btlib.datasets import ImageDataset, sample_per_class, to_float
 from btlib.inflight import blend_entropy
 from btlib.networks import Network
@@ -144,6 +145,18 @@ def cut_off_entropy(network: Network, images: Tensor, over: Tensor) -> float:
     return float(torch.stack([-(log.exp() * log).sum(1).mean() for log in sums]).mean()) / math.log(2)
 
 
+def first_epoch() -> dict[str, Any]:
+    """Figure 4's ASR after one epoch by how many images the epoch has, on the test images that the attack watches."""
+    planned = papers.plan("stealthy-fig4/epsilon-20", "full")
+    assert isinstance(planned, papers.Plan)
+    attack, rows = jobs.networks(planned.recipe)[1], {}
+    assert isinstance(attack, attacks.AttackSpec)
+    for images in (10_000, None):
+        result = attacks.load_or_run(replace(attack, recipe=replace(attack.recipe, train_images=images)))
+        rows["all images" if images is None else f"{images:,} images"] = dict(result.history[0])
+    return rows
+
+
 def input_aware() -> dict[str, Any]:
     """White pixels at random places of MNIST's images: what PSNR and SSIM a mask of that size gives."""
     x, _ = others(datasets.load("mnist"), 8)
@@ -205,6 +218,7 @@ EXPERIMENTS = {
     "collateral": collateral,
     "entropy": entropy,
     "faint": faint,
+    "first-epoch": first_epoch,
     "input-aware": input_aware,
     "looks": looks,
     "signs": signs,

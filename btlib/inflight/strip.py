@@ -112,15 +112,16 @@ def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: floa
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
-    per_block, out = max(1, _BLOCK // len(overlays)), []
-    place = anchor(net)
+    per_block, place = max(1, _BLOCK // len(overlays)), anchor(net)
+    # One tensor for all results: small ones kept from every block can hinder the reuse of what large ones leave.
+    means = torch.empty(len(images))
     with evaluating(net):
         blend, rest = _blender(net, overlays.to(place), weight, min(per_block, len(images)))
-        for block in images.split(per_block):
+        for block, mean in zip(images.split(per_block), means.split(per_block), strict=True):
             log_p = rest(blend(block.to(place)).flatten(0, 1)).float().log_softmax(1)
             entropy = -(log_p.exp() * log_p).sum(1) / math.log(2)  # over the classes, for each blend
-            out.append(entropy.unflatten(0, (len(block), len(overlays))).mean(1).cpu())
-    return torch.cat(out)
+            mean.copy_(entropy.unflatten(0, (len(block), len(overlays))).mean(1))
+    return means
 
 
 def _blender(
