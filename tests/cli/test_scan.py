@@ -365,17 +365,6 @@ def test_a_hidden_module_keeps_its_mode_and_gets_no_gradients():
     assert np.allclose(sealed(torch.ones(1, 3)).numpy(), sealed(torch.ones(2, 3))[:1].numpy())
 
 
-class Fixed(nn.Module):
-    """A network with a tensor that does not move along."""
-
-    def __init__(self):
-        super().__init__()
-        self.head, self.mean = nn.Linear(2, 2), torch.ones(2)
-
-    def forward(self, x):
-        return self.head(x - self.mean)
-
-
 def test_a_network_goes_to_the_gpu_if_it_works_there(monkeypatch):
     monkeypatch.setattr("btlib.training.place", lambda: torch.device("meta"))
     plain, script, sealed = nn.Linear(2, 2), torch.jit.script(nn.Linear(2, 2)), Sealed(nn.Linear(2, 2))
@@ -386,14 +375,12 @@ def test_a_network_goes_to_the_gpu_if_it_works_there(monkeypatch):
 
 
 def test_a_network_that_fails_on_the_gpu_comes_back(monkeypatch):
-    moved = []
-    monkeypatch.setattr("btlib.training.place", lambda: moved.append(1) or torch.float64)  # a stand-in for a device
-    network = Fixed()
-    network.mean = torch.ones(2, dtype=torch.float32)
-    monkeypatch.setattr(network.head, "forward", lambda x: x @ network.head.weight)  # float64 weights, float32 images
+    """Float64 stands in for a GPU: a linear layer of it refuses an image in float32."""
+    moved, network = [], nn.Linear(2, 2)
+    monkeypatch.setattr("btlib.training.place", lambda: torch.float64)
     monkeypatch.setattr(network, "to", lambda where: moved.append(where) or nn.Module.to(network, where))
     placed(network, (2,))
-    assert moved == [1, torch.float64, "cpu"]
+    assert moved == [torch.float64, "cpu"]
 
 
 def test_the_report_asks_the_network_where_it_is(here, monkeypatch):

@@ -207,6 +207,20 @@ def test_a_dask_cluster_survives_the_death_of_a_worker(tmp_path):
     assert len(store.every(tmp_path)) == 5
 
 
+@pytest.mark.slow
+def test_who_waits_for_workers_is_told(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    said = []
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+        monkeypatch.setattr(sweep.tqdm, "write", lambda line, file: said.append(line) or cluster.scale(1))
+        in_silence = threading.Timer(20, cluster.scale, [1])  # a run that says nothing would wait for ever
+        in_silence.start()
+        (outcome,) = run(tasks(tmp_path, 1), tmp_path, dask=cluster.scheduler_address, progress=False)
+        in_silence.cancel()
+        assert said == [f"no worker has joined {cluster.scheduler_address} yet: waiting for one"]
+    assert outcome.result.numbers["square"] == 0
+
+
 def test_no_cluster_is_said(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(sweep, "_PATIENCE", 0.5)
