@@ -10,22 +10,20 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from btlib import checkpoints, datasets, networks
+from btlib import checkpoints, datasets, networks, sealed
 from btlib.attacks import input_aware, invisible, stealthy
 from btlib.attacks.input_aware import InputAwareRecipe
 from btlib.attacks.invisible import InvisibleRecipe
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.stealthy import StealthyRecipe
 from btlib.checkpoints import Spec
-from btlib.files import written_whole
 from btlib.results import environment
 from btlib.training import RECIPES
 from btlib.triggers import Trigger
 
+KIND = "attack"
 AttackRecipe = StealthyRecipe | InputAwareRecipe | InvisibleRecipe
 _MODULES: dict[type, Any] = {StealthyRecipe: stealthy, InputAwareRecipe: input_aware, InvisibleRecipe: invisible}
 
@@ -139,41 +137,26 @@ def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | No
     )
     tensors = {f"network.{key}": value for key, value in result.network.state_dict().items()}
     tensors |= {f"trigger.{key}": value for key, value in _tensors(result.trigger).items()}
-    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    header = json.dumps({
+    card = {
         "spec": spec.as_json(), "data_hash": data.fingerprint, "baseline": result.baseline,
         "history": [dict(epoch) for epoch in result.history], "made": date.today().isoformat(),
         "environment": environment(),
-    })  # fmt: skip
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata={"card": header, "digest": checkpoints.content_digest(header, tensors)})
+    }  # fmt: skip
+    sealed.write(path, KIND, card, tensors)
     checkpoints.forget(path)
 
 
 def _read(path: Path, spec: AttackSpec) -> AttackResult:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header, digest = (file.metadata()[key] for key in ("card", "digest"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise checkpoints.refusal(path, f"it is not a whole attack of btlib ({error})") from error
-    if digest != checkpoints.content_digest(header, tensors):
-        raise checkpoints.refusal(path, "its contents do not match its digest: it was changed after it was written")
-    card, data = json.loads(header), datasets.load(spec.start.data)
-    if card["spec"] != spec.as_json():
-        raise checkpoints.refusal(path, "it was made from another spec than its name says")
-    if card["data_hash"] != data.fingerprint:
-        raise checkpoints.refusal(path, f"it is stale: it was made from other {spec.start.data} images")
+    with checkpoints.refused(path):
+        found = sealed.read(path, KIND)
+    card, data = found.card, datasets.load(spec.start.data)
+    checkpoints.check_origin(path, card["spec"], spec.as_json(), card["data_hash"], data)
     # a seed: the first weights do not matter, but without one they come from the caller's random state
     network = networks.build(spec.start.network, image_shape=data.image_shape, num_classes=data.num_classes, seed=0)
-    network.load_state_dict(_part(tensors, "network."))
-    trigger = _restored(spec.recipe, data.image_shape, _part(tensors, "trigger."))
+    network.load_state_dict(sealed.part(found.tensors, "network."))
+    trigger = _restored(spec.recipe, data.image_shape, sealed.part(found.tensors, "trigger."))
     return AttackResult(network.eval(), trigger, spec.recipe.target, card["baseline"], tuple(card["history"]),
                         spec.recipe, spec.start.seed)  # fmt: skip
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _tensors(trigger: Any) -> dict[str, Tensor]:
@@ -194,6 +177,6 @@ def _restored(recipe: AttackRecipe, shape: tuple[int, int, int], tensors: dict[s
         return Trigger("additive", tensors["pattern"], tensors["mask"], name=module.__name__.rpartition(".")[2])
     trigger = module.fresh_trigger(recipe, shape, seed=0)
     for name, generator in _generators(trigger).items():
-        generator.load_state_dict(_part(tensors, f"{name}."))
+        generator.load_state_dict(sealed.part(tensors, f"{name}."))
         generator.eval()
     return trigger

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from btlib import checkpoints, networks
+from btlib import networks, sealed
 from btlib.cli.probing import Foreign, ForeignError, Sealed, Shape, checked, first_line
 
-Kind = Literal["checkpoint", "safetensors", "torchscript", "export", "pickle"]
+Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle"]
 
 EXPORT_AGAIN = (
     'export it again: torch.export.export(net.eval(), (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)) '
@@ -57,12 +57,9 @@ def load(
                 "(TorchScript or torch.export); leave --network out if you trust it"
             )
         return _with_code(path, kind, shape, size, normalize)
+    if kind == "sealed":
+        return _sealed(path, native, size)
     weights = read_weights(path, kind)
-    if kind == "checkpoint":
-        spec = checkpoints.read_card(path).spec
-        network = network or str(spec["network"])
-        side = size or (28 if str(spec["data"]).endswith("mnist") else 32)  # as datasets.load stores them
-        shape = (native[0], side, side)
     if network is None:
         raise ForeignError(f"--network: expected a name for the weights in {path.name}, got none; pass one of "
                            f"{', '.join(networks.NETWORKS)}, or module:function")  # fmt: skip
@@ -72,9 +69,25 @@ def load(
         known = _known_shape(module)
         return checked(module, f"{type(module).__name__} from {network}", known or shape, known is not None,
                         normalize, RETURN_LOGITS)  # fmt: skip
-    return _ours(
-        network, weights, shape, f"{'btlib checkpoint' if kind == 'checkpoint' else 'state dict'} of {network}"
-    )
+    return _ours(network, weights, shape, f"state dict of {network}")
+
+
+def _sealed(path: Path, native: Shape, size: int | None) -> Foreign:
+    """A checkpoint, an attack or a guard of btlib. Its card may name our own networks only: a card never runs code."""
+    try:
+        found = sealed.read(path, "checkpoint", "attack", "guard")
+    except sealed.SealError as error:
+        raise ForeignError(f"WEIGHTS: {error}; take the file from its maker again") from None
+    card, tensors = found.card, dict(found.tensors)
+    if found.kind == "guard":
+        name, shape = str(card["network"]), tuple(card["image_shape"])
+        tensors = sealed.part(tensors, "net.")
+    else:
+        spec = card["spec"]["start"] if found.kind == "attack" else card["spec"]
+        side = size or (28 if str(spec["data"]).endswith("mnist") else 32)  # as datasets.load stores them
+        name, shape = str(spec["network"]), (native[0], side, side)
+        tensors = sealed.part(tensors, "network.") if found.kind == "attack" else tensors
+    return _ours(name, tensors, shape, f"btlib {found.kind} of {name}")
 
 
 def file_kind(path: Path) -> Kind:
@@ -90,10 +103,10 @@ def file_kind(path: Path) -> Kind:
     if start[8:] != b"{":
         return "pickle"
     try:
-        checkpoints.read_card(path)
-    except checkpoints.CheckpointError:
+        sealed.read_card(path)
+    except sealed.SealError:
         return "safetensors"
-    return "checkpoint"
+    return "sealed"
 
 
 def read_weights(path: Path, kind: Kind) -> dict[str, Tensor]:

@@ -1,27 +1,23 @@
 """A network with its likelihood detector inside: one forward pass, one file, no pickle."""
 
 import copy
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from btlib import networks
-from btlib.checkpoints import content_digest
+from btlib import networks, sealed
 from btlib.datasets import check_images
-from btlib.files import written_whole
 from btlib.inflight.densities import Scorer
 from btlib.inflight.features import pooled
 from btlib.inflight.likelihood import LikelihoodDetector
 from btlib.networks import Network
+from btlib.sealed import SealError
 
-_FORMAT = 1
+KIND = "guard"
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,11 +169,7 @@ class Guard(nn.Module):
         if network is not None and network not in networks.NETWORKS:
             raise ValueError(f"network: expected one of {', '.join(networks.NETWORKS)}, got {network!r}; "
                              "leave it out and pass your own network to load")  # fmt: skip
-        header = json.dumps({"format": _FORMAT, "network": network, **asdict(self.settings)}, sort_keys=True)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
-        with written_whole(path) as part:
-            save_file(tensors, part, metadata={"guard": header, "digest": content_digest(header, tensors)})
-        return Path(path)
+        return sealed.write(path, KIND, {"network": network, **asdict(self.settings)}, self.state_dict())
 
     @classmethod
     def load(cls, path: str | Path, net: Network | None = None) -> Self:
@@ -192,11 +184,16 @@ class Guard(nn.Module):
             ValueError: not a guard's file, changed after it was written, or no network to fill.
             OSError: no such file.
         """
-        header, tensors = _read(Path(path))
-        name = header.pop("network")
-        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
-                                  for key, value in header.items() if key != "format"}  # fmt: skip
-        settings = GuardSettings(**fields)
+        try:
+            found = sealed.read(path, KIND)
+            fields: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in found.card.items()
+            }
+            name = fields.pop("network")
+            settings = GuardSettings(**fields)
+        except (SealError, KeyError, TypeError) as error:
+            raise ValueError(f"path: expected a guard's file as it was written, got {path} ({error}); "
+                             "save the guard again") from error  # fmt: skip
         if net is None:
             if name is None:
                 raise ValueError(f"net: expected a network of the architecture saved in {path}, got None; "
@@ -204,30 +201,13 @@ class Guard(nn.Module):
             channels, height, width = settings.image_shape
             net = networks.build(name, image_shape=(channels, height, width), num_classes=settings.num_classes, seed=0)
         net = copy.deepcopy(net)
-        net.load_state_dict({key[4:]: tensor for key, tensor in tensors.items() if key.startswith("net.")})
-        parts = {key[7:]: tensor for key, tensor in tensors.items() if key.startswith("scorer.")}
+        net.load_state_dict(sealed.part(found.tensors, "net."))
         guard = cls.__new__(cls)
         nn.Module.__init__(guard)
-        guard._assemble(net, Scorer(settings.covariance, len(settings.classes), parts), settings)
+        guard._assemble(
+            net, Scorer(settings.covariance, len(settings.classes), sealed.part(found.tensors, "scorer.")), settings
+        )
         return guard
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors of a guard's file, checked."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise ValueError(f"path: expected a guard's file, got {path}, which is no safetensors file ({error}); "
-                         "save the guard again") from error  # fmt: skip
-    header = json.loads(metadata.get("guard", "{}"))
-    if header.get("format") != _FORMAT:
-        raise ValueError(f"path: expected a guard of format {_FORMAT}, got {header.get('format')} in {path}; "
-                         "save the guard again")  # fmt: skip
-    if metadata.get("digest") != content_digest(metadata["guard"], tensors):
-        raise ValueError(f"path: expected {path} as it was written, got other contents; save the guard again")
-    return header, tensors
 
 
 def _same_network(net: Network, fitted: nn.Module) -> None:
