@@ -278,6 +278,23 @@ def check_images(images: Tensor, *, name: str = "images", ndim: int | None = 4) 
         )
 
 
+def as_float(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> Tensor:
+    """What a public door takes for images, as float in [0, 1]: uint8 is converted, floats are checked and returned.
+
+    Raises:
+        TypeError, ValueError: as in `check_images`; floats in 0…255 are refused, since nothing says what they mean.
+
+    Example:
+        >>> import torch
+        >>> as_float(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)).max().item()
+        1.0
+    """
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        images = to_float(images)
+    check_images(images, name=name, ndim=ndim)
+    return images
+
+
 # ---------------------------------------------------------------------------------------------- where data lives
 
 
