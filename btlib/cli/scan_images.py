@@ -64,8 +64,8 @@ def find(name: str) -> Source:
     path = Path(name.removeprefix("folder:")).expanduser()
     if path.is_dir():
         return _folder(path)
-    if name not in datasets.NAMES:
-        known = ", ".join(datasets.NAMES[:-1])
+    if name not in datasets.names():
+        known = ", ".join(datasets.names())
         raise datasets.DataError(f"--images: expected a folder with one subfolder per class, or one of {known}, "
                                  f"got {name!r}, which is neither; check the path")  # fmt: skip
     data = datasets.load(name)
