@@ -22,7 +22,7 @@ _GREY = ("1", "L", "LA", "La", "I", "F")  # and 16 bits, "I;16…"
 Shape = tuple[int, int, int]
 
 
-def decode(paths: Sequence[Path], shape: Shape, title: str = "images") -> tuple[Tensor, list[str]]:
+def decode(paths: Sequence[Path], shape: Shape, title: str = "") -> tuple[Tensor, list[str]]:
     """Picture files in one shape.
 
     Grey becomes RGB or the other way round as the shape wants, another size is resized (bilinear), 16 bits are scaled
@@ -31,7 +31,7 @@ def decode(paths: Sequence[Path], shape: Shape, title: str = "images") -> tuple[
     Args:
         paths: the files.
         shape: (C, H, W), C 1 or 3.
-        title: of the progress bar.
+        title: of the progress bar; empty: none.
 
     Returns:
         uint8 images (N, C, H, W), and what was done to some of them, in words.
@@ -58,7 +58,7 @@ def decode(paths: Sequence[Path], shape: Shape, title: str = "images") -> tuple[
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         each = pool.map(read, range(len(paths)))
-        told = set(tqdm(each, f"reading {title}", len(paths), leave=False, unit="image"))
+        told = set(tqdm(each, f"reading {title}", len(paths), leave=False, unit="image", disable=not title))
     changes = [*fitting({stored for stored, _ in told}, shape), *sorted({change for _, change in told if change})]
     return out.permute(0, 3, 1, 2).contiguous(), changes
 

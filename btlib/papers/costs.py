@@ -57,11 +57,9 @@ def cost(recipe: Recipe, known: Iterable[Result] = ()) -> Cost:
     memory, disk = _PROGRAM_MB + _MORE_MB.get(recipe.kind, 0.0), 0.0
     if recipe.data is not None:
         facts = recipe.data.facts or Facts(recipe.data.image_shape)
-        train, test = facts.train or 60_000, facts.test or 10_000  # what is not here is taken for large
+        classes, train, test = facts.num_classes or 10, facts.train or 50_000, facts.test or 10_000
         image = math.prod(facts.image_shape) / 2**20
-        weights = (
-            _parameters(recipe.settings["spec"]["network"], facts.image_shape, facts.num_classes or 100) * 4 / 2**20
-        )
+        weights = _parameters(recipe.settings["spec"]["network"], facts.image_shape, classes) * 4 / 2**20
         memory += image * (3 * train + 12 * test) + 8 * weights  # clean, poisoned, shuffled; test images as floats
         # The state of a training holds the weights and Adam's two moments, and is replaced whole: twice that.
         disk = 7 * weights * sum(checkpoints.find(network) is None for network in jobs.networks(recipe))
