@@ -36,7 +36,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
-from btlib.datasets import sample_per_class, to_float
+from btlib.datasets import sample_per_class
 from btlib.networks import Network
 from btlib.results import environment, load, save
 
@@ -91,12 +91,9 @@ def case(spec: checkpoints.Spec | attacks.AttackSpec, seed: int) -> Case:
         network, trigger, target = made.network, made.trigger, made.target
     else:
         network, trigger, target = checkpoints.load_or_train(spec, progress=False), spec.make_trigger(), spec.target
-    data = datasets.load("fashion-mnist")
-    chosen = sample_per_class(data.y_test, PER_CLASS, range(10), seed=seed)
-    others = torch.ones(len(data.y_test), dtype=torch.bool)
-    others[chosen] = False
-    x, y = to_float(data.x_test), data.y_test
-    return Case(network, trigger, None if trigger is None else target, seed, x[chosen], y[chosen], x[others], y[others])
+    split = datasets.load("fashion-mnist").defender_split(PER_CLASS, seed=seed)
+    return Case(network, trigger, None if trigger is None else target, seed, split.images, split.labels,
+                split.other_images, split.other_labels)  # fmt: skip
 
 
 def settings(detector: str, seed: int) -> dict[str, Any]:

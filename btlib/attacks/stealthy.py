@@ -154,8 +154,8 @@ def _copy(network: Network) -> Network:
 
 
 def clean_network(data: ImageDataset, seed: int) -> Network:
-    """The LittleNet that the attack starts from: of the whole data set of that name, loaded or trained."""
-    return checkpoints.load_or_train(Spec("littlenet", data.name, RECIPES["littlenet"], seed), progress=True)
+    """The LittleNet that the attack starts from, loaded or trained: of the whole that `data` is a part of."""
+    return checkpoints.load_or_train(Spec("littlenet", data.source or data, RECIPES["littlenet"], seed), progress=True)
 
 
 def fresh_trigger(

@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from btlib import sealed
-from btlib.datasets import ImageDataset
+from btlib.datasets import DataSource, ImageDataset
 from btlib.files import alone
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "checkpoints"
@@ -43,6 +43,7 @@ def remembered(spec: Named, make: Callable[[Path], None], *, folder: str | Path 
 
     Example:
         >>> import tempfile
+        >>> from btlib.checkpoints import Spec
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     remembered(Spec(seed=12345), lambda path: path.touch(), folder=folder).exists()
         True
@@ -67,6 +68,7 @@ def find(spec: Named, *, folder: str | Path | None = None) -> Path | None:
     """The file of a spec, or None where it has not been made yet.
 
     Example:
+        >>> from btlib.checkpoints import Spec
         >>> find(Spec(trigger="box", seed=12345)) is None
         True
     """
@@ -80,6 +82,7 @@ def seconds_spent(spec: Named) -> float:
     0 where there are none, or none that can be read: who loads them says what is wrong.
 
     Example:
+        >>> from btlib.checkpoints import Spec
         >>> seconds_spent(Spec(trigger="box")) > 1, seconds_spent(Spec(trigger="box", seed=12345))
         (True, 0.0)
     """
@@ -129,7 +132,7 @@ def refused(path: str | Path) -> Iterator[None]:
 
 
 def check_origin(
-    path: Path, found: Mapping[str, Any], spec: Mapping[str, Any], data_hash: str, data: ImageDataset
+    path: Path, found: Mapping[str, Any], spec: Mapping[str, Any], data_hash: str, data: DataSource | ImageDataset
 ) -> None:
     """Refuse a file of another spec than its name says, or of other images than those found now.
 
@@ -182,6 +185,7 @@ def make_files(
 
     Example:
         >>> import tempfile
+        >>> from btlib.checkpoints import Spec
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     files = make_files([Spec()], Path(folder), lambda spec, path: path.touch(), lambda path, spec: None,
         ...                        title="", progress=False, force=False)

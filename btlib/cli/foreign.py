@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from btlib import networks, sealed
 from btlib.cli.probing import Foreign, ForeignError, Sealed, Shape, checked, first_line
+from btlib.datasets import DataError, DataSource
 
 Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle"]
 
@@ -84,10 +85,17 @@ def _sealed(path: Path, native: Shape, size: int | None) -> Foreign:
         tensors = sealed.part(tensors, "net.")
     else:
         spec = card["spec"]["start"] if found.kind == "attack" else card["spec"]
-        side = size or (28 if str(spec["data"]).endswith("mnist") else 32)  # as datasets.load stores them
-        name, shape = str(spec["network"]), (native[0], side, side)
+        name, shape = str(spec["network"]), (native[0], size, size) if size else _trained_on(spec["data"], native)
         tensors = sealed.part(tensors, "network.") if found.kind == "attack" else tensors
     return _ours(name, tensors, shape, f"btlib {found.kind} of {name}")
+
+
+def _trained_on(told: str | dict[str, Any], native: Shape) -> Shape:
+    """The image shape of the data set in a card; that of the images at hand where nobody here knows it."""
+    try:
+        return DataSource.of(told).image_shape
+    except (ValueError, TypeError, DataError):
+        return native
 
 
 def file_kind(path: Path) -> Kind:

@@ -94,8 +94,8 @@ def make_tasks(
     for row in rows:
         stands = papers.standing(table.rows[row], profile, known, gpu=torch.cuda.is_available())
         first = papers.plan(table.rows[row], profile)
-        if stands.state == "needs data" and here and explicit and isinstance(first, papers.Plan):
-            datasets.load(str(first.recipe.data))  # downloaded where that is possible
+        if stands.state == "needs data" and here and explicit and isinstance(first, papers.Plan) and first.recipe.data:
+            datasets.load(first.recipe.data)  # downloaded where that is possible
         elif stands.state == "not in this profile" or (here and stands.state not in ("done", "not run")):
             line = f"{table.name}/{row}: {stands.state}" + (f" ({stands.note})" if stands.note else "")
             if explicit:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from btlib.cli.probing import Foreign
-    from btlib.cli.scan_images import Source
+    from btlib.cli.scan_images import Origin
     from btlib.cli.scan_outcome import Scan
     from btlib.detection import Detection
 
@@ -33,8 +33,8 @@ def command(
         help="A btlib checkpoint, safetensors or state dict (never unpickled), TorchScript file or torch.export "
         "archive. The last two, and a factory, run code of their own: only for code you trust.", show_default=False)],
     images: Annotated[str, typer.Option(
-        help="Folder with one subfolder of PNG or JPEG images per class, sorted as the network's outputs; or a data "
-        "set's name, such as fashion-mnist.", show_default=False)],
+        help="Folder with one subfolder of images per class, which sorted as text (10 before 2) are the network's "
+        "outputs; or a data set's name, such as fashion-mnist.", show_default=False)],
     network: Annotated[str | None, typer.Option(
         help="What a state dict belongs to: lenet5, vgg9, … (see btlib.networks), or module:function, which is "
         "imported from the current folder and called.")] = None,
@@ -152,7 +152,7 @@ def placed(network: "nn.Module", image_shape: tuple[int, ...]) -> None:
         network.to("cpu")
 
 
-def check_classes(source: "Source", network: "Foreign") -> None:
+def check_classes(source: "Origin", network: "Foreign") -> None:
     """Folders and outputs must be as many, or labels mean nothing."""
     if len(source.classes) != network.classes:
         raise ValueError(f"--images: expected {network.classes} classes, the network's outputs, got "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from btlib.cli.probing import Foreign
-from btlib.cli.scan_images import CleanImages, Source
+from btlib.cli.scan_images import CleanImages, Origin
 from btlib.detection import Detection
 from btlib.results import environment
 
@@ -67,7 +67,7 @@ class Scan:
 
     weights: Path
     network: Foreign
-    source: Source
+    source: Origin
     images: CleanImages
     accuracy: float
     detections: Mapping[str, Detection]

@@ -101,7 +101,8 @@ def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
     if not isinstance(seed, int):
         raise TypeError(f"seed: expected a whole number, got {seed!r}; any will do, each is another mystery")
     data = datasets.load(profile.data)
-    known, unseen = _test_images(data, seed)
+    split = data.defender_split(_KNOWN, others=_UNSEEN, seed=seed)
+    unseen = split.other_images, split.other_labels
     dice = torch.Generator().manual_seed(seed)
     plans = [_clean, _few_sources, (_clean, _all_sources, _few_sources)[_roll(dice, 3)]]
     order = torch.randperm(3, generator=dice).tolist()
@@ -117,17 +118,9 @@ def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
             if _took(net, truth, *unseen):
                 nets[name], truths[name] = net, truth
                 break
-    case = Mystery(nets, *known, data.classes)
+    case = Mystery(nets, split.images, split.labels, data.classes)
     _ENVELOPES[case] = _Envelope(truths, unseen)
     return case
-
-
-def _test_images(data: ImageDataset, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """The defender's test images with labels, and others."""
-    drawn = datasets.sample_per_class(data.y_test, _KNOWN + _UNSEEN, range(data.num_classes), seed=seed)
-    rows = drawn.reshape(data.num_classes, -1)
-    parts = rows[:, :_KNOWN].flatten(), rows[:, _KNOWN:].flatten()
-    return [(datasets.to_float(data.x_test[part]), data.y_test[part]) for part in parts]
 
 
 # ---------------------------------------------------------------------------------------- what is drawn

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
 from btlib.checkpoints import Spec
-from btlib.datasets import ImageDataset, sample_per_class, to_float
+from btlib.datasets import ImageDataset, sample_per_class
 from btlib.networks import Network
 from btlib.papers.recipes import Recipe
 from btlib.poisoning import source_classes
@@ -138,15 +138,12 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
     """
     spec, told, seed = recipe.spec, recipe.settings, recipe.seed
     network, data = checkpoints.load_or_train(spec, progress=False).to(device), datasets.load(spec.data)
-    chosen = sample_per_class(data.y_test, told.get("defense_per_class", 100), range(data.num_classes), seed=seed)
-    kept = torch.ones(len(data.y_test), dtype=torch.bool)
-    kept[chosen] = False
-    x, y, other_x, other_y = to_float(data.x_test[chosen]), data.y_test[chosen], data.x_test[kept], data.y_test[kept]
+    split = data.defender_split(told.get("defense_per_class", 100), seed=seed)
+    x, y, other_x, other_y = split.images, split.labels, split.other_images, split.other_labels
     numbers: Numbers = {"accuracy": metrics.accuracy(network, other_x, other_y)}
     trigger = spec.make_trigger()
     if trigger is None:
         return numbers
-    other_x = to_float(other_x)
     estimate = _estimated(network, trigger, x, y, spec.target, seed)
     for name, pattern in (("success", trigger), ("estimate_success", estimate)):
         numbers[name] = metrics.attack_success_rate(network, pattern, other_x, other_y, spec.target, spec.sources)
