@@ -44,7 +44,7 @@ PAIRED, MASK_RED_A = "", " | mask RED-A"  # where the pattern comes from, as the
 def estimate(network: checkpoints.Network, spec: Spec, x: torch.Tensor, y: torch.Tensor, source: str) -> Trigger:
     """The pattern for the target alone, of mask RED-A or of the detector that the paper pairs with this kind (5.1)."""
     if source == MASK_RED_A:
-        found = detection.red_a_mask(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
+        found = detection.mask_red_a(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
         return found.estimates[spec.target].trigger
     if spec.trigger == "box":
         found = detection.neural_cleanse(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)

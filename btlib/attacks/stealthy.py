@@ -287,7 +287,7 @@ class _Attack:
         if self.recipe.watch_mask:
             few = min(20, int(torch.bincount(y, minlength=self.classes).min()))
             found = neural_cleanse(self.network, x, y, per_class=few, targets=[self.recipe.target])
-            seen["defender_norm"] = float(found.norms[0])
+            seen["defender_norm"] = float(found.norms[self.recipe.target])
         generated = isinstance(self.trigger, GeneratedTrigger) and self.recipe.pattern == "generated"
         return {
             "baseline": self.watched_baseline, "bma": metrics.accuracy(self.network, x, y),

@@ -5,7 +5,6 @@ TorchScript, torch.export archives and factories bring code of their own, which 
 """
 
 import importlib
-import sys
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from btlib import networks, sealed
+from btlib.cli.paths import from_here
 from btlib.cli.probing import Foreign, ForeignError, Sealed, Shape, checked, first_line
 from btlib.datasets import DataError, DataSource
 
@@ -174,15 +174,13 @@ def _fill(network: nn.Module, weights: dict[str, Tensor], what: str, fix: str) -
 def from_factory(name: str) -> nn.Module:
     """What ``module:function`` returns, with the current directory on sys.path. Runs its code."""
     where, _, function = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        network = getattr(importlib.import_module(where), function)()
+        with from_here():
+            network = getattr(importlib.import_module(where), function)()
     except Exception as error:
         raise ForeignError(f"--network: expected a factory that returns a network, but {name} raised "
                            f"{type(error).__name__}: {first_line(error)}; check that it can be called without "
                            "arguments from here")  from None  # fmt: skip
-    finally:
-        sys.path.remove(str(Path.cwd()))
     if not isinstance(network, nn.Module):
         raise ForeignError(f"--network: expected an nn.Module from {name}, got {type(network).__name__}; return one")
     return network

@@ -85,7 +85,7 @@ class Scan:
         suspect = detection.suspect
         return Judgement(
             name, suspect, detection.estimates[suspect].sources(), detection.calibrated_p_value,
-            detection.log_p_value / math.log(10), float(detection.anomaly_index.max()),
+            detection.log_p_value / math.log(10), float(detection.anomaly_index[suspect]),
             self.level / len(self.detections),
         )  # fmt: skip
 

@@ -20,13 +20,6 @@ from btlib.triggers import Trigger
 Numbers = dict[str, Any]
 Job = Callable[[Recipe, torch.device], Numbers]
 _SEARCHES = {"fast": detection.FAST, "faithful": detection.FAITHFUL}
-_PERTURBATIONS: dict[str, Callable[..., detection.Detection]] = {
-    "red-p": detection.red_p, "red-u": detection.red_u, "red-a": detection.red_a, "red-a-2": detection.red_a,
-    "red-a-focused": detection.red_a,
-}  # fmt: skip
-_MASKS: dict[str, Callable[..., detection.Detection]] = {
-    "neural-cleanse": detection.neural_cleanse, "mask-red-a": detection.red_a_mask,
-}  # fmt: skip
 _RIVALS: dict[str, Callable[[], inflight.InFlightDetector]] = {
     "likelihood": inflight.LikelihoodDetector, "neurons": inflight.NeuronDetector, "b3d": inflight.B3DDetector,
     "strip": inflight.StripDetector,
@@ -91,23 +84,26 @@ def plain(value: Any) -> Any:
 
 def _detect(recipe: Recipe, device: torch.device) -> Numbers:
     """Post-training detectors on one network (L-RED Tables 1 to 6, A.7.3)."""
-    spec, told = recipe.spec, recipe.settings
+    spec = recipe.spec
     network, data = checkpoints.load_or_train(spec, progress=False), datasets.load(spec.data)
     numbers: Numbers = {"accuracy": network.card.accuracy, "success": network.card.success}
     network.to(device)
-    for name in told["detectors"]:
-        settings: dict[str, Any] = {"seed": recipe.seed}
-        if name in _MASKS:
-            found = _MASKS[name](network, data.x_test, data.y_test, per_class=_at_most(data, 100), **settings)
-        elif name in _PERTURBATIONS:
-            settings["per_class"] = 2 if name == "red-a-2" else told.get("per_class_clean", 8)
-            search = replace(_SEARCHES[told.get("search", "fast")], focused=name == "red-a-focused")
-            found = _PERTURBATIONS[name](network, data.x_test, data.y_test, search=search, **settings)
-        else:
-            known = ", ".join((*_PERTURBATIONS, *_MASKS))
-            raise ValueError(f"detectors: expected some of {known}, got {name!r}; check the spelling")
-        numbers[name] = _judged(found, spec)
+    for name in recipe.settings["detectors"]:
+        numbers[name] = _judged(_as_told(name, recipe, data)(network, data.x_test, data.y_test), spec)
     return numbers
+
+
+def _as_told(name: str, recipe: Recipe, data: ImageDataset) -> Callable[..., detection.Detection]:
+    """A detector with a row's seed and, where it looks for perturbations, the row's search and images of each class."""
+    detector, told = detection.find(name, argument="detectors"), recipe.settings
+    settings = detection.settings_of(detector)
+    search, per_class = settings.get("search"), settings.get("per_class")
+    if isinstance(search, detection.Search):
+        search = replace(_SEARCHES[told.get("search", "fast")], focused=search.focused)
+        per_class = per_class if name == "red-a-2" else told.get("per_class_clean", per_class)  # RED-A' has two
+    elif per_class is not None:
+        per_class = _at_most(data, per_class)
+    return detection.configured(detector, seed=recipe.seed, search=search, per_class=per_class)
 
 
 def _judged(found: detection.Detection, spec: Spec) -> Numbers:

@@ -18,7 +18,7 @@ from btlib.cli import foreign, scan_images
 from btlib.cli.app import app
 from btlib.cli.probing import ForeignError, Sealed
 from btlib.cli.scan import placed
-from btlib.detection import Inversion
+from btlib.detection import DETECTORS, Inversion
 from btlib.training import Recipe
 
 CLASSES, SIZE = 10, 12
@@ -29,9 +29,8 @@ QUICK = Inversion(rounds=60, steps=1, batch_size=20, lr=0.3, patience=2, multipl
 def here(monkeypatch, tmp_path):
     """An empty current folder, and detectors that take little time."""
     monkeypatch.chdir(tmp_path)
-    for name in ("neural_cleanse", "red_a_mask"):
-        slow = getattr(detection, name)
-        monkeypatch.setattr(detection, name, lambda *a, slow=slow, **k: slow(*a, inversion=QUICK, **k))
+    for name in ("neural-cleanse", "mask-red-a"):
+        monkeypatch.setitem(DETECTORS, name, replace(DETECTORS[name], inversion=QUICK))
     return tmp_path
 
 
@@ -147,7 +146,7 @@ def test_the_focused_method_is_the_library_s(here):
 def test_a_state_dict_needs_the_factory_that_says_what_it_belongs_to(here, factory):
     as_state(planted(), here / "net.pth")
     images = write_images(here / "images")
-    result = scan("net.pth", "--network", f"{factory}:make", "--images", images, "--methods", "red-a-mask")
+    result = scan("net.pth", "--network", f"{factory}:make", "--images", images, "--methods", "mask-red-a")
     assert result.exit_code == 1, result.output
     assert f"class {TARGET}" in result.stdout.split("\n\n")[1]
     assert "module:function" in refused("net.pth", "--images", images)
@@ -167,7 +166,7 @@ def test_the_clean_twin_is_not_flagged_and_nothing_is_promised(here):
 
 def test_the_report_shows_patterns_in_words_too_and_fetches_nothing(here):
     as_script(planted(), here / "<b>net.pt")
-    scan("<b>net.pt", "--images", write_images(here / "images"), "--methods", "red-a,red-a-mask")
+    scan("<b>net.pt", "--images", write_images(here / "images"), "--methods", "red-a,mask-red-a")
     report = (here / "report.html").read_text(encoding="utf-8")
     assert "http" not in report
     assert "<script" not in report
