@@ -10,7 +10,8 @@ from torch import nn
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import inflight, triggers
-from btlib.inflight.base import InFlightDetector, check_fitting_images, check_rate, threshold_at
+from btlib.inflight import InFlightDetector
+from btlib.inflight.checks import check_count, check_labels, check_like, check_rate, check_target, embedded, probe, threshold_at
 
 DETECTORS: list[Callable[[], InFlightDetector]] = [
     inflight.LikelihoodDetector,
@@ -23,9 +24,8 @@ PIXEL = triggers.single_pixel((1, 8, 8))
 
 def fitted(make: Callable[[], InFlightDetector], **changed: Any) -> InFlightDetector:
     x, y = lit_pixels(12)
-    settings = {"x": x, "y": y, "target": TARGET, "trigger": PIXEL} | changed
-    net = settings.pop("net") if "net" in settings else hand_set(10)
-    return make().fit(net, **settings)
+    settings = {"network": hand_set(10), "images": x, "labels": y, "target": TARGET, "trigger": PIXEL}
+    return make().fit(**settings | changed)
 
 
 def test_a_threshold_keeps_its_promise_on_new_images() -> None:
@@ -63,7 +63,7 @@ def test_one_error_for_each_bad_image(make: Callable[[], InFlightDetector]) -> N
         (torch.full((1, 1, 8, 8), float("nan")), ValueError, "got nan"),
         (torch.zeros(1, 8, 8), ValueError, r"got \(1, 8, 8\)"),
         (torch.zeros(1, 1, 9, 8), ValueError, r"got \(1, 1, 9, 8\); resize"),
-        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), TypeError, "to_float"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.int64), TypeError, "got torch.int64 tensor"),
     ]:
         for judge in (detector.inspect, detector.scores):
             with pytest.raises(error, match=words):
@@ -74,18 +74,21 @@ def test_one_error_for_each_bad_image(make: Callable[[], InFlightDetector]) -> N
 def test_one_error_for_each_bad_fit(make: Callable[[], InFlightDetector]) -> None:
     x, y = lit_pixels(12)
     for changed, words in [
-        ({"x": x[y != TARGET], "y": y[y != TARGET]}, "expected clean images of the target class 2, got none"),
-        ({"y": y[:-1]}, r"got torch.int64 \(35,\) for 36 images"),
-        ({"y": y.float()}, "got torch.float32"),
-        ({"y": y + 1}, "got 1…3; use the labels"),
+        ({"images": x[y != TARGET], "labels": y[y != TARGET]}, "expected clean images of the target class 2, got none"),
+        ({"labels": y[:-1]}, r"got torch.int64 \(35,\) for 36 images"),
+        ({"labels": y.float()}, "got torch.float32"),
+        ({"labels": y + 0.5}, "got torch.float32"),
+        ({"labels": y == 1}, "got torch.bool"),
+        ({"labels": y - 1}, "got -1…1"),
+        ({"labels": y + 1}, "got 1…3; use the labels"),
         ({"target": 3}, "0…2, got 3"),
-        ({"x": x * 255}, "got 0…255"),
-        ({"x": torch.zeros(36, 1, 8, 9)}, r"got \(1, 8, 9\); load the data"),
-        ({"trigger": triggers.box((1, 9, 9))}, r"got \(1, 9, 9\); use the pattern"),
+        ({"target": 1.9}, "0…2, got 1.9"),
+        ({"images": x * 255}, "got 0…255"),
+        ({"images": torch.zeros(36, 1, 8, 9)}, r"got 36 of \(1, 8, 9\); load the data"),
+        ({"images": x[:0], "labels": y[:0]}, "got 0 of"),
     ]:
         with pytest.raises(ValueError, match=words):
             fitted(make, **changed)
-    check_fitting_images(hand_set(10), x, y, TARGET)
 
 
 @pytest.mark.parametrize("make", DETECTORS[2:] + DETECTORS[:1])
@@ -95,12 +98,10 @@ def test_a_pattern_is_asked_for_where_one_is_needed(make: Callable[[], InFlightD
 
 
 @pytest.mark.parametrize("make", [DETECTORS[0], DETECTORS[3]])
-def test_features_and_other_classes_are_asked_for(make: Callable[[], InFlightDetector]) -> None:
+def test_other_classes_are_asked_for(make: Callable[[], InFlightDetector]) -> None:
     x, y = lit_pixels(12)
     with pytest.raises(ValueError, match="other classes beside the target 2, got none"):
-        fitted(make, x=x[y == TARGET], y=y[y == TARGET])
-    with pytest.raises(TypeError, match="got Sequential; wrap"):
-        fitted(make, net=nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+        fitted(make, images=x[y == TARGET], labels=y[y == TARGET])
 
 
 @pytest.mark.parametrize("make", DETECTORS)
@@ -136,7 +137,7 @@ def test_the_network_and_the_random_state_are_left_as_found(make: Callable[[], I
     before = {name: value.clone() for name, value in net.state_dict().items()}
     state = torch.get_rng_state()
     x, _ = lit_pixels(12)
-    fitted(make, net=net).inspect(x)
+    fitted(make, network=net).inspect(x)
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training
     assert not net.normalize.training
@@ -165,7 +166,7 @@ def test_two_detectors_work_on_networks_that_have_no_features() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     net[1].load_state_dict({"weight": hand_set(10).head.weight, "bias": torch.zeros(3)})
     for make in DETECTORS[1:3]:
-        mine = fitted(make, net=net).inspect(PIXEL(x[y != TARGET]))
+        mine = fitted(make, network=net).inspect(PIXEL(x[y != TARGET]))
         theirs = fitted(make).inspect(PIXEL(x[y != TARGET]))
         torch.testing.assert_close(mine.scores, theirs.scores)
         assert set(mine.source[mine.is_trigger].tolist()) <= {-1}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from btlib import metrics, networks
-from btlib.inflight.features import check_network, describe, pooled
+from btlib.inflight.features import describe, pooled, trace
 
 NET = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=0).eval()
 

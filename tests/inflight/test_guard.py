@@ -54,7 +54,7 @@ def test_the_guard_and_its_file_say_what_the_detector_says(box: Any, tmp_path: P
 def test_features_are_computed_once(box: Any, settings: Any) -> None:
     guard = Guard(box.net, fitted(box, **settings))
     calls = []
-    guard.net.body[0].register_forward_hook(lambda *_: calls.append(1))
+    guard.network.body[0].register_forward_hook(lambda *_: calls.append(1))
     guard(mixed(box))
     assert len(calls) == 1
 
@@ -62,7 +62,7 @@ def test_features_are_computed_once(box: Any, settings: Any) -> None:
 def test_the_guard_keeps_its_own_network_in_evaluation_mode(box: Any) -> None:
     guard = Guard(box.net, fitted(box)).train()
     assert not guard.training
-    assert not guard.net.training
+    assert not guard.network.training
     images = mixed(box)
     before = guard(images)
     assert not any(parameter.requires_grad for parameter in guard.parameters())
