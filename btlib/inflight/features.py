@@ -137,7 +137,7 @@ def describe(network: nn.Module, images: Tensor, layer: str = "penultimate") -> 
         layer: see `trace`.
 
     Raises:
-        ValueError: see `trace`.
+        ValueError: see `trace`; logits or features that are NaN.
 
     Example:
         >>> import torch
@@ -151,4 +151,7 @@ def describe(network: nn.Module, images: Tensor, layer: str = "penultimate") -> 
         for batch in images.split(_BATCH):
             logits, activations, width = trace(network, batch.to(place), layer)
             parts.append((logits.float().cpu(), pooled(activations, width).float().cpu()))
-    return Described(torch.cat([logits for logits, _ in parts]), torch.cat([features for _, features in parts]))
+    logits, features = (torch.cat(each) for each in zip(*parts, strict=True))
+    if bool(logits.isnan().any() or features.isnan().any()):
+        raise ValueError(f"network: expected numbers from {layer!r} and the output, got NaN; check its weights")
+    return Described(logits, features)
