@@ -16,7 +16,6 @@ from btlib.inflight.densities import COVARIANCES, Scorer
 from btlib.inflight.features import pooled, trace
 from btlib.inflight.likelihood import LikelihoodDetector
 from btlib.networks import Network, anchor
-from btlib.sealed import SealError
 
 KIND = "guard"
 
@@ -207,11 +206,12 @@ class Guard(nn.Module):
             }
             name = card.pop("network")
             settings = GuardSettings(**card)
-            scorer = Scorer(settings.covariance, len(settings.classes), sealed.part(found.tensors, "scorer."))
+            count = len(settings.classes)
+            scorer = Scorer(settings.covariance, count, sealed.part(found.tensors, "scorer.")).ordered(range(count))
             if network is None and name is not None:
                 shape, weight = settings.image_shape, found.tensors["network.head.weight"]
                 network = networks.build(name, image_shape=shape, num_classes=len(weight), seed=0)  # type: ignore[arg-type]
-        except (SealError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"path: expected a guard's file as it was written, got {path} ({error}); "
                              "save the guard again") from error  # fmt: skip
         if network is None:

@@ -14,7 +14,16 @@ from toys import TARGET, hand_set, lit_pixels
 from btlib import inflight, triggers
 from btlib.inflight import InFlightDetector
 from btlib.inflight.base import Measured
-from btlib.inflight.checks import check_count, check_labels, check_like, check_rate, check_target, embedded, probe, threshold_at
+from btlib.inflight.checks import (
+    check_count,
+    check_labels,
+    check_like,
+    check_rate,
+    check_target,
+    embedded,
+    probe,
+    threshold_at,
+)
 
 DETECTORS: list[Callable[[], InFlightDetector]] = [
     inflight.LikelihoodDetector,

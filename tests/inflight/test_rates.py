@@ -10,8 +10,7 @@ from torch import Tensor
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import triggers
-from btlib.inflight import LikelihoodDetector, measure_rates, roc
-from btlib.inflight import InFlightDetector
+from btlib.inflight import InFlightDetector, LikelihoodDetector, measure_rates, roc
 from btlib.inflight.base import Measured
 
 
