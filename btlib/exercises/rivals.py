@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from btlib.exercises.core import WrongAnswer, register, same_number, same_tensor
 from btlib.inflight import blend_entropy, output_change, relevant_neurons
-from btlib.inflight.base import threshold_at
+from btlib.inflight.checks import threshold_at
 
 # ---------------------------------------------------------------------------------------- STRIP
 

@@ -20,10 +20,6 @@ from btlib.triggers import Trigger
 Numbers = dict[str, Any]
 Job = Callable[[Recipe, torch.device], Numbers]
 _SEARCHES = {"fast": detection.FAST, "faithful": detection.FAITHFUL}
-_RIVALS: dict[str, Callable[[], inflight.InFlightDetector]] = {
-    "likelihood": inflight.LikelihoodDetector, "neurons": inflight.NeuronDetector, "b3d": inflight.B3DDetector,
-    "strip": inflight.StripDetector,
-}  # fmt: skip
 
 
 def run(recipe: Recipe, device: str | torch.device = "cpu") -> Numbers:
@@ -149,8 +145,11 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
     smallest = int(torch.bincount(other_y, minlength=data.num_classes).min())
     few = sample_per_class(other_y, min(200, smallest), range(data.num_classes), seed=seed)
     for name in told.get("detectors", ["likelihood"]):
-        detector = _RIVALS[name]().fit(network, x, y, target=spec.target, trigger=estimate)
-        judged = (other_x[few], other_y[few]) if name == "strip" else (other_x, other_y)  # a hundred passes an image
+        if name not in inflight.DETECTORS:
+            raise ValueError(f"detectors: expected some of {', '.join(inflight.DETECTORS)}, got {name!r}; "
+                             "check the spelling")  # fmt: skip
+        detector = inflight.DETECTORS[name]().fit(network, x, y, target=spec.target, trigger=estimate)
+        judged = (other_x[few], other_y[few]) if "strip" in name else (other_x, other_y)  # a hundred passes an image
         rates = inflight.measure_rates(detector, *judged, trigger=trigger, sources=spec.sources)
         numbers[name] = _rates(rates, own_threshold=name == "likelihood")
     depths = [layer for layer in network.feature_layers if layer.startswith("conv")][: told.get("layers", 0)]
