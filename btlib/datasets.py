@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from btlib import paths
 from btlib.files import alone, written_whole
 
 NAMES = ("fashion-mnist", "mnist", "cifar10", "cifar100", "gtsrb", "folder:PATH")
@@ -299,15 +300,13 @@ def as_float(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> T
 
 
 def roots() -> tuple[Path, ...]:
-    """Folders in which data is sought, in order: ``$BTLIB_DATA`` where set, then the repository's ``data/``.
+    """Folders in which data is sought, in order, see `paths.data_folders`.
 
     Example:
         >>> roots()[-1].name
         'data'
     """
-    own = Path(__file__).resolve().parents[1] / "data"
-    named = os.environ.get("BTLIB_DATA")
-    return (Path(named).expanduser().resolve(), own) if named else (own,)
+    return paths.data_folders()
 
 
 def load(
@@ -428,7 +427,7 @@ def _missing(name: str, searched: tuple[Path, ...], why: str) -> DataError:
     return DataError(
         f"data set {name!r} is missing: it was sought in {places}, and {why}. "
         f"On a machine with a network run btlib.datasets.load({name!r}) once and copy that folder here, or set "
-        "BTLIB_DATA to a torchvision root that has it. 'fashion-mnist' is embedded and works offline."
+        "BTLIB_DATA to a torchvision root that has it. A checkout of btlib's repository brings 'fashion-mnist'."
     )
 
 
