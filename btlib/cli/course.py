@@ -50,7 +50,9 @@ def command(
     raise typer.Exit(bool(failed))
 
 
-def run_course(notebooks: Path, out: Path, profile: str = "fast", number: str | None = None) -> "list[LessonRun]":
+def run_course(
+    notebooks: Path, out: Path, profile: str = "fast", number: str | None = None, *, patience: float | None = None
+) -> "list[LessonRun]":
     """Run lessons one after the other and write their pages as they end.
 
     Args:
@@ -58,6 +60,7 @@ def run_course(notebooks: Path, out: Path, profile: str = "fast", number: str | 
         out: folder for NN_topic.ipynb, NN_topic.html, index.html and report.json, each whole or absent.
         profile: value for each notebook's PROFILE.
         number: only this lesson.
+        patience: seconds for one cell; default: by the profile.
 
     Returns:
         One account per lesson; a failure is an account, not an exception.
@@ -76,7 +79,7 @@ def run_course(notebooks: Path, out: Path, profile: str = "fast", number: str | 
     lessons = find_lessons(notebooks, number)
     runs: list[LessonRun] = []
     for place, lesson in enumerate(lessons, start=1):
-        run, executed = run_lesson(lesson, profile, label=f"{lesson.name} ({place}/{len(lessons)})")
+        run, executed = run_lesson(lesson, profile, f"{lesson.name} ({place}/{len(lessons)})", patience)
         runs.append(run)
         write_text(out / f"{lesson.name}.ipynb", nbformat.writes(executed))
         write_text(out / f"{lesson.name}.html", lesson_page(executed, run.title))
