@@ -143,6 +143,16 @@ def test_missing_images_without_a_network_are_one_sentence(installed: Installed)
     assert "embedded" not in sentence
 
 
+def test_tables_are_listed_and_where_results_are_is_said(installed: Installed) -> None:
+    done = installed.run("btlib", "paper")
+    assert done.returncode == 0, done.stderr
+    assert "lred-2" in done.stdout
+    assert f"sought in {installed.home}" in done.stderr
+    there = installed.run("btlib", "paper", "--results", CHECKOUT / "results")
+    assert there.stderr == ""
+    assert " done" in there.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from btlib import paths
 from btlib.cli.course import ProfileName
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def command(
     from btlib.datasets import DataError
 
     folder = results or papers.RESULTS
+    if results is None and paths.repository() is None:
+        typer.echo(f"results: an installed btlib brings none, so they are sought in {folder}; the measured ones are "
+                   "results/ of a checkout, which --results takes", err=True)  # fmt: skip
     known = papers.every(folder)
     for line in papers.refused(folder):
         typer.echo(line, err=True)
