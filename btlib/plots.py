@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -64,6 +63,8 @@ def show_png(picture: bytes, alt: str) -> None:
     """
     if len(alt.strip()) < 20:
         raise ValueError(f"alt: expected a sentence that says what is seen, got {alt!r}; describe the figure in words")
+    from IPython.display import HTML, display  # comes with Jupyter; figures of `scan` are drawn without
+
     # nbconvert's lab template drops the alt text of a PNG output; in an <img> it survives everywhere.
     data = base64.b64encode(picture).decode()
     display(HTML(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="max-width: 100%">'))

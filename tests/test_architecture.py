@@ -10,7 +10,7 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "btlib"
 FLOORS = [
-    {"files", "peak_memory", "profiles"},
+    {"files", "paths", "peak_memory", "profiles"},
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints"},

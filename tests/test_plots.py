@@ -20,7 +20,7 @@ ALT = "Two bars: the trigger's class is predicted for nine of ten images."
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[HTML]:
     """What was displayed in the notebook."""
     caught: list[HTML] = []
-    monkeypatch.setattr(plots, "display", caught.append)
+    monkeypatch.setattr("IPython.display.display", caught.append)
     return caught
 
 

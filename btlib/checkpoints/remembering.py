@@ -2,6 +2,8 @@
 
 import glob
 import os
+import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from tqdm.auto import tqdm
 
-from btlib import sealed
+from btlib import paths, sealed
 from btlib.datasets import DataSource, ImageDataset
 from btlib.files import alone
 
-SHIPPED = Path(__file__).resolve().parents[2] / "data" / "checkpoints"
+SHIPPED = paths.SHIPPED
 
 
 class CheckpointError(RuntimeError):
@@ -97,7 +99,7 @@ def seconds_spent(spec: Named) -> float:
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
-    """Where new files go: `folder`, else ``$BTLIB_CHECKPOINTS``, else ``data/cache/checkpoints``.
+    """Where new files go: `folder`, else ``$BTLIB_CHECKPOINTS``, else below `paths.cache`.
 
     Example:
         >>> cache_folder("here").name
@@ -106,7 +108,7 @@ def cache_folder(folder: str | Path | None = None) -> Path:
     if folder:
         return Path(folder)
     named = os.environ.get("BTLIB_CHECKPOINTS")
-    return Path(named).expanduser() if named else SHIPPED.parent / "cache" / "checkpoints"
+    return Path(named).expanduser() if named else paths.cache() / "checkpoints"
 
 
 @contextmanager
@@ -170,7 +172,7 @@ def make_files(
     specs: Collection[N], folder: Path, make: Callable[[N, Path], object], read: Callable[[Path, N], object], *,
     title: str, progress: bool, force: bool,
 ) -> list[Path]:  # fmt: skip
-    """Have the files of these specs in a folder, and no others.
+    """Have the files of these specs in a folder; btlib's other files there are moved to `cache_folder`.
 
     Args:
         specs: whose files.
@@ -201,6 +203,10 @@ def make_files(
             make(spec, path)
         read(path, spec)
         files.append(path)
-    for stale in set(folder.glob("*.safetensors")) - set(files):
-        stale.unlink()
+    for other in set(folder.glob("*.safetensors")) - set(files):
+        with suppress(sealed.SealError):  # what btlib has not made is somebody's own
+            sealed.read_card(other)
+            tqdm.write(f"{other.name} is none of the {title}: moved to {cache_folder()}", file=sys.stderr)
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            shutil.move(other, cache_folder() / other.name)
     return files

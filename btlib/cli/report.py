@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from btlib.cli.execute import LessonRun
-from btlib.cli.export import TEMPLATES
-from btlib.files import written_whole
+from btlib.files import write_text
+from btlib.paths import TEMPLATES
 
 HEADINGS = ("Lesson", "Status", "Seconds", "Peak MB", "Cells", "Files")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with written_whole(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def write_report(out: Path, runs: Sequence[LessonRun], profile: str) -> None:

@@ -1,4 +1,4 @@
-"""`python -m btlib scan`: anyone's network and a folder of clean images in, a verdict and a report out."""
+"""`btlib scan`: anyone's network and a folder of clean images in, a verdict and a report out."""
 
 import textwrap
 import time
@@ -24,6 +24,7 @@ def command(
     weights: Annotated[Path, typer.Argument(
         help="A btlib checkpoint, safetensors or state dict (never unpickled), TorchScript file or torch.export "
         "archive. The last two, and a factory, run code of their own: only for code you trust.", show_default=False)],
+    *,
     images: Annotated[str, typer.Option(
         help="Folder with one subfolder of images per class, which sorted as text (10 before 2) are the network's "
         "outputs; or a data set's name, such as fashion-mnist.", show_default=False)],
@@ -49,10 +50,10 @@ def command(
     """Is this network backdoored? Exit status: 0 nothing found, 1 backdoor found, 2 bad input."""
     from btlib import __version__, results
     from btlib.checkpoints import CheckpointError
-    from btlib.cli.report import write_text
     from btlib.cli.scan_outcome import as_json
     from btlib.cli.scan_report import page
     from btlib.datasets import DataError
+    from btlib.files import write_text
 
     try:
         detectors = check_options(methods, level, [out] if json is None else [out, json])
@@ -71,8 +72,8 @@ def command(
 
 def check_options(methods: str, level: float, outputs: Sequence[Path]) -> "dict[str, Callable[..., Detection]]":
     """The detectors by name; complains before anything is computed."""
-    from btlib.cli.paths import from_here
     from btlib.detection import find
+    from btlib.paths import from_here
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names:

@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from btlib import __version__, metrics, plots
-from btlib.cli.export import TEMPLATES
 from btlib.cli.scan_outcome import Judgement, Scan
 from btlib.datasets import to_float
 from btlib.detection import Detection, Estimate
+from btlib.paths import TEMPLATES
 
 MOST = 40  # classes in a picture
 GREY = 127 / 255

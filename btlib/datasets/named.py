@@ -95,7 +95,7 @@ class NamedReader(Reader):
         return DataError(
             f"data set {source.name!r} is missing: it was sought in {places}, and {why}. On a machine with a network "
             f"run btlib.datasets.load({source.name!r}) once and copy that folder here, or set BTLIB_DATA to a "
-            "torchvision root that has it. 'fashion-mnist' is embedded and works offline."
+            "torchvision root that has it. A checkout of btlib's repository brings 'fashion-mnist'."
         )
 
 

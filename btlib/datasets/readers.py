@@ -1,6 +1,5 @@
 """How images are had: a reader for each name, and where they are sought (floor 1)."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from btlib import paths
 from btlib.datasets.container import ImageDataset
 
 if TYPE_CHECKING:
@@ -146,12 +146,10 @@ def reader_of(name: str) -> Reader:
 
 
 def roots() -> tuple[Path, ...]:
-    """Folders in which data is sought, in order: ``$BTLIB_DATA`` where set, then the repository's ``data/``.
+    """Folders in which data is sought, in order, see `paths.data_folders`.
 
     Example:
         >>> roots()[-1].name
         'data'
     """
-    own = Path(__file__).resolve().parents[2] / "data"
-    named = os.environ.get("BTLIB_DATA")
-    return (Path(named).expanduser().resolve(), own) if named else (own,)
+    return paths.data_folders()
