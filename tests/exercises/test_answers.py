@@ -48,8 +48,12 @@ def test_same_number() -> None:
 
 
 def test_a_function_without_a_result_is_told_so() -> None:
-    for check in (lambda: same_number(None, 0.75, ""), lambda: same_tensor(None, torch.zeros(2), ""),
-                  lambda: whole_numbers(None, "class numbers", "[1, 2]"), lambda: returned(None, "a pair")):  # fmt: skip
+    for check in (
+        lambda: same_number(None, 0.75, ""),
+        lambda: same_tensor(None, torch.zeros(2), ""),
+        lambda: whole_numbers(None, "class numbers", "[1, 2]"),
+        lambda: returned(None, "a pair"),
+    ):
         with pytest.raises(WrongAnswer, match="got None. .*is there a return"):
             check()
     returned(0, "a number")
@@ -60,10 +64,20 @@ CAUSES = {"doubled": 1.5, "lost a digit": (0.7, 7.5), "by image": torch.tensor([
 
 @pytest.mark.parametrize(
     ("got", "cause"),
-    [(1.5, "doubled"), (torch.tensor([1.5]), "doubled"), (np.float64(7.5), "lost a digit"),
-     (0.7 + 1e-6, "lost a digit"), (np.array([0.7, 0.8]), "by image"), (torch.tensor([0.7, 0.8], requires_grad=True), "by image"),
-     (torch.tensor([[0.7, 0.8]]), "else"), (0.75, "else"), ("a", "else"), (None, "else"), (math.nan, "else")],
-)  # fmt: skip
+    [
+        (1.5, "doubled"),
+        (torch.tensor([1.5]), "doubled"),
+        (np.float64(7.5), "lost a digit"),
+        (0.7 + 1e-6, "lost a digit"),
+        (np.array([0.7, 0.8]), "by image"),
+        (torch.tensor([0.7, 0.8], requires_grad=True), "by image"),
+        (torch.tensor([[0.7, 0.8]]), "else"),
+        (0.75, "else"),
+        ("a", "else"),
+        (None, "else"),
+        (math.nan, "else"),
+    ],
+)
 def test_the_first_cause_that_fits_is_named(got: Any, cause: str) -> None:
     assert cause_of(got, CAUSES, "else") == cause
 
