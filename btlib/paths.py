@@ -15,7 +15,7 @@ TEMPLATES = CODE / "cli" / "templates"
 
 
 def _is_checkout(folder: Path) -> bool:
-    return all((folder / name).exists() for name in ("pyproject.toml", "btlib", "notebooks"))
+    return all((folder / name).exists() for name in ("pyproject.toml", "btlib", "data/checkpoints"))
 
 
 #: The repository that this very code lies in; None where btlib is installed.
