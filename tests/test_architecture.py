@@ -13,7 +13,7 @@ FLOORS = [
     {"files", "paths", "peak_memory", "profiles"},
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
-    {"inflight", "checkpoints"},
+    {"inflight", "checkpoints", "testing"},
     {"plots", "attacks"},
     {"widgets", "papers"},
     {"cli", "exercises", "__main__"},
