@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from btlib.datasets import ImageDataset
-from btlib.testing import TARGET, hand_set, lit_pixels
+from btlib.testing.networks import TARGET, hand_set, lit_pixels
 
 __all__ = ["TARGET", "hand_set", "lit_pixels", "shapes", "toy_data"]
 
