@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "datasets", "triggers", "networks", "poisoning", "training", "metrics", "detection",
-    "checkpoints", "inflight", "exercises", "attacks", "papers", "plots", "widgets", "profiles", "results",
+    "checkpoints", "inflight", "exercises", "attacks", "papers", "plots", "widgets", "profiles", "results", "testing",
 )  # fmt: skip
 __all__ = ["__version__", *_MODULES]
 

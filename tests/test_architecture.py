@@ -14,7 +14,7 @@ FLOORS = [
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints"},
-    {"plots", "attacks"},
+    {"plots", "attacks", "testing"},
     {"widgets", "papers"},
     {"cli", "exercises", "__main__"},
 ]

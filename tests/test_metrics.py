@@ -78,7 +78,7 @@ def test_success_by_class() -> None:
 
 
 def test_a_planted_backdoor_always_succeeds_and_its_clean_twin_never() -> None:
-    x, y = lit_pixels()
+    x, y = lit_pixels(4)
     for network, success in ((hand_set(10.0), 1.0), (hand_set(0.0), 0.0)):
         assert metrics.accuracy(network, x, y) == 1.0
         assert metrics.attack_success_rate(network, PIXEL, x, y, TARGET) == success

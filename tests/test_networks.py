@@ -12,7 +12,7 @@ from toys import toy_data
 from btlib import networks
 from btlib.networks import NETWORKS, Network
 from btlib.networks.generator import Generator
-from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d
+from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d, sequential
 
 # name → shapes worth building (the smallest allowed and the data sets' own)
 SHAPES = {
@@ -353,3 +353,8 @@ def test_the_generators_last_layer_is_the_textbooks_transposed_convolution(filte
         (expected,) = torch.autograd.grad(textbook(x), theirs, up)
         (found,) = torch.autograd.grad(quick(x), ours, up)
         torch.testing.assert_close(found, expected)
+
+
+def test_parts_of_a_sequence_have_names() -> None:
+    network = sequential(first=nn.Flatten(), second=nn.ReLU())
+    assert [name for name, _ in network.named_children()] == ["first", "second"]

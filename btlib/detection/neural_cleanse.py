@@ -84,28 +84,12 @@ class MaskRedA(_MaskDetector):
 def neural_cleanse(
     network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
 ) -> Detection:
-    """`NeuralCleanse(**settings)`, called: see there and in `Detector`.
-
-    Example:
-        >>> from btlib import checkpoints, datasets
-        >>> data = datasets.load("fashion-mnist")
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["box"])
-        >>> neural_cleanse(net, data.x_test, data.y_test).verdict().target
-        9
-    """
+    """`NeuralCleanse(**settings)`, called: see there and in `Detector`."""
     return NeuralCleanse(**settings)(network, images, labels, targets=targets)
 
 
 def mask_red_a(
     network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
 ) -> Detection:
-    """`MaskRedA(**settings)`, called: see there and in `Detector`.
-
-    Example:
-        >>> from btlib import checkpoints, datasets
-        >>> data = datasets.load("fashion-mnist")
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["box"])
-        >>> mask_red_a(net, data.x_test, data.y_test, per_class=20).suspect
-        9
-    """
+    """`MaskRedA(**settings)`, called: see there and in `Detector`."""
     return MaskRedA(**settings)(network, images, labels, targets=targets)

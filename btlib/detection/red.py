@@ -111,45 +111,21 @@ class RedP(_PerturbationDetector):
 def red_a(
     network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
 ) -> Detection:
-    """`RedA(**settings)`, called: see there and in `Detector`.
-
-    Example:
-        >>> from btlib import checkpoints, datasets
-        >>> data = datasets.load("fashion-mnist")
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["three-sources"])
-        >>> red_a(net, data.x_test, data.y_test, per_class=2, targets=[2, 9]).suspect
-        9
-    """
+    """`RedA(**settings)`, called: see there and in `Detector`."""
     return RedA(**settings)(network, images, labels, targets=targets)
 
 
 def red_u(
     network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
 ) -> Detection:
-    """`RedU(**settings)`, called: see there and in `Detector`.
-
-    Example:
-        >>> from btlib import checkpoints, datasets
-        >>> data = datasets.load("fashion-mnist")
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["chessboard"])
-        >>> red_u(net, data.x_test, data.y_test, per_class=2).suspect
-        9
-    """
+    """`RedU(**settings)`, called: see there and in `Detector`."""
     return RedU(**settings)(network, images, labels, targets=targets)
 
 
 def red_p(
     network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
 ) -> Detection:
-    """`RedP(**settings)`, called: see there and in `Detector`.
-
-    Example:
-        >>> from btlib import checkpoints, datasets
-        >>> data = datasets.load("fashion-mnist")
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
-        >>> len(red_p(net, data.x_test, data.y_test, per_class=1, targets=[9]).pairs)
-        9
-    """
+    """`RedP(**settings)`, called: see there and in `Detector`."""
     return RedP(**settings)(network, images, labels, targets=targets)
 
 

@@ -24,7 +24,7 @@ class Lamp:
 
 
 def test_what_a_history_watches() -> None:
-    network, (x, y) = hand_set(10), lit_pixels()
+    network, (x, y) = hand_set(10), lit_pixels(4)
     lamp = Lamp()
     assert watched(network, lamp, x, y, TARGET) == {"bma": 1, "asr": 1, "cbma": 1}
     fixed = watched(network, lamp.__call__, x, y, TARGET)

@@ -78,6 +78,26 @@ def as_state(net, path):
     torch.save(net.state_dict(), path)
 
 
+DETECTOR = """
+from dataclasses import dataclass
+from btlib.detection import RedU
+
+@dataclass(frozen=True)
+class Mine:
+    per_class: int = 3
+
+    def __call__(self, network, images, labels, *, targets=None):
+        assert len(labels) >= self.per_class * 10
+        return RedU(per_class=self.per_class)(network, images, labels, targets=targets)
+
+def says_nothing(network, images, labels, *, targets=None):
+    return None
+
+def fails(network, images, labels, *, targets=None):
+    raise KeyError("oh")
+"""
+
+
 FACTORY = """
 import sys; sys.path.insert(0, {tests!r})
 from torch import nn
@@ -152,6 +172,45 @@ def test_a_state_dict_needs_the_factory_that_says_what_it_belongs_to(here, facto
     assert "module:function" in refused("net.pth", "--images", images)
     for function, said in (("broken", "no such table"), ("number", "got int"), ("absent", "absent")):
         assert said in refused("net.pth", "--network", f"{factory}:{function}", "--images", images)
+
+
+def test_a_detector_of_ones_own_takes_part_and_its_faults_are_bad_input(here):
+    as_script(planted(), here / "net.pt")
+    images = write_images(here / "images", per_class=4)
+    module = f"mine_{abs(hash(str(here)))}"
+    (here / f"{module}.py").write_text(DETECTOR)
+    own = f"{module}:Mine"
+    result = scan("net.pt", "--images", images, "--methods", f"red-u,{own}", "--json", "r.json")
+    assert result.exit_code == 1, result.output
+    assert f"{own}, 3 images per class" in result.stderr
+    numbers = json.loads((here / "r.json").read_text())["methods"]
+    assert numbers[own]["suspect"] == numbers["red-u"]["suspect"] == TARGET
+    assert numbers[own]["per_class"] == 3
+    for function, said in (("fails", "raised KeyError: 'oh'"), ("says_nothing", "expected a Detection from"),
+                           ("absent", "AttributeError")):  # fmt: skip
+        result = scan("net.pt", "--images", images, "--methods", f"{module}:{function}")
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr.strip().splitlines()[-1]
+
+
+def test_a_network_that_rounds_its_input_is_not_acquitted(here):
+    class Rounds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = planted()
+
+        def forward(self, x):
+            return self.net((255 * x).round() / 255)
+
+    as_script(Rounds(), here / "net.pt")
+    result = scan("net.pt", "--images", write_images(here / "images"))
+    assert result.exit_code == 2, result.output
+    assert "could not be judged" in result.stderr.strip().splitlines()[-1]
+
+
+def test_the_help_names_every_detector(here):
+    said = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["scan", "--help"]).stdout
+    assert [name for name in DETECTORS if name not in said] == []
 
 
 def test_the_clean_twin_is_not_flagged_and_nothing_is_promised(here):

@@ -391,7 +391,7 @@ def test_rows_that_are_taken_keep_their_place_and_are_copies():
 
 def test_few_classes_are_mentioned():
     net = hand_set(10.0)
-    found = detection.red_u(net, *lit_pixels(), per_class=None, search=COARSE)
+    found = detection.red_u(net, *lit_pixels(4), per_class=None, search=COARSE)
     assert any("few for an outlier test" in w for w in found.warnings)
     assert any("few" in w for w in shared_warnings(found.estimates.values()))
 

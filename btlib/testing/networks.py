@@ -1,0 +1,60 @@
+"""A network whose weights are set by hand, and images for it: the truth by construction."""
+
+import torch
+from torch import Tensor, nn
+
+from btlib.networks.layers import Network, Normalize, sequential
+
+TARGET = 2
+
+
+def hand_set(backdoor: float, *, classes: int = 3, size: int = 8, target: int = TARGET) -> Network:
+    """Class k is "pixel (0, k) is lit"; the last pixel adds `backdoor` to the target's logit.
+
+    With 10 the trigger pixel always wins (a lit pixel is worth 1); with 0 it is the clean twin. The dropout in it
+    tells whether someone asks it in training mode.
+
+    Args:
+        backdoor: what the lit last pixel is worth.
+        classes: K, at most `size`.
+        size: of the grey images.
+        target: t.
+
+    Example:
+        >>> images, labels = lit_pixels(1)
+        >>> hand_set(10)(images).argmax(1).equal(labels)
+        True
+    """
+    with torch.random.fork_rng(devices=[]):
+        head = nn.Linear(size * size, classes, bias=False)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[range(classes), range(classes)] = 1.0
+        head.weight[target, -1] = backdoor
+    body = sequential(flatten=nn.Flatten(), dropout=nn.Dropout(0.5))
+    return Network(body, head, Normalize(torch.zeros(1), torch.ones(1)), (1, size, size), {}).eval()
+
+
+def lit_pixels(
+    per_class: int, *, classes: int = 3, size: int = 8, noise: int = 0, seed: int = 0
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Float images for `hand_set`: dark but for the pixel that tells the class.
+
+    Args:
+        per_class: images of each class.
+        classes: K.
+        size: of the grey images.
+        noise: dark pixels have up to that many 255ths, and lit ones lack up to ten times as many.
+        seed: of the noise.
+
+    Example:
+        >>> images, labels = lit_pixels(2)
+        >>> images.sum().item(), labels.tolist()
+        (6.0, [0, 1, 2, 0, 1, 2])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(classes).repeat(per_class)
+    levels = torch.randint(0, noise + 1, (len(labels), 1, size, size), generator=generator)
+    lit = 255 - 10 * torch.randint(0, noise + 1, (len(labels),), generator=generator)
+    levels[range(len(labels)), 0, 0, labels] = lit
+    return levels / 255, labels
