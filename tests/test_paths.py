@@ -1,5 +1,6 @@
 """Where things lie in a checkout; tests/test_wheel.py looks at the same from an installed btlib."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,17 @@ def test_a_checkout_keeps_everything_below_it(tmp_path: Path, monkeypatch: pytes
 def test_a_named_data_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BTLIB_DATA", str(tmp_path / "sub" / ".."))
     assert paths.data_folders() == (tmp_path, ROOT / "data")
+
+
+def test_modules_of_the_current_folder_can_be_imported_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    with pytest.raises(ModuleNotFoundError), paths.from_here():
+        __import__("not_in_this_folder")
+    assert sys.path == before
+    (tmp_path / "in_this_folder.py").write_text("said = 3")
+    with paths.from_here():
+        assert __import__("in_this_folder").said == 3
+    assert sys.path == before

@@ -22,7 +22,7 @@ def register(name: str, detector: Callable[..., Detection]) -> None:
     """Make a detector known by a name, until Python ends.
 
     Args:
-        name: small letters, digits and dashes; not taken.
+        name: small letters, digits and dashes; free, or taken by an equal detector.
         detector: as `btlib.testing.check_detector` wants it.
 
     Raises:
@@ -36,10 +36,9 @@ def register(name: str, detector: Callable[..., Detection]) -> None:
     """
     if not callable(detector):
         raise TypeError(f"detector: expected an object to call, got {detector!r}; see btlib.detection.Detector")
-    if name in DETECTORS or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or DETECTORS.setdefault(name, detector) != detector:
         raise ValueError(f"name: expected small letters, digits and dashes, none of {', '.join(DETECTORS)}, got "
                          f"{name!r}; choose another")  # fmt: skip
-    DETECTORS[name] = detector
 
 
 def find(name: str, *, argument: str = "name") -> Callable[..., Detection]:

@@ -286,6 +286,7 @@ def test_a_registered_detector_is_found_by_its_name_and_a_name_is_given_once():
         register("three", 3)
     register("stranger", Stranger(per_class=3))
     try:
+        register("stranger", Stranger(per_class=3))  # a cell that is run again
         assert find("stranger") == Stranger(3)
     finally:
         del DETECTORS["stranger"]
