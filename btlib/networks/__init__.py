@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from btlib.datasets import ImageDataset
+from btlib.datasets import ImageDataset, Shape
 from btlib.networks.gtsrb_cnn import gtsrb_cnn
 from btlib.networks.layers import Network, Normalize, anchor, layout
 from btlib.networks.lenet5 import lenet5
@@ -34,7 +34,7 @@ NETWORKS = tuple(_FACTORIES)
 
 
 def build(
-    name: str, data: ImageDataset | None = None, *, image_shape: tuple[int, int, int] | None = None,
+    name: str, data: ImageDataset | None = None, *, image_shape: Shape | None = None,
     num_classes: int | None = None, seed: int = 0,
 ) -> Network:  # fmt: skip
     """Build an untrained network for a data set.
