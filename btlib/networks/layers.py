@@ -268,13 +268,13 @@ class Network(nn.Module):
         return logits, caught[-1]
 
 
-def anchor(network: nn.Module) -> Tensor:
-    """A tensor where the network computes, for `images.to(anchor(network))`: the first parameter or buffer.
+def reference(network: nn.Module) -> Tensor:
+    """A tensor where the network computes, for `images.to(reference(network))`: the first parameter or buffer.
 
     A network without either has an empty float32 tensor on the CPU.
 
     Example:
-        >>> anchor(nn.Flatten()).device
+        >>> reference(nn.Flatten()).device
         device(type='cpu')
     """
     return next(chain(network.parameters(), network.buffers()), torch.zeros(0))
