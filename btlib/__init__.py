@@ -1,6 +1,6 @@
 """btlib: the small library under the backdoor course.
 
-Images are float in [0, 1] at every public door and uint8 at rest; normalisation lives inside the
+Images are uint8 or float in [0, 1] at every public door and uint8 at rest; normalisation lives inside the
 networks; every random thing takes a seed. Data flows up through seven floors (docs/architecture.md);
 a module imports only from the floors below its own.
 """

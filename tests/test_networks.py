@@ -230,10 +230,10 @@ def test_normalisation_is_inside() -> None:
 
 def test_the_anchor_is_where_a_network_computes() -> None:
     double = nn.Sequential(nn.ReLU(), nn.Linear(1, 1)).double()
-    assert networks.anchor(double) is double[1].weight
+    assert networks.reference(double) is double[1].weight
     statistics = Normalize(torch.zeros(1), torch.ones(1)).to("meta")  # no parameters, only buffers
-    assert networks.anchor(statistics).device.type == "meta"
-    nothing = networks.anchor(nn.ReLU())
+    assert networks.reference(statistics).device.type == "meta"
+    nothing = networks.reference(nn.ReLU())
     assert (nothing.device.type, nothing.dtype, nothing.numel()) == ("cpu", torch.float32, 0)
 
 

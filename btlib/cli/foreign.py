@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from btlib import networks, sealed
-from btlib.cli.probing import Foreign, ForeignError, Sealed, Shape, checked, first_line
-from btlib.datasets import DataError, DataSource
+from btlib.cli.probing import Foreign, ForeignError, Sealed, checked, first_line
+from btlib.datasets import DataError, DataSource, Shape
 from btlib.paths import from_here
 
 Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle"]

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
+from btlib.datasets import Shape
 from btlib.networks.layers import Normalize
-
-Shape = tuple[int, int, int]
 
 
 class ForeignError(ValueError):

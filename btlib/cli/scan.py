@@ -153,7 +153,7 @@ def placed(network: "nn.Module", image_shape: tuple[int, ...]) -> None:
     try:
         network.to(training.place())
         with metrics.evaluating(network):
-            network(torch.zeros(2, *image_shape, device=networks.anchor(network).device))
+            network(torch.zeros(2, *image_shape, device=networks.reference(network).device))
     except Exception:
         network.to("cpu")
 

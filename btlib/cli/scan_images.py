@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from btlib import datasets
-from btlib.datasets import DataSource, ImageDataset
+from btlib.datasets import DataSource, ImageDataset, Shape
 from btlib.datasets.folders import ClassFolders, class_folders, parts
 from btlib.datasets.pictures import decode, fitting, stored_shape
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ from typing import Any
 
 from btlib.datasets.container import DefenderSplit, ImageDataset
 from btlib.datasets.folders import FolderReader
-from btlib.datasets.images import as_float, check_images, sample_per_class, to_float, to_uint8
+from btlib.datasets.images import Shape, as_float, check_images, sample_per_class, to_float, to_uint8
 from btlib.datasets.named import FASHION_MNIST_SUMS, MNIST_SUMS, cifar_reader, gtsrb_reader, idx_reader
 from btlib.datasets.readers import DataError, Facts, Reader, names, register, roots
 from btlib.datasets.sources import DataSource
 
 __all__ = [
-    "DataError", "DataSource", "DefenderSplit", "Facts", "ImageDataset", "Reader", "as_float", "available",
+    "DataError", "DataSource", "DefenderSplit", "Facts", "ImageDataset", "Reader", "Shape", "as_float", "available",
     "check_images", "load", "names", "register", "roots", "sample_per_class", "to_float", "to_uint8", "verify",
 ]  # fmt: skip
 

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+#: (channels, height, width) of an image.
+Shape = tuple[int, int, int]
+
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 images 0…255 → float32 images in [0, 1], same shape.

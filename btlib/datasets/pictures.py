@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from btlib.datasets.images import Shape
 from btlib.datasets.readers import DataError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 #: torchvision's.
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _GREY = ("1", "L", "LA", "La", "I", "F")  # and 16 bits, "I;16…"
-Shape = tuple[int, int, int]
 
 
 def decode(paths: Sequence[Path], shape: Shape, title: str = "") -> tuple[Tensor, list[str]]:

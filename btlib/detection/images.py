@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import as_float, sample_per_class
-from btlib.networks import anchor, layout
+from btlib.networks import layout, reference
 
 #: Images in one pass through a network. With twice as many, maps are so large that every layer asks the system for
 #: fresh memory, and LeNet-5 takes twice the time.
@@ -82,7 +82,7 @@ def defense_set(
             raise ValueError(f"per_class: expected at least 1, got {per_class}; L-RED uses 1 to 8")
         chosen = sample_per_class(labels, per_class, range(classes), seed=seed)
         images, labels = images[chosen.to(images.device)], labels[chosen]
-    device = anchor(network).device
+    device = reference(network).device
     data = DefenseSet(images.to(device).float(), labels.to(device), classes, _warnings(logits))
     _check_slopes(network, data)
     return data
@@ -91,7 +91,7 @@ def defense_set(
 def _logits(network: nn.Module, image: Tensor) -> Tensor:
     """(2, K), of an image and of a grey one."""
     with metrics.evaluating(network):
-        logits = network(torch.cat([image, torch.full_like(image, 0.5)]).to(anchor(network).device).float())
+        logits = network(torch.cat([image, torch.full_like(image, 0.5)]).to(reference(network).device).float())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 3:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"network: expected logits (N, K) with K ≥ 3 for images {tuple(image.shape)}, got {got}; "
@@ -163,7 +163,7 @@ def undisturbed(network: nn.Module) -> Iterator[nn.Module]:
         ...     network.training
         False
     """
-    device = anchor(network).device
+    device = reference(network).device
     order = layout(network, device)
     weights = {p: p.data for p in network.parameters() if p.ndim == 4}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), metrics.frozen(network):

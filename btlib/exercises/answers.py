@@ -118,9 +118,9 @@ class LinearNet(nn.Module):
         rows: K rows of C·H·W weights.
     """
 
-    def __init__(self, rows: list[list[float]]) -> None:
+    def __init__(self, rows: list[list[float]] | Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor(rows))
+        self.weight = nn.Parameter(torch.as_tensor(rows))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images → logits."""

@@ -6,33 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.exercises.answers import returned, same_number
+from btlib.exercises.answers import LinearNet, returned, same_number
 from btlib.exercises.core import WrongAnswer, register
 
 # ---------------------------------------------------------------------------------- accuracy
 
 
-class _Echo(nn.Module):
-    """A stand-in for a network: its logits are the image's pixels, so that a check dictates predictions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one = nn.Parameter(torch.ones(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) * self.one
-
-
-@register(
-    "accuracy",
-    metrics.accuracy,
-    "The largest logit is the answer, and the mean of right answers is the share.",
-)
+@register("accuracy", metrics.accuracy, "The largest logit is the answer, and the mean of right answers is the share.")
 def _check_accuracy(answer: Callable[[nn.Module, Tensor, Tensor], float]) -> None:
     says = torch.tensor([0, 0, 0, 0, 1, 2, 0, 2])
     labels = torch.tensor([0, 0, 0, 0, 0, 1, 2, 2])
     images = 0.9 * torch.eye(3)[says].reshape(8, 1, 1, 3)
-    got = answer(_Echo(), images, labels)
+    got = answer(LinearNet(torch.eye(3)), images, labels)  # its logits are the pixels
     causes = {
         "this is the share of wrong answers": 3 / 8,
         "this is the number of right answers: divide by the number of images": 5,
@@ -69,9 +54,8 @@ def _check_passes(answer: Callable[[float, float, float], bool]) -> None:
         got = answer(accuracy, baseline, tolerance)
         returned(got, expected)
         if bool(got) is not expected:
-            raise WrongAnswer(
-                expected, f"{got} for accuracy {accuracy}, baseline {baseline}, tolerance {tolerance}", cause
-            )
+            case = f"accuracy {accuracy}, baseline {baseline}, tolerance {tolerance}"
+            raise WrongAnswer(expected, f"{got} for {case}", cause)
 
 
 # ---------------------------------------------------------------------------------- attack success rate
@@ -112,9 +96,7 @@ def smallest_strength(strengths: Sequence[float], rates: Sequence[float], level:
 
 
 @register("smallest_strength", smallest_strength, "And it says None where no strength is enough.")
-def _check_smallest_strength(
-    answer: Callable[[Sequence[float], Sequence[float], float], float | None],
-) -> None:
+def _check_smallest_strength(answer: Callable[[Sequence[float], Sequence[float], float], float | None]) -> None:
     strengths, rates = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.1, 0.4, 0.8, 0.95)
     got = answer(strengths, rates, 0.5)
     causes = {

@@ -145,11 +145,7 @@ class _Reads(nn.Module):
         return nn.functional.one_hot(says, 4).float() * self.one
 
 
-@register(
-    "success_by_class",
-    metrics.success_by_class,
-    "One rate per class says what the overall rate hides.",
-)
+@register("success_by_class", metrics.success_by_class, "One rate per class says what the overall rate hides.")
 def _check_success_by_class(answer: Callable[[nn.Module, Trigger, Tensor, Tensor, int], Tensor]) -> None:
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3])
     shown = torch.tensor([0, 0, 0, 1, 1, 3, 2, 2, 2, 2, 0, 3, 0])  # what the network sees in the clean image

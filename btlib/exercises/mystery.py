@@ -13,11 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from btlib import checkpoints, datasets, metrics, networks, poisoning, training, triggers
-from btlib.datasets import ImageDataset
+from btlib.datasets import ImageDataset, Shape
 from btlib.exercises.marks import Mark, Report, Truth, mark
 from btlib.networks import Network
 from btlib.profiles import Profile
-from btlib.triggers import Shape, Trigger
+from btlib.triggers import Trigger
 
 NAMES = ("A", "B", "C")
 _TOOK = 0.8  # an attack below this success rate is drawn again

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from btlib.datasets import as_float, check_images
 from btlib.metrics import evaluating
-from btlib.networks import anchor
+from btlib.networks import reference
 
 #: What embeds a pattern: a `Trigger`, or any other function from images to images.
 Embedding = Callable[[Tensor], Tensor]
@@ -117,7 +117,7 @@ def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
         raise ValueError(f"images: expected at least one{wanted}, got {len(images)} of {tuple(images.shape[1:])}; "
                          "load the data set at that size")  # fmt: skip
     with evaluating(network):
-        logits = network(few.to(anchor(network)))
+        logits = network(few.to(reference(network)))
     if not isinstance(logits, Tensor):
         raise TypeError(f"network: expected a tensor of logits (N, K), got {type(logits).__name__}; "
                         "wrap it in a module whose forward returns them")  # fmt: skip

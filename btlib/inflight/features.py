@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from btlib.metrics import evaluating
-from btlib.networks import Network, anchor
+from btlib.networks import Network, reference
 
 _BATCH = 1000
 
@@ -146,7 +146,7 @@ def describe(network: nn.Module, images: Tensor, layer: str = "penultimate") -> 
         >>> describe(network, torch.rand(3, 1, 28, 28), "conv2").features.shape
         torch.Size([3, 64])
     """
-    place, parts = anchor(network), []
+    place, parts = reference(network), []
     with evaluating(network):
         for batch in images.split(_BATCH):
             logits, activations, width = trace(network, batch.to(place), layer)

@@ -15,7 +15,7 @@ from btlib.inflight.checks import check_like
 from btlib.inflight.densities import COVARIANCES, Scorer
 from btlib.inflight.features import pooled, trace
 from btlib.inflight.likelihood import LikelihoodDetector
-from btlib.networks import Network, anchor
+from btlib.networks import Network, reference
 
 KIND = "guard"
 
@@ -122,7 +122,7 @@ class Guard(nn.Module):
         self.settings = replace(settings, classes=tuple(last))
         self.register_buffer("others", torch.tensor(last[:-1]), persistent=False)
         self.requires_grad_(False)
-        self.to(anchor(network).device)
+        self.to(reference(network).device)
         # Scores of a shared covariance with one component are a linear layer: it is joined to the head.
         self._joined = (
             isinstance(network, Network) and settings.layer == "penultimate" and settings.covariance == "shared"
@@ -151,7 +151,7 @@ class Guard(nn.Module):
             scores, inferred = self._decide(self.scorer.combined(both[:, settings.num_classes :]))
             scores.masked_fill_(predicted != settings.target, -torch.inf)  # no other image can be flagged
         else:
-            logits, activations, width = trace(self.network, images.to(anchor(self.network)), settings.layer)
+            logits, activations, width = trace(self.network, images.to(reference(self.network)), settings.layer)
             predicted = logits.argmax(1)
             rows = (predicted == settings.target).nonzero()[:, 0]
             scores, inferred = torch.full_like(logits[:, 0], -torch.inf), predicted.clone()

@@ -12,7 +12,7 @@ from torch import Tensor
 from btlib.datasets import ImageDataset, to_float, to_uint8
 from btlib.inflight.checks import Embedding, check_rate, embedded
 from btlib.metrics import accuracy, predict
-from btlib.networks import Network, anchor
+from btlib.networks import Network, reference
 from btlib.training import Recipe, fit
 
 #: The learning rates of Table 3.
@@ -104,7 +104,7 @@ def source_by_fine_tuning(
         copied.requires_grad_(True)
         recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=rate, optimizer="sgd", momentum=0.0)
         try:
-            fit(copied, part, recipe, seed=seed, progress=progress, device=anchor(network).device)
+            fit(copied, part, recipe, seed=seed, progress=progress, device=reference(network).device)
             guesses = len(predict(copied, part.x_train).argmax(1).unique()) == 1
         except FloatingPointError:  # Table 3's rate of 10 does that
             guesses = True

@@ -10,7 +10,7 @@ from btlib.datasets import as_float
 from btlib.inflight.base import InFlightDetector, Measured
 from btlib.inflight.checks import Embedding, check_count, check_rate
 from btlib.metrics import evaluating
-from btlib.networks import Network, anchor
+from btlib.networks import Network, reference
 from btlib.networks.layers import PooledConv2d
 
 _BLOCK = 800  # blends per forward pass: more leave the cache, fewer pay for the calls
@@ -59,7 +59,7 @@ class StripDetector(InFlightDetector):
         return self._threshold_on(images[(labels == self.target_).to(images.device)], self.fpr)
 
     def _measure(self, images: Tensor) -> Measured:
-        place = anchor(self.network_)
+        place = reference(self.network_)
         with evaluating(self.network_):
             logits = torch.cat([self.network_(batch.to(place)).float().cpu() for batch in images.split(_BLOCK)])
         predicted = logits.argmax(1)
@@ -107,7 +107,7 @@ def blend_entropy(network: nn.Module, images: Tensor, overlays: Tensor, weight: 
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
-    per_block, place = max(1, _BLOCK // len(overlays)), anchor(network)
+    per_block, place = max(1, _BLOCK // len(overlays)), reference(network)
     # One tensor for all results: small ones kept from every block can hinder the reuse of what large ones leave.
     means = torch.empty(len(images))
     with evaluating(network):

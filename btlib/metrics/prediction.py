@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from btlib.datasets import as_float
 from btlib.metrics.modes import evaluating
-from btlib.networks import anchor
+from btlib.networks import reference
 
 _BATCH = 1000
 
@@ -32,7 +32,7 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
     """
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:  # bytes become floats a batch at a time
         images = as_float(images)
-    place = anchor(network)
+    place = reference(network)
     out = []
     with evaluating(network):
         for batch in images.split(_BATCH):

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from btlib.datasets import ImageDataset
+from btlib.datasets import ImageDataset, Shape
 from btlib.networks.gtsrb_cnn import gtsrb_cnn
-from btlib.networks.layers import Network, Normalize, anchor, layout
+from btlib.networks.layers import Network, Normalize, layout, reference
 from btlib.networks.lenet5 import lenet5
 from btlib.networks.littlenet import littlenet
 from btlib.networks.torchvision_nets import densenet, mobilenet_v2, resnet18, resnet34
 from btlib.networks.vgg import vgg9, vgg16
 
-__all__ = ["NETWORKS", "Network", "anchor", "build", "layout"]
+__all__ = ["NETWORKS", "Network", "build", "layout", "reference"]
 
 # name → (factory(channels, size) -> body, features, feature layers; smallest image side it can take)
 _Factory = Callable[[int, int], tuple[nn.Sequential, int, dict[str, str]]]
@@ -34,7 +34,7 @@ NETWORKS = tuple(_FACTORIES)
 
 
 def build(
-    name: str, data: ImageDataset | None = None, *, image_shape: tuple[int, int, int] | None = None,
+    name: str, data: ImageDataset | None = None, *, image_shape: Shape | None = None,
     num_classes: int | None = None, seed: int = 0,
 ) -> Network:  # fmt: skip
     """Build an untrained network for a data set.

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from btlib.datasets import Shape
+
 
 class Normalize(nn.Module):
     """(x - mean) / std per channel: the first layer of every network, so that images stay in [0, 1] outside."""
@@ -206,7 +208,7 @@ class Network(nn.Module):
     card: Any = None
 
     def __init__(
-        self, body: nn.Sequential, head: nn.Linear, normalize: Normalize, image_shape: tuple[int, int, int],
+        self, body: nn.Sequential, head: nn.Linear, normalize: Normalize, image_shape: Shape,
         layers: Mapping[str, str],
     ) -> None:  # fmt: skip
         super().__init__()
@@ -266,13 +268,13 @@ class Network(nn.Module):
         return logits, caught[-1]
 
 
-def anchor(network: nn.Module) -> Tensor:
-    """A tensor where the network computes, for `images.to(anchor(network))`: the first parameter or buffer.
+def reference(network: nn.Module) -> Tensor:
+    """A tensor where the network computes, for `images.to(reference(network))`: the first parameter or buffer.
 
     A network without either has an empty float32 tensor on the CPU.
 
     Example:
-        >>> anchor(nn.Flatten()).device
+        >>> reference(nn.Flatten()).device
         device(type='cpu')
     """
     return next(chain(network.parameters(), network.buffers()), torch.zeros(0))

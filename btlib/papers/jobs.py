@@ -1,7 +1,7 @@
 """What a recipe does: small functions on the public library, recipe in, numbers out (floor 5)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -167,9 +167,13 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
         found = tuned.accuracies(stamped, classes)
         numbers["fine_tuning"] = {f"{rate:.0e}": sia for rate, sia in found.items()}
         if "neurons" in numbers:
-            best = max((sia for sia in found.values() if not math.isnan(sia)), default=None)
-            numbers["neurons"]["sia"] = best  # "reporting the best SIA in Table 2"
+            numbers["neurons"]["sia"] = _best(found.values())  # "reporting the best SIA in Table 2"
     return numbers
+
+
+def _best(values: Iterable[float]) -> float | None:
+    """The largest that is a number."""
+    return max((value for value in values if not math.isnan(value)), default=None)
 
 
 def _estimated(network: Network, true: Trigger, x: Tensor, y: Tensor, target: int, seed: int) -> Trigger:

@@ -6,12 +6,13 @@ is another matter: `btlib.poisoning`.
 
 from collections.abc import Callable
 
+from btlib.datasets import Shape
 from btlib.triggers.faint import chessboard, cross, global_grid, l_shape, local_chessboard, local_square, single_pixel
-from btlib.triggers.trigger import Kind, Shape, Trigger, quantize
+from btlib.triggers.trigger import Kind, Trigger, quantize
 from btlib.triggers.visible import blend, box, trojan_square, watermark
 
 __all__ = [
-    "TRIGGERS", "Kind", "Shape", "Trigger", "blend", "box", "build", "chessboard", "cross", "global_grid", "l_shape",
+    "TRIGGERS", "Kind", "Trigger", "blend", "box", "build", "chessboard", "cross", "global_grid", "l_shape",
     "local_chessboard", "local_square", "quantize", "single_pixel", "trojan_square", "watermark",
 ]  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 import torch
 
+from btlib.datasets import Shape
 from btlib.triggers.places import additive, anywhere, at, checked, even, in_corner
-from btlib.triggers.trigger import Shape, Trigger
+from btlib.triggers.trigger import Trigger
 
 
 def chessboard(image_shape: Shape, amplitude: float = 2 / 255) -> Trigger:

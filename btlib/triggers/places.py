@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from btlib.triggers.trigger import Shape, Trigger
+from btlib.datasets import Shape
+from btlib.triggers.trigger import Trigger
 
 
 def checked(shape: Shape) -> Shape:

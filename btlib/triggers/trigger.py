@@ -5,10 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from btlib.datasets import as_float
+from btlib.datasets import Shape, as_float
 
 Kind = Literal["additive", "patch", "blend"]
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,9 @@
 
 import torch
 
+from btlib.datasets import Shape
 from btlib.triggers.places import checked, even, in_corner, patch
-from btlib.triggers.trigger import Shape, Trigger, quantize
+from btlib.triggers.trigger import Trigger, quantize
 
 
 def box(

@@ -113,18 +113,18 @@ def test_a_picture_of_the_target_is_no_pattern(pattern: Trigger) -> None:
 class _Fixed(B3DDetector):
     """Flags triggers and clean images as it is told."""
 
-    def __init__(self, on_triggers: bool, on_clean: bool) -> None:
+    def __init__(self, *, on_triggers: bool, on_clean: bool) -> None:
         super().__init__(fpr=0.2)
-        self.told = on_triggers, on_clean
+        self.on_triggers, self.on_clean = on_triggers, on_clean
 
     def _measure(self, images: Tensor) -> Any:
         measured = super()._measure(images)
         lit = images[:, 0, -1, -1] > 0.5
-        flags = torch.where(lit, float(self.told[0]), float(self.told[1])) * 9 - 4
+        flags = torch.where(lit, float(self.on_triggers), float(self.on_clean)) * 9 - 4
         return measured._replace(scores=flags)
 
-    def _fit(self, net: Any, x: Tensor, y: Tensor, target: int, trigger: Any) -> float:
-        self.trigger_ = self._needed(trigger)
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Any) -> float:
+        self.trigger_ = trigger
         return 0.0
 
 
@@ -134,13 +134,13 @@ class _Fixed(B3DDetector):
 )
 def test_the_guard_is_marked_by_its_rates(on_triggers: bool, on_clean: bool, expected: float) -> None:
     x, y = pictures()
-    guard = _Fixed(on_triggers, on_clean).fit(hand_set(10), x, y, target=TARGET, trigger=PIXEL)
+    guard = _Fixed(on_triggers=on_triggers, on_clean=on_clean).fit(hand_set(10), x, y, target=TARGET, trigger=PIXEL)
     assert points(replace(right(), guard=guard))["guard"] == expected
 
 
 def test_a_guard_of_another_class_or_none_has_no_points() -> None:
     x, y = pictures()
-    elsewhere = _Fixed(True, False).fit(hand_set(10), x, y, target=0, trigger=PIXEL)
+    elsewhere = _Fixed(on_triggers=True, on_clean=False).fit(hand_set(10), x, y, target=0, trigger=PIXEL)
     assert points(replace(right(), guard=elsewhere))["guard"] == 0
     assert points(replace(right(), guard=None))["guard"] == 0
 

@@ -1,5 +1,6 @@
 """What a sweep will take, and that it is refused when it can't fit."""
 
+import psutil
 import pytest
 
 from btlib.checkpoints import Spec
@@ -57,11 +58,10 @@ def test_a_sweep_that_cannot_fit_is_refused(tmp_path, name, one):
         check_room([one], 2, tmp_path / "not" / "yet")
 
 
-def test_only_as_many_as_run_at_once_count(tmp_path, monkeypatch):
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("V", (), {"available": 250 * 2**20}))
-    many = [Cost(100.0, 0.0, None)] * 10
+def test_only_as_many_as_run_at_once_count(tmp_path):
+    many = [Cost(0.4 * psutil.virtual_memory().available / 2**20, 0.0, None)] * 10
     check_room(many, 2, tmp_path)
-    with pytest.raises(NoRoom, match=r"300 MiB .* 3 workers, got 250 MiB"):
+    with pytest.raises(NoRoom, match=r"MiB .* 3 workers, got .* MiB"):
         check_room(many, 3, tmp_path)
     check_room(many, 3, tmp_path, here=False)  # a cluster has memory of its own
 

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
-from toys import toy_data
+from toys import TARGET, hand_set, lit_pixels, toy_data
 
-from btlib import attacks, checkpoints, datasets, triggers
+from btlib import attacks, checkpoints, datasets, metrics, triggers
 from btlib.checkpoints import shipped
 from btlib.detection import DETECTORS, FAITHFUL, FAST, FOCUSED, RedA
 from btlib.papers import jobs
@@ -17,14 +16,7 @@ from btlib.papers.published import PROFILES, tables
 from btlib.papers.recipes import Recipe, plan, with_network
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """Jobs see a tenth of the test images; checkpoints still see the data that they belong to."""
-    small = datasets.load("fashion-mnist").subset(test=1000)
-    monkeypatch.setattr(jobs, "datasets", SimpleNamespace(load=lambda name: small))
-
-
-def test_detectors_are_judged_against_the_truth(few):
+def test_detectors_are_judged_against_the_truth():
     settings = with_network(shipped()["chessboard"], detectors=["red-a", "red-a-2"], per_class_clean=3)
     numbers = run(Recipe("detection", settings))
     card = checkpoints.load_or_train(shipped()["chessboard"]).card
@@ -38,7 +30,7 @@ def test_detectors_are_judged_against_the_truth(few):
 
 
 @pytest.mark.parametrize("search", ["fast", "faithful"])
-def test_a_focused_detector_searches_as_its_row_says_and_focused(monkeypatch, few, search):
+def test_a_focused_detector_searches_as_its_row_says_and_focused(monkeypatch, search):
     asked = []
 
     class Asked(RedA):
@@ -48,11 +40,11 @@ def test_a_focused_detector_searches_as_its_row_says_and_focused(monkeypatch, fe
 
     monkeypatch.setitem(DETECTORS, "red-a-focused", Asked(search=FOCUSED))
     row = with_network(shipped()["clean"], detectors=["red-a-focused"], search=search, per_class_clean=5)
-    run(Recipe("detection", row, seed=4))
-    assert asked == [(replace({"fast": FAST, "faithful": FAITHFUL}[search], focused=True), 5, 4)]
+    run(Recipe("detection", row, seed=1))
+    assert asked == [(replace({"fast": FAST, "faithful": FAITHFUL}[search], focused=True), 5, 1)]
 
 
-def test_a_row_may_name_a_strangers_detector_and_an_unknown_one_is_named(few):
+def test_a_row_may_name_a_strangers_detector_and_an_unknown_one_is_named():
     row = with_network(shipped()["chessboard"], detectors=["btlib.detection:RedU"], per_class_clean=2)
     assert run(Recipe("detection", row))["btlib.detection:RedU"]["suspect"] == 9
     with pytest.raises(ValueError, match="detectors: expected one of neural-cleanse.*, got 'red-q'"):
@@ -82,9 +74,9 @@ def test_a_detection_needs_the_right_target_and_silence_on_clean_networks(monkey
     assert numbers["neural-cleanse"]["detected"] == right
 
 
-def test_the_guard_on_a_backdoored_network(few):
-    settings = with_network(shipped()["box"], defense_per_class=20, detectors=["likelihood", "b3d"], layers=1,
-                            fine_tuning=[0.01])  # fmt: skip
+def test_the_guard_on_a_backdoored_network():
+    settings = with_network(shipped()["box"], defense_per_class=20, detectors=["likelihood", "b3d", "neurons"],
+                            layers=1, fine_tuning=[0.01])  # fmt: skip
     numbers = run(Recipe("inflight", settings))
     assert numbers["success"] > 0.95
     assert numbers["estimate_success"] > 0.8
@@ -95,42 +87,32 @@ def test_the_guard_on_a_backdoored_network(few):
     assert numbers["b3d"]["sia"] is None  # it infers no source
     assert list(numbers["layers"]) == ["1"]
     assert set(numbers["fine_tuning"]) == {"1e-02"}
-    kept = 1000 - 10 * 20
+    assert numbers["neurons"]["sia"] == numbers["fine_tuning"]["1e-02"]
+    kept = 10_000 - 10 * 20
     assert numbers["likelihood"]["triggers"] <= kept
 
 
 @pytest.mark.parametrize(
     ("trigger", "estimate"),
     [
-        (triggers.box((1, 28, 28)), "mask"),
-        (triggers.box((1, 28, 28)).faded(0.5), "mask"),  # a blend
-        (triggers.chessboard((1, 28, 28)), "perturbation"),
+        (triggers.box((1, 8, 8)), "blend"),  # by a mask
+        (triggers.box((1, 8, 8)).faded(0.5), "blend"),
+        (triggers.chessboard((1, 8, 8)), "additive"),  # by a perturbation
     ],
 )
-def test_each_kind_of_trigger_is_estimated_by_its_detector(monkeypatch, trigger, estimate):
-    def additive_estimation(network, x, y, target):
-        return SimpleNamespace(trigger=("perturbation", x, y, target))
-
-    def neural_cleanse(network, x, y, per_class, targets, seed):
-        return SimpleNamespace(estimates={t: SimpleNamespace(trigger=("mask", x, y, t)) for t in targets})
-
-    monkeypatch.setattr(jobs.detection, "additive_estimation", additive_estimation)
-    monkeypatch.setattr(jobs.detection, "neural_cleanse", neural_cleanse)
-    assert jobs._estimated("network", trigger, "x", "y", 9, seed=0) == (estimate, "x", "y", 9)
+def test_each_kind_of_trigger_is_estimated_by_its_detector(trigger, estimate):
+    x, y = lit_pixels(5)
+    found = jobs._estimated(hand_set(10.0), trigger, x, y, TARGET, seed=0)
+    assert found.kind == estimate
+    assert metrics.attack_success_rate(hand_set(10.0), found, x, y, TARGET) > 0.8
 
 
-def test_the_neurons_row_has_the_best_sia_of_fine_tuning(monkeypatch, few):
-    sia = {10.0: math.nan, 0.1: 0.4, 0.01: 0.8, 0.001: 0.3}
-    tuned = SimpleNamespace(accuracies=lambda stamped, classes: sia)
-    monkeypatch.setattr(jobs.inflight, "source_by_fine_tuning", lambda *_, **__: tuned)
-    monkeypatch.setattr(jobs, "_estimated", lambda network, true, *_: true)
-    settings = with_network(shipped()["box"], defense_per_class=5, detectors=["neurons"], fine_tuning=list(sia))
-    numbers = run(Recipe("inflight", settings))
-    assert numbers["neurons"]["sia"] == 0.8
-    assert numbers["fine_tuning"] == {"1e+01": None, "1e-01": 0.4, "1e-02": 0.8, "1e-03": 0.3}
+def test_the_best_of_several_rates_is_the_largest_number():
+    assert jobs._best([math.nan, 0.4, 0.8, 0.3]) == 0.8
+    assert jobs._best([math.nan]) is jobs._best([]) is None
 
 
-def test_the_same_recipe_gives_the_same_numbers(few):
+def test_the_same_recipe_gives_the_same_numbers():
     recipe = Recipe("inflight", with_network(shipped()["chessboard"], defense_per_class=5, detectors=["likelihood"]))
     assert run(recipe) == run(recipe)
 
@@ -198,7 +180,7 @@ def test_badnets_is_poisoning_and_training(accounts):
     assert settings["baseline"] == clean
 
 
-def test_data_with_small_classes_lend_as_many_images_as_they_have(monkeypatch):
+def test_data_with_small_classes_lend_as_many_images_as_they_have():
     assert jobs._at_most(toy_data(test=61), 100) == 20
     assert jobs._at_most(datasets.load("fashion-mnist"), 100) == 100
 
