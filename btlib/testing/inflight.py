@@ -77,9 +77,9 @@ class _Trial:
         if not holds:
             raise ContractError(f"{type(self.detector).__name__}: {sentence}")
 
-    def refuses(self, call: Callable[[], object], what: str) -> None:
+    def refuses(self, what: str, call: Callable[..., object], *args: Any, **told: Any) -> None:
         try:
-            call()
+            call(*args, **told)
         except (TypeError, ValueError) as error:
             self.demand(len(str(error)) > 0, f"it refuses {what} without a word of why")
         except Exception as error:
@@ -191,7 +191,7 @@ def _forgets(trial: _Trial) -> None:
 
 def _fails_whole(trial: _Trial) -> None:
     detector = trial.fit(trial.fresh())
-    trial.refuses(lambda: trial.fit(detector, images=trial.images * 255), "images in 0…255")
+    trial.refuses("images in 0…255", trial.fit, detector, images=trial.images * 255)
     trial.unfitted(detector, "after a fit that failed")
     for last in (1, 2, 3):
         _breaks(trial, last)
@@ -251,23 +251,23 @@ def _bytes_and_integers(trial: _Trial) -> None:
 
 
 def _refuses(trial: _Trial) -> None:
-    x, y = trial.images, trial.labels
-    nan, cut = torch.full_like(x, torch.nan), torch.zeros(len(x), 1, 8, 9)
+    x, y, first = trial.images, trial.labels, trial.labels == 0
     for what, wrong in {
-        "images in 0…255": x * 255, "images that are NaN": nan, "images without a channel axis": x[:, 0],
-        "images of another shape": cut, "images of integers": x.long(),
+        "images in 0…255": x * 255, "images that are NaN": torch.full_like(x, torch.nan),
+        "images without a channel axis": x[:, 0], "images of another shape": torch.zeros(len(x), 1, 8, 9),
+        "images of integers": x.long(),
     }.items():  # fmt: skip
-        trial.refuses(lambda wrong=wrong: trial.fit(trial.fresh(), images=wrong), f"{what} in fit")  # type: ignore[misc]
+        trial.refuses(f"{what} in fit", trial.fit, trial.fresh(), images=wrong)
         for method in ("inspect", "scores"):
-            judge = getattr(trial.fit(trial.fresh()), method)
-            trial.refuses(lambda judge=judge, wrong=wrong: judge(wrong), f"{what} in {method}")  # type: ignore[misc]
+            trial.refuses(f"{what} in {method}", getattr(trial.fit(trial.fresh()), method), wrong)
     for what, changed in {
         "labels that are float": {"labels": y + 0.5}, "fewer labels than images": {"labels": y[:-1]},
-        "negative labels": {"labels": torch.where(y == 0, -1, y)}, "labels of classes that do not exist": {"labels": torch.where(y == 0, 3, y)},
+        "negative labels": {"labels": torch.where(first, -1, y)},
+        "labels of classes that do not exist": {"labels": torch.where(first, 3, y)},
         "a target that does not exist": {"target": 3}, "a fraction as target": {"target": 1.5},
         "images without any of the target": {"images": x[y != TARGET], "labels": y[y != TARGET]},
     }.items():  # fmt: skip
-        trial.refuses(lambda changed=changed: trial.fit(trial.fresh(), **changed), what)  # type: ignore[misc]
+        trial.refuses(what, trial.fit, trial.fresh(), **changed)
 
 
 def _state(network: nn.Module) -> tuple[object, ...]:
