@@ -260,13 +260,14 @@ def _refuses(trial: _Trial) -> None:
         trial.refuses(f"{what} in fit", trial.fit, trial.fresh(), images=wrong)
         for method in ("inspect", "scores"):
             trial.refuses(f"{what} in {method}", getattr(trial.fit(trial.fresh()), method), wrong)
-    for what, changed in {
+    bad: dict[str, dict[str, Any]] = {
         "labels that are float": {"labels": y + 0.5}, "fewer labels than images": {"labels": y[:-1]},
         "negative labels": {"labels": torch.where(first, -1, y)},
         "labels of classes that do not exist": {"labels": torch.where(first, 3, y)},
         "a target that does not exist": {"target": 3}, "a fraction as target": {"target": 1.5},
         "images without any of the target": {"images": x[y != TARGET], "labels": y[y != TARGET]},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for what, changed in bad.items():
         trial.refuses(what, trial.fit, trial.fresh(), **changed)
 
 
