@@ -115,16 +115,16 @@ class _Fixed(B3DDetector):
 
     def __init__(self, on_triggers: bool, on_clean: bool) -> None:
         super().__init__(fpr=0.2)
-        self.told = on_triggers, on_clean
+        self.on_triggers, self.on_clean = on_triggers, on_clean
 
     def _measure(self, images: Tensor) -> Any:
         measured = super()._measure(images)
         lit = images[:, 0, -1, -1] > 0.5
-        flags = torch.where(lit, float(self.told[0]), float(self.told[1])) * 9 - 4
+        flags = torch.where(lit, float(self.on_triggers), float(self.on_clean)) * 9 - 4
         return measured._replace(scores=flags)
 
-    def _fit(self, net: Any, x: Tensor, y: Tensor, target: int, trigger: Any) -> float:
-        self.trigger_ = self._needed(trigger)
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Any) -> float:
+        self.trigger_ = trigger
         return 0.0
 
 
