@@ -49,9 +49,7 @@ NAMES = ("clean", *FIXED, *SHIPPED)
 DETECTORS = {"neural cleanse": "neural-cleanse", "mask RED-A": "mask-red-a", "RED-A": "red-a", "RED-U": "red-u"}
 IN_FLIGHT, STRIP_ADDED = "in flight", "STRIP added"
 PATTERNS = ("neural cleanse", "mask RED-A", "RED-A")
-GUARDS: dict[str, type[inflight.InFlightDetector]] = {
-    "likelihood": inflight.LikelihoodDetector, "B3D": inflight.B3DDetector, "neurons": inflight.NeuronDetector,
-}  # fmt: skip
+GUARDS = {name: inflight.DETECTORS[name.lower()] for name in ("likelihood", "B3D", "neurons")}
 RULES: dict[str, Callable[[dict[str, Any]], bool]] = {
     "mad > 2": lambda row: row["anomaly_index"] > 2,
     "published < .05": lambda row: row["log_p"] < math.log(0.05),
@@ -173,7 +171,7 @@ def in_flight(it: Case) -> dict[str, Any]:
         with_pattern[name] = {
             "success": success, **{guard: rates(it, each, x, y, shown) for guard, each in fitted.items()}
         }  # fmt: skip
-    strip = inflight.StripDetector().fit(it.network, it.x, it.y, target=target)
+    strip = inflight.DETECTORS["strip"]().fit(it.network, it.x, it.y, target=target)
     return {"guarded": target, "STRIP": rates(it, strip, x, y, shown), "patterns": with_pattern,
             "CPU seconds": time.process_time() - began}  # fmt: skip
 
@@ -186,7 +184,7 @@ def strip_added(it: Case, target: int) -> dict[str, Any]:
         shown = run(it, "neural cleanse", [target]).estimates[target].trigger(x[y != target])
     else:
         shown = it.trigger(x[y != target])
-    strip = inflight.StripDetector(weight=None).fit(it.network, it.x, it.y, target=target)
+    strip = inflight.DETECTORS["strip-added"]().fit(it.network, it.x, it.y, target=target)
     return {"guarded": target, "STRIP": rates(it, strip, x, y, shown), "CPU seconds": time.process_time() - began}
 
 

@@ -67,7 +67,9 @@ def measure(case: Case, settings: dict, seed: int) -> dict[str, float]:
     settings = dict(settings)
     per_class = settings.pop("per_class", 100)
     few = sample_per_class(case.y, per_class, range(10), seed=seed)
-    guard = inflight.LikelihoodDetector(**settings, seed=seed)
+    constants = {name: settings.pop(name) for name in ("regularization", "min_std") if name in settings}
+    kind = type("Tried", (inflight.LikelihoodDetector,), constants)  # they are no arguments
+    guard = kind(**settings, seed=seed)
     guard.fit(case.net, case.x[few], case.y[few], target=TARGET, trigger=case.estimate)
     trigger = case.spec.make_trigger()
     rates = inflight.measure_rates(guard, case.other_x, case.other_y, trigger=trigger, sources=case.spec.sources)

@@ -62,14 +62,9 @@ def row(spec: Spec, source: str) -> dict[str, Any]:
     x, y, other_x, other_y = split.images, split.labels, split.other_images, split.other_labels
     found = estimate(network, spec, x, y, source)
     few = sample_per_class(other_y, 200, range(10), seed=spec.seed)
-    detectors = {
-        "likelihood": inflight.LikelihoodDetector(), "neurons": inflight.NeuronDetector(),
-        "B3D": inflight.B3DDetector(),
-        **({"STRIP": inflight.StripDetector()} if source == PAIRED else {}),
-    }  # fmt: skip
-    rates = {}
-    for name, detector in detectors.items():
-        detector.fit(network, x, y, target=spec.target, trigger=found)
+    names, rates = ["likelihood", "neurons", "B3D", *(["STRIP"] if source == PAIRED else [])], {}
+    for name in names:
+        detector = inflight.DETECTORS[name.lower()]().fit(network, x, y, target=spec.target, trigger=found)
         judged = (other_x[few], other_y[few]) if name == "STRIP" else (other_x, other_y)
         measured = inflight.measure_rates(detector, *judged, trigger=true, sources=spec.sources)
         rates[name] = {

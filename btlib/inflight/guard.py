@@ -37,7 +37,7 @@ class GuardedPrediction:
     scores: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GuardSettings:
     """What a guard's file says beside its tensors.
 
@@ -110,8 +110,9 @@ class Guard(nn.Module):
                                  "call fit(network, images, labels, target=…, trigger=…) first")  # fmt: skip
         _same_network(network, detector.network_)
         settings = GuardSettings(
-            detector.layer, detector.covariance, detector.densities_.classes, detector.target_,
-            detector.threshold_, detector.image_shape_, detector.num_classes_, detector.warnings_,
+            layer=detector.layer, covariance=detector.covariance, classes=detector.densities_.classes,
+            target=detector.target_, threshold=detector.threshold_, image_shape=detector.image_shape_,
+            num_classes=detector.num_classes_, warnings=detector.warnings_,
         )  # fmt: skip
         self._assemble(copy.deepcopy(network), copy.deepcopy(detector.scorer_), settings)
 

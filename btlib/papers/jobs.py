@@ -129,6 +129,11 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
     "the best TPR at an FPR of around 5%", here of at most 5 %; the guard has its own threshold.
     """
     spec, told, seed = recipe.spec, recipe.settings, recipe.seed
+    rivals = told.get("detectors", ["likelihood"])
+    unknown = [name for name in rivals if name not in inflight.DETECTORS]
+    if unknown:
+        raise ValueError(f"detectors: expected some of {', '.join(inflight.DETECTORS)}, got {unknown[0]!r}; "
+                         "check the spelling")  # fmt: skip
     network, data = checkpoints.load_or_train(spec, progress=False).to(device), datasets.load(spec.data)
     split = data.defender_split(told.get("defense_per_class", 100), seed=seed)
     x, y, other_x, other_y = split.images, split.labels, split.other_images, split.other_labels
@@ -144,10 +149,7 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
 
     smallest = int(torch.bincount(other_y, minlength=data.num_classes).min())
     few = sample_per_class(other_y, min(200, smallest), range(data.num_classes), seed=seed)
-    for name in told.get("detectors", ["likelihood"]):
-        if name not in inflight.DETECTORS:
-            raise ValueError(f"detectors: expected some of {', '.join(inflight.DETECTORS)}, got {name!r}; "
-                             "check the spelling")  # fmt: skip
+    for name in rivals:
         detector = inflight.DETECTORS[name]().fit(network, x, y, target=spec.target, trigger=estimate)
         judged = (other_x[few], other_y[few]) if "strip" in name else (other_x, other_y)  # a hundred passes an image
         rates = inflight.measure_rates(detector, *judged, trigger=trigger, sources=spec.sources)

@@ -13,7 +13,7 @@ from btlib import inflight, metrics
 from btlib.exercises import get, reveal
 from btlib.exercises.rivals import clean_threshold
 from btlib.inflight import output_change, relevant_neurons
-from btlib.inflight.base import threshold_at
+from btlib.inflight.checks import threshold_at
 from btlib.triggers import Trigger
 
 NAMES = ("blend_entropy", "clean_threshold", "output_change", "relevant_neurons")

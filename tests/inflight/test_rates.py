@@ -71,6 +71,16 @@ def test_rates_count_what_the_paper_counts() -> None:
     assert measure_rates(detector, x, y, trigger=pixel, sources=0).sia == 1
     assert measure_rates(detector, x, y, trigger=pixel, sources=[1]).triggers == 4
 
+    as_bytes = measure_rates(detector, (x * 255).to(torch.uint8), y.int(), trigger=pixel)
+    assert (as_bytes.tpr, as_bytes.fpr, as_bytes.sia) == (1, 0, 0.5)
+    far = torch.where(y == 0, 2**40, y)  # a tuple of all classes below it used to be made
+    assert measure_rates(detector, x, far, trigger=pixel).triggers == 8
+    for labels in (y.float(), y[1:], y - 1):
+        with pytest.raises(ValueError, match="labels: expected"):
+            measure_rates(detector, x, labels, trigger=pixel)
+    with pytest.raises(ValueError, match=r"got \(8, 1, 8, 4\); a pattern keeps"):
+        measure_rates(detector, x, y, trigger=lambda x: x[..., :4])
+
     misread = x.clone()
     misread[0, 0, -1, -1] = 1.0  # a clean image of class 0 that happens to carry the pixel
     assert measure_rates(detector, misread, y, trigger=pixel).fpr_misread == 1

@@ -200,6 +200,7 @@ def test_every_attack_takes_its_settings(key):
         (Recipe("no_such_module:job"), "PYTHONPATH"),
         (Recipe("math:no_such_function"), "no_such_function"),
         (Recipe("detection", with_network(shipped()["box"], detectors=["red-z"])), "'red-z'"),
+        (Recipe("inflight", with_network(shipped()["box"], detectors=["b4d"])), "'b4d'"),
         (Recipe("attack", with_network(shipped()["clean"], attack="trojan", target=1)), "'trojan'"),
         (Recipe("detection"), "spec"),
     ],
