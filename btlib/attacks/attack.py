@@ -72,6 +72,9 @@ class Attack(Stage):
         self.trigger = recipe.fresh_trigger(data.image_shape, seed)
         chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
         self.watched = to_float(data.x_test[chosen]).to(device), data.y_test[chosen]
+        if bool((data.y_test[chosen] == recipe.target).all()):
+            raise ValueError(f"watch: expected some test images of other classes than the target, got none in "
+                             f"{recipe.watch}; raise it")  # fmt: skip
         self.baseline = metrics.accuracy(clean, data.x_test, data.y_test)
 
     def measure(self, epoch: int) -> Mapping[str, float]:
