@@ -151,7 +151,7 @@ def test_any_function_is_a_trigger() -> None:
 @pytest.mark.parametrize(("trigger", "error", "says"), [
     (lambda images: images * 255, ValueError, r"expected values in \[0, 1\], got 0…255"),
     (lambda images: images * float("nan"), ValueError, "got nan"),
-    (lambda images: images[:1], ValueError, r"trigger: expected it to give images of shape \(15, 1, 20, 20\), got \(1,"),
+    (lambda images: images[:1], ValueError, r"trigger: expected .* \(15, 1, 20, 20\), got \(1, 1, 20"),
     (lambda images: images.repeat(1, 3, 1, 1), ValueError, r"got \(15, 3, 20, 20\)"),
     (lambda images: to_uint8(images), TypeError, "what the trigger gives: expected a float tensor"),
     (lambda images: None, TypeError, "got NoneType"),

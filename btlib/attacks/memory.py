@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from btlib import checkpoints, datasets, networks, sealed
+from btlib import checkpoints, networks, sealed
 from btlib.attacks import stealthy
 from btlib.attacks.attack import AttackRecipe, run
 from btlib.attacks.input_aware import InputAwareRecipe
@@ -135,7 +135,7 @@ def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
 
 def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | None) -> None:
     clean = checkpoints.load_or_train(spec.start, progress=progress)
-    data = datasets.load(spec.start.data)
+    data = spec.start.source.load()
     result = run(data, spec.recipe, spec.start.seed, network=clean, progress=progress, device=device,
                  resume=checkpoints.unfinished(path))  # fmt: skip
     tensors = {f"network.{key}": value for key, value in result.network.state_dict().items()}
