@@ -149,7 +149,7 @@ def test_any_function_is_a_trigger() -> None:
 
 
 @pytest.mark.parametrize(("trigger", "error", "says"), [
-    (lambda images: images * 255, ValueError, r"expected values in \[0, 1\], got 0…255"),
+    (lambda images: images * 255, ValueError, r"expected values in \[0, 1\], got 0…"),
     (lambda images: images * float("nan"), ValueError, "got nan"),
     (lambda images: images[:1], ValueError, r"trigger: expected .* \(15, 1, 20, 20\), got \(1, 1, 20"),
     (lambda images: images.repeat(1, 3, 1, 1), ValueError, r"got \(15, 3, 20, 20\)"),
