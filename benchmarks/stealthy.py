@@ -24,6 +24,7 @@ from training import textbook
 
 from btlib import attacks, checkpoints, datasets, metrics
 from btlib.attacks import stealthy
+from btlib.attacks.attack import clean_network
 from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
 from btlib.attacks.stealthy import StealthyRecipe
 from btlib.detection import QUICK
@@ -107,7 +108,7 @@ def main() -> None:
     clean = (
         checkpoints.load_or_train(checkpoints.shipped()["clean"])
         if settings.network == "lenet5"
-        else stealthy.clean_network(data, 0)
+        else clean_network(data, 0)
     )
     plain = textbook(clean, settings.network)
     recipe = replace(stealthy.QUICK, epsilon=stealthy.COURSE.epsilon, target=9, epochs=settings.epochs,

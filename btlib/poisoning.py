@@ -1,14 +1,13 @@
 """Poisoning a training set: who is stamped, how labels change, what becomes of the originals (floor 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from btlib.datasets import ImageDataset, sample_per_class, to_float, to_uint8
-from btlib.triggers import Trigger
+from btlib.datasets import ImageDataset, check_images, sample_per_class, to_float, to_uint8
 
 Originals = Literal["replace", "add", "remove"]
 
@@ -18,7 +17,7 @@ class PoisonRecord:
     """What was done to a training set: enough to undo it, to check it, and to tell a story about it.
 
     Attributes:
-        trigger: the embedded pattern.
+        trigger: what stamped them: images in, triggered images out.
         target: the label given to the stamped images.
         sources: classes the stamped images come from.
         per_class: stamped images per source class.
@@ -29,7 +28,7 @@ class PoisonRecord:
         original_labels: int64 (n,), their true classes.
     """
 
-    trigger: Trigger
+    trigger: Callable[[Tensor], Tensor]
     target: int
     sources: tuple[int, ...]
     per_class: int
@@ -88,14 +87,14 @@ def source_classes(sources: str | int | Sequence[int], target: int, num_classes:
 
 
 def poison(
-    data: ImageDataset, trigger: Trigger, target: int, sources: str | int | Sequence[int] = "all",
+    data: ImageDataset, trigger: Callable[[Tensor], Tensor], target: int, sources: str | int | Sequence[int] = "all", *,
     per_class: int = 100, originals: Originals = "replace", seed: int = 0,
 ) -> PoisonedDataset:  # fmt: skip
     """Poison a training set (L-RED 2.1, A.4; in-flight 5.1).
 
     Args:
         data: the clean data set; it is not changed.
-        trigger: the pattern to embed.
+        trigger: images in, triggered images out, float (n, C, H, W) in [0, 1]: a `Trigger`, or any function.
         target: the label t* that stamped images get.
         sources: ``"all"`` but the target (all-to-one), one class, or several (S*).
         per_class: stamped images per source class; 0 gives the clean set back, with an empty record.
@@ -111,7 +110,8 @@ def poison(
         A `PoisonedDataset`; its training set has N images (N + n for ``"add"``), its test set is the clean one.
 
     Raises:
-        ValueError: bad target, sources, per_class, originals, or a trigger of another shape.
+        TypeError, ValueError: bad target, sources, per_class or originals, a trigger of another shape, or one that
+            gives anything else than as many float images of the same shape in [0, 1].
 
     Example:
         >>> from btlib import datasets, triggers
@@ -123,12 +123,13 @@ def poison(
         raise ValueError(f"originals: expected 'replace', 'add' or 'remove', got {originals!r}; see the docstring")
     if per_class < 0:
         raise ValueError(f"per_class: expected 0 or more images, got {per_class}; 100 is the in-flight paper's")
-    if trigger.image_shape != data.image_shape:
-        raise ValueError(f"trigger: expected one for images of shape {data.image_shape}, got {trigger.image_shape}; "
+    shape = getattr(trigger, "image_shape", data.image_shape)
+    if shape != data.image_shape:
+        raise ValueError(f"trigger: expected one for images of shape {data.image_shape}, got {shape}; "
                          "make it with data.image_shape")  # fmt: skip
     classes = source_classes(sources, target, data.num_classes)
     chosen = sample_per_class(data.y_train, per_class, classes, seed=seed)
-    stamped = to_uint8(trigger(to_float(data.x_train[chosen])))
+    stamped = _stamped(trigger, to_float(data.x_train[chosen]))
     relabelled = torch.full_like(chosen, target)
 
     if originals == "replace":
@@ -145,3 +146,13 @@ def poison(
 
     record = PoisonRecord(trigger, target, classes, per_class, originals, seed, indices, chosen, data.y_train[chosen])
     return PoisonedDataset(data.name, x, y, data.x_test, data.y_test, data.classes, source=data.source, record=record)
+
+
+def _stamped(trigger: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Triggered images as uint8, after what came out of a trigger was checked."""
+    stamped = trigger(images)
+    check_images(stamped, name="what the trigger gives")
+    if stamped.shape != images.shape:
+        raise ValueError(f"trigger: expected it to give images of shape {tuple(images.shape)}, got "
+                         f"{tuple(stamped.shape)}; each image has one triggered image")  # fmt: skip
+    return to_uint8(stamped.detach().to(images.device))

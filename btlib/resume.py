@@ -1,7 +1,9 @@
 """The resume file of a training: its last finished epoch, whole or absent (floor 1)."""
 
+import hashlib
 import json
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from btlib.datasets import ImageDataset
 from btlib.files import written_whole
 
 History = list[dict[str, float]]
-#: What can be kept: what has a state, and dicts of tensors.
-Part = nn.Module | torch.optim.Optimizer | MutableMapping[str, Tensor]
+#: What can be kept: what has a state, dicts of tensors, and tensors, which are filled in place.
+Part = nn.Module | torch.optim.Optimizer | MutableMapping[str, Tensor] | Tensor
 
 
 class ResumeFile:
@@ -24,30 +26,34 @@ class ResumeFile:
         path: the file; None: nothing is kept.
         recipe: the settings, a dataclass.
         seed: of the training.
-        data: what it trains on. Recipe, seed and data are what a file is of; another one is refused.
+        data: what it trains on.
+        start: the network before it, whose weights count. A file is of recipe, seed, data and start; another one is
+            refused.
         device: whose random state is kept beside the CPU's.
         version: of the code that trains.
 
     Example:
         >>> import tempfile
-        >>> from btlib.datasets import load
-        >>> from btlib.training import Recipe
-        >>> data, net = load("fashion-mnist").subset(train=10), nn.Linear(1, 1)
+        >>> net = nn.Linear(1, 1)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = ResumeFile(f"{folder}/state", Recipe(epochs=2), 0, data)
+        ...     file = ResumeFile(f"{folder}/state", seed=3, start=net)
         ...     file.save([{"epoch": 1}], network=net)
         ...     file.restore(network=net)
         [{'epoch': 1}]
     """
 
     def __init__(
-        self, path: str | Path | None, recipe: Any, seed: int, data: ImageDataset,
-        device: torch.device | None = None, version: int = 1,
+        self, path: str | Path | None, *, recipe: Any = None, seed: int = 0, data: ImageDataset | None = None,
+        start: nn.Module | None = None, device: torch.device | None = None, version: int = 1,
     ) -> None:  # fmt: skip
         self.path = None if path is None else Path(path)
         self.device = device or torch.device("cpu")
-        self.identity = json.dumps({"recipe": asdict(recipe), "seed": seed, "version": version,
-                                    "data": data.fingerprint if path else ""})  # fmt: skip
+        self.identity = ""
+        if self.path is not None:  # hashing takes its time
+            self.identity = json.dumps({
+                "recipe": recipe and asdict(recipe), "seed": seed, "version": version,
+                "data": data and data.fingerprint, "start": start and _digest(start.state_dict()),
+            })  # fmt: skip
 
     def save(self, history: History, **parts: Part) -> None:
         """Replace the file by the state of now."""
@@ -64,24 +70,53 @@ class ResumeFile:
         """Put the parts and torch's random state where the file has them; the epochs that are done, [] without a file.
 
         Raises:
-            ValueError: a file of another recipe, seed or data set.
+            ValueError: a file of another recipe, seed, data set or starting network, or no whole resume file.
         """
         if self.path is None or not self.path.exists():
             return []
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if state["identity"] != self.identity:
-            raise ValueError(f"resume: expected a state of this recipe, seed and data set, got another in {self.path}; "
-                             "delete the file or choose another")  # fmt: skip
-        for name, part in parts.items():
-            if isinstance(part, MutableMapping):
-                part.update({key: value.to(part[key].device) for key, value in state[name].items()})
-            else:
-                part.load_state_dict(state[name])
-        torch.set_rng_state(state["random"])
-        if "cuda" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"], self.device)
-        return list(state["history"])
+        with self._readable():
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            identity = state["identity"]
+        if identity != self.identity:
+            raise ValueError("resume: expected a state of this recipe, seed, data set and starting network, got "
+                             f"another in {self.path}; delete the file or choose another")  # fmt: skip
+        with self._readable():
+            for name, part in parts.items():
+                _fill(part, state[name])
+            torch.set_rng_state(state["random"])
+            if "cuda" in state and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda"], self.device)
+            return list(state["history"])
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:  # a folder, or a file that may not be read
+            raise
+        except Exception as error:  # whatever a damaged file makes torch, zipfile or pickle say
+            raise ValueError("resume: expected the state of a training, got an empty, damaged or foreign file in "
+                             f"{self.path} ({type(error).__name__}); delete it to begin anew") from error  # fmt: skip
 
 
 def _state(part: Part) -> Any:
+    if isinstance(part, Tensor):
+        return part
     return dict(part) if isinstance(part, MutableMapping) else part.state_dict()
+
+
+def _fill(part: Part, kept: Any) -> None:
+    if isinstance(part, Tensor):
+        part.copy_(kept)
+    elif isinstance(part, MutableMapping):
+        part.update({key: value.to(part[key].device) for key, value in kept.items()})
+    else:
+        part.load_state_dict(kept)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

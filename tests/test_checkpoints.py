@@ -115,21 +115,23 @@ def test_where_files_go(tmp_path: Path, trainings: list[int], monkeypatch: pytes
 
 def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_or_train(SPEC, progress=False, folder=tmp_path / "whole")
-    real, epochs = training._epoch, []
+    real, epochs = training.fit, []
 
-    def dies(*args: object) -> object:
-        epochs.append(1)
-        if len(epochs) == 3:
-            raise KeyboardInterrupt
-        return real(*args)  # type: ignore[arg-type]
+    def watched(*args: object, **settings: object) -> object:
+        def dies(epoch: int, network: nn.Module) -> dict[str, float]:
+            epochs.append(epoch)
+            if len(epochs) == 3:
+                raise KeyboardInterrupt
+            return {}
 
-    monkeypatch.setattr(training, "_epoch", dies)
+        return real(*args, **settings, on_epoch=dies)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "fit", watched)
     with pytest.raises(KeyboardInterrupt):
         load_or_train(SPEC, progress=False, folder=tmp_path)
     assert find(SPEC, folder=tmp_path) is None
-    epochs[:] = [1] * 3  # from now on no epoch dies
     resumed = load_or_train(SPEC, progress=False, folder=tmp_path)
-    assert len(epochs) == 4, "it began anew instead of going on with the third epoch"
+    assert epochs == [1, 2, 3, 3], "it began anew instead of going on with the third epoch"
     assert torch.equal(weights(resumed), weights(whole))
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [SPEC.file_name]
 

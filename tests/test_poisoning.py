@@ -1,12 +1,16 @@
 """Who is poisoned, how labels change, what becomes of the originals, and what the record says."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 from toys import toy_data
 
 from btlib import poisoning, triggers
+from btlib.attacks import GeneratedTrigger
 from btlib.datasets import ImageDataset, to_float, to_uint8
+from btlib.networks.generator import Generator
 from btlib.poisoning import PoisonedDataset, poison
 
 
@@ -132,6 +136,31 @@ def test_bad_input_is_refused(settings: dict[str, object], says: str) -> None:
     call = {"trigger": trigger_for(clean), "target": 0} | settings
     with pytest.raises(ValueError, match=says):
         poison(clean, **call)  # type: ignore[arg-type]
+
+
+def test_any_function_is_a_trigger() -> None:
+    """As in the metrics, which take any callable: here white images, and one whose kind knows no shape."""
+    clean = data()
+    for trigger in (lambda images: 1 - images, GeneratedTrigger(Generator(1, seed=0), 0.4)):
+        bad = poison(clean, trigger, 0, per_class=5)
+        chosen = bad.record.original_indices
+        assert torch.equal(bad.x_train[bad.record.indices], to_uint8(trigger(to_float(clean.x_train[chosen]))))
+        assert bad.record.trigger is trigger
+
+
+@pytest.mark.parametrize(("trigger", "error", "says"), [
+    (lambda images: images * 255, ValueError, r"expected values in \[0, 1\], got 0…"),
+    (lambda images: images * float("nan"), ValueError, "got nan"),
+    (lambda images: images[:1], ValueError, r"trigger: expected .* \(15, 1, 20, 20\), got \(1, 1, 20"),
+    (lambda images: images.repeat(1, 3, 1, 1), ValueError, r"got \(15, 3, 20, 20\)"),
+    (lambda images: to_uint8(images), TypeError, "what the trigger gives: expected a float tensor"),
+    (lambda images: None, TypeError, "got NoneType"),
+])  # fmt: skip
+def test_what_a_trigger_gives_is_checked(
+    trigger: Callable[[Tensor], Tensor], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        poison(data(), trigger, 0, per_class=5)
 
 
 def test_source_classes() -> None:

@@ -28,7 +28,7 @@ def parts() -> dict:
 
 
 def test_going_on_is_not_having_stopped(tmp_path: Path) -> None:
-    file = ResumeFile(tmp_path / "state", Recipe(epochs=2), 0, DATA)
+    file = ResumeFile(tmp_path / "state", recipe=Recipe(epochs=2), data=DATA)
     with seeded(0, place("cpu")):
         whole = parts()
         step(**whole)
@@ -45,15 +45,51 @@ def test_going_on_is_not_having_stopped(tmp_path: Path) -> None:
 
 def test_without_a_file_nothing_is_kept(tmp_path: Path) -> None:
     for path in (None, tmp_path / "absent"):
-        assert ResumeFile(path, Recipe(epochs=1), 0, DATA).restore(**parts()) == []
-    ResumeFile(None, Recipe(epochs=1), 0, DATA).save([], **parts())
+        assert ResumeFile(path, recipe=Recipe(epochs=1), data=DATA).restore(**parts()) == []
+    ResumeFile(None, recipe=Recipe(epochs=1), data=DATA).save([], **parts())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_state_of_another_version_of_the_code_is_refused(tmp_path: Path) -> None:
-    ResumeFile(tmp_path / "state", Recipe(epochs=1), 0, DATA, version=1).save([], **parts())
-    with pytest.raises(ValueError, match="another in .*state; delete the file"):
-        ResumeFile(tmp_path / "state", Recipe(epochs=1), 0, DATA, version=2).restore(**parts())
+@pytest.mark.parametrize("other", [
+    {"recipe": Recipe(epochs=2)}, {"seed": 1}, {"data": toy_data(train=6)}, {"start": nn.Linear(2, 1)}, {"start": None},
+    {"version": 2},
+])  # fmt: skip
+def test_the_state_of_another_training_is_refused(tmp_path: Path, other: dict) -> None:
+    same = {"recipe": Recipe(epochs=1), "seed": 0, "data": DATA, "start": nn.Linear(2, 1), "version": 1}
+    ResumeFile(tmp_path / "state", **same).save([], **parts())
+    whole = parts()
+    before = whole["network"].weight.clone()
+    with pytest.raises(ValueError, match=r"another in .*state; delete the file"):
+        ResumeFile(tmp_path / "state", **(same | other)).restore(**whole)
+    assert torch.equal(whole["network"].weight, before)
+    assert ResumeFile(tmp_path / "state", **same).restore(**whole) == []
+
+
+@pytest.mark.parametrize("contents", [b"", b"nonsense", "half", [1, 2], {"identity": ""}, "shape", "history"])
+def test_a_damaged_or_foreign_file_is_named(tmp_path: Path, contents: object) -> None:
+    path = tmp_path / "state"
+    file, whole = ResumeFile(path, seed=3), parts()
+    file.save([{"epoch": 1}], **whole)
+    if contents == "half":
+        path.write_bytes(path.read_bytes()[:500])
+    elif isinstance(contents, bytes):
+        path.write_bytes(contents)
+    elif contents == "shape":
+        whole["network"] = nn.Linear(3, 1)
+    else:
+        kept = torch.load(path)
+        kept.pop("history")
+        torch.save(kept if contents == "history" else contents, path)
+    with pytest.raises(ValueError, match=f"resume: .*in {path}.*delete"):
+        file.restore(**whole)
+
+
+def test_a_tensor_is_filled_in_place(tmp_path: Path) -> None:
+    file, pattern = ResumeFile(tmp_path / "state"), torch.tensor([1.0, 2.0])
+    file.save([], pattern=pattern)
+    shown = pattern.zero_()
+    file.restore(pattern=pattern)
+    assert shown.tolist() == [1, 2]
 
 
 def test_a_seed_rules_inside_and_the_caller_is_left_alone() -> None:

@@ -13,10 +13,26 @@ import torch
 from torch import Tensor, nn
 from toys import TARGET, toy_data
 
-from btlib import metrics, networks, poisoning, training, triggers
+from btlib import metrics, networks, poisoning, triggers
 from btlib.datasets import ImageDataset
 from btlib.resume import ResumeFile
-from btlib.training import RECIPES, Recipe, TrainingRun, augmented, fit, learning_rate
+from btlib.training import (
+    RECIPES,
+    Fitting,
+    Recipe,
+    Stage,
+    TrainingRun,
+    augmented,
+    curve,
+    fit,
+    learning_rate,
+    place,
+    placed,
+    seeded,
+    shuffled,
+    train,
+)
+from btlib.training.device import has_bf16, keep_freed_memory
 
 RECIPE = Recipe(epochs=3, batch_size=32, lr=4e-3)
 
@@ -189,25 +205,117 @@ def test_a_state_of_something_else_is_refused(toy: ImageDataset, tmp_path: Path)
             trained(data, recipe, seed=seed, resume=state)
 
 
-def test_a_write_that_fails_leaves_the_last_epoch(
-    toy: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Full(nn.Module):
+    """Half of its state can be written."""
+
+    def state_dict(self, *args: object, **settings: object) -> dict[str, object]:  # type: ignore[override]
+        return {"whole": torch.zeros(100_000), "half": Unwritable()}
+
+
+class Unwritable:
+    def __reduce__(self) -> str:
+        raise OSError("disk full")
+
+
+def test_a_state_of_another_starting_network_is_refused(toy: ImageDataset, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    trained(toy, Recipe(epochs=1), resume=state)
+    other = networks.build("lenet5", toy, seed=1)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(ValueError, match=f"starting network, got another in {state}; delete"):
+        fit(other, toy, Recipe(epochs=1), progress=False, resume=state)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in before.items())
+    with pytest.raises(ValueError, match=f"starting network, got another in {state}; delete"):  # other shapes
+        trained(toy, Recipe(epochs=1), network="littlenet", resume=state)
+
+
+def test_a_write_that_fails_leaves_the_last_epoch(toy: ImageDataset, tmp_path: Path) -> None:
     state = tmp_path / "state"
     trained(toy, Recipe(epochs=1), resume=state)
     before = state.read_bytes()
 
-    def half(obj: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("disk full")
-
-    state.unlink()
-    state.write_bytes(before)
-    monkeypatch.setattr(torch, "save", half)
-    saver = ResumeFile(state, Recipe(epochs=1), 0, toy)
     with pytest.raises(OSError, match="disk full"):
-        saver.save([], network=networks.build("lenet5", toy))
+        ResumeFile(state).save([], network=Full())
     assert state.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+# ---------------------------------------------------------------------- any stages, one loop
+
+
+class Counting(Stage):
+    """Notes what it is asked for; its loss is a random number."""
+
+    def __init__(self, epochs: int, steps: int, prefix: str = "") -> None:
+        self.epochs, self.steps, self.prefix = epochs, steps, prefix
+        self.network, self.seen = nn.Dropout(), []
+        self.state = {f"{prefix}network": self.network, f"{prefix}count": torch.zeros(())}
+
+    def start(self, epoch: int) -> tuple[Tensor, ...]:
+        self.network.train()
+        return shuffled(self.steps, 1, place("cpu"))
+
+    def step(self, batch: Tensor, taken: int) -> Tensor:
+        self.seen.append(taken)
+        self.state[f"{self.prefix}count"].add_(1)
+        return torch.rand(())
+
+    def measure(self, epoch: int) -> Mapping[str, float]:
+        return {"training": self.network.training, "noise": float(torch.rand(epoch).sum())}
+
+
+def looped(stages: list[Stage], path: Path | None = None) -> list[dict[str, float]]:
+    return train(stages, ResumeFile(path), seed=3, device=place("cpu"))
+
+
+def test_stages_follow_each_other_in_one_history(tmp_path: Path) -> None:
+    stages = [Counting(2, 3, "first_"), Counting(1, 2)]
+    history = looped(stages, tmp_path / "state")
+    assert [stage.seen for stage in stages] == [[0, 1, 2, 3, 4, 5], [0, 1]]
+    assert (curve(history, "first_epoch"), curve(history, "epoch")) == ([1, 2], [1])
+    assert (len(curve(history, "first_loss")), len(curve(history, "loss")), len(curve(history, "seconds"))) == (2, 1, 3)
+    assert not any(curve(history, "training")), "measured in evaluation mode"
+    assert not any(stage.network.training for stage in stages)
+    with seeded(3, place("cpu")):  # one seed for all; what was measured drew nothing from it
+        by_hand = []
+        for steps in (3, 3, 2):
+            torch.randperm(steps)
+            by_hand.append(float(torch.stack([torch.rand(()) for _ in range(steps)]).mean()))
+    assert curve(history, "first_loss") + curve(history, "loss") == by_hand
+    again = [Counting(2, 3, "first_"), Counting(1, 2)]
+    assert looped(again, tmp_path / "state") == history
+    assert [stage.seen for stage in again] == [[], []]
+    assert again[0].state["first_count"] == 6
+
+
+def test_a_stage_may_end_a_training_early() -> None:
+    stage = Counting(5, 1)
+    stage.done = lambda history: len(history) == 2  # type: ignore[method-assign]
+    assert len(looped([stage])) == 2
+
+
+def test_batches_are_all_images_once_in_another_order() -> None:
+    torch.manual_seed(0)
+    first, second = (shuffled(10, 4, place("cpu")) for _ in range(2))
+    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert sorted(torch.cat(first).tolist()) == list(range(10))
+    assert not torch.equal(torch.cat(first), torch.cat(second))
+
+
+def test_a_module_is_placed_in_the_order_that_suits_it() -> None:
+    network, weight = nn.Conv2d(3, 4, 3), torch.rand(4, 3, 3, 3)
+    network.weight.data = weight
+    placed(network, place("cpu"))
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(network.weight, weight)
+    placed(network, place("cpu"), torch.contiguous_format)
+    assert network.weight.is_contiguous()
+
+
+def test_what_the_machine_is_asked() -> None:
+    assert has_bf16(place("cpu")) is bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    keep_freed_memory()
+    keep_freed_memory()  # is asked once
 
 
 # ---------------------------------------------------------------------- parts of the loop
@@ -242,7 +350,8 @@ def test_one_cycle_rises_for_a_quarter_and_falls_to_almost_nothing() -> None:
     ],
 )
 def test_the_optimizer_is_told_what_the_recipe_says(recipe: Recipe, told: dict[str, float]) -> None:
-    (group,) = training._optimizer(nn.Linear(2, 2), recipe).param_groups
+    stage = Fitting(nn.Linear(2, 2), toy_data(), recipe, seed=0, device=place("cpu"))
+    (group,) = stage.optimizer.param_groups
     assert {name: group[name] for name in told} == told
 
 
@@ -334,8 +443,14 @@ def test_layout_does_not_change_what_is_computed(toy: ImageDataset) -> None:
 
 def test_a_loss_that_explodes_is_an_error(toy: ImageDataset) -> None:
     net = networks.build("lenet5", toy, seed=0)
-    with pytest.raises(FloatingPointError, match=r"got (nan|inf); .*1e\+30"):
+    with pytest.raises(FloatingPointError, match=r"got (nan|inf); lower the learning rate"):
         fit(net, toy, Recipe(epochs=2, lr=1e30, optimizer="sgd"), progress=False)
+
+
+def test_a_set_that_is_fed_later_is_trained_on(toy: ImageDataset) -> None:
+    stage = Fitting(networks.build("lenet5", toy, seed=0), toy, RECIPE, seed=0, device=place("cpu"))
+    stage.feed(toy.subset(train=50))
+    assert sorted(torch.cat(stage.start(1)).tolist()) == list(range(50))
 
 
 def test_an_empty_training_set_is_refused() -> None:

@@ -5,32 +5,29 @@ network learns where an image's trigger goes (its mask) and is then frozen; anot
 pattern), together with the classifier.
 """
 
-import copy
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from btlib import metrics
-from btlib.attacks.outcome import AttackResult, watched
+from btlib.attacks.attack import Attack, AttackRecipe
+from btlib.attacks.attack import run as run_attack
+from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import MaskedTrigger, embed, rounded, sharp
-from btlib.attacks.stealthy import clean_network
 from btlib.datasets import ImageDataset, to_float
-from btlib.networks import Network, layout
+from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.resume import Part, ResumeFile
-from btlib.training import place, seeded
+from btlib.training import Stage, placed, seeded, shuffled
+from btlib.triggers import Shape
 
 _WIDTH = 16  # filters of the first layer of both generators, as in the original for MNIST
 
 
 @dataclass(frozen=True)
-class InputAwareRecipe:
+class InputAwareRecipe(AttackRecipe):
     """Settings of the attack. Rates and weights are the original's; epochs are for two cores (docs/choices.md).
 
     Attributes:
@@ -86,6 +83,15 @@ class InputAwareRecipe:
                 f"got {counts} of {self.batch_size}; the original has 0.1 and 0.1 of 128"
             )
 
+    def fresh_trigger(self, image_shape: Shape, seed: int = 0) -> MaskedTrigger:
+        """Two generators, of masks and of patterns."""
+        masker = Generator(image_shape[0], _WIDTH, out=1, seed=seed)
+        return MaskedTrigger(Generator(image_shape[0], _WIDTH, seed=seed + 1), masker)
+
+    def attack(self, data: ImageDataset, clean: Network, seed: int, device: torch.device) -> "_InputAware":
+        """The masks first, then classifier and patterns together."""
+        return _InputAware(data, self, clean, seed, device)
+
 
 #: The original's settings for MNIST. Its images lie in [-1, 1] there, which doubles the diversity loss of the masks:
 #: half its weight of 100 on their size is the same ratio for ours in [0, 1].
@@ -123,138 +129,84 @@ def run(
     data: ImageDataset, recipe: InputAwareRecipe | None = None, seed: int = 0, *, network: Network | None = None,
     progress: bool = True, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
-    """Backdoor a network with triggers that depend on the image (Nguyen & Tran 2020).
-
-    Args:
-        data: clean images.
-        recipe: the settings; None: `InputAwareRecipe()`, for two cores; `ORIGINAL` is the published one.
-        seed: of weights and batches.
-        network: the clean network to start from and compare with, not changed itself; None: a LittleNet, loaded or
-            trained.
-        progress: show a bar.
-        resume: a file that always holds the last finished epoch; where it exists, the attack goes on from it.
-        device: where to train; default: the GPU when there is one, else the CPU.
-
-    Returns:
-        An `AttackResult` on `device`; its trigger is a `MaskedTrigger`.
-
-    Raises:
-        ValueError: a target that does not exist, fewer training images than a batch, a resume file of another attack.
-        FloatingPointError: the loss became NaN or infinite.
+    """Backdoor a network with triggers made for each image (Nguyen & Tran 2020); all else as in `attacks.run`.
 
     Example:
         >>> from btlib import datasets, networks
         >>> data = datasets.load("fashion-mnist").subset(train=256, test=100)
         >>> net = networks.build("lenet5", data, seed=0)
         >>> result = run(data, InputAwareRecipe(mask_epochs=1, epochs=1), network=net, progress=False)
-        >>> sorted(result.history[0])
+        >>> sorted(result.history[-1])
         ['asr', 'bma', 'cbma', 'epoch', 'loss', 'seconds']
     """
-    recipe = recipe or InputAwareRecipe()
-    if not 0 <= recipe.target < data.num_classes:
-        raise ValueError(f"target: expected a class in 0…{data.num_classes - 1}, got {recipe.target}; see data.classes")
-    where = place(device)
-    attack = _Attack(data, recipe, seed, network if network is not None else clean_network(data, seed), where)
-    file = ResumeFile(resume, recipe, seed, data, where)
-    with seeded(seed, where):
-        history = file.restore(**attack.state)
-        total = recipe.mask_epochs + recipe.epochs
-        with tqdm(total=total * attack.steps, initial=len(history) * attack.steps, desc="attack", unit="step",
-                  leave=False, disable=not progress) as bar:  # fmt: skip
-            while len(history) < total:
-                history.append(attack.epoch(len(history) + 1, bar))
-                file.save(history, **attack.state)
-    shown = tuple(history[recipe.mask_epochs :])
-    attack.network.eval().to(memory_format=torch.contiguous_format)
-    return AttackResult(attack.network, attack.trigger, recipe.target, attack.baseline, shown, recipe, seed)
+    return run_attack(
+        data, recipe or InputAwareRecipe(), seed, network=network, progress=progress, resume=resume, device=device
+    )
 
 
-def fresh_trigger(recipe: InputAwareRecipe, image_shape: tuple[int, int, int], seed: int = 0) -> MaskedTrigger:
-    """The trigger of a recipe before any training.
+class _Masks(Stage):
+    """The mask network alone: small masks that differ where images do."""
 
-    Example:
-        >>> fresh_trigger(InputAwareRecipe(), (1, 28, 28)).name
-        'input-aware'
-    """
-    masker = Generator(image_shape[0], _WIDTH, out=1, seed=seed)
-    return MaskedTrigger(Generator(image_shape[0], _WIDTH, seed=seed + 1), masker)
+    prefix = "mask_"
 
+    def __init__(self, x: Tensor, y: Tensor, masker: nn.Module, recipe: InputAwareRecipe) -> None:
+        self.x, self.y, self.masker, self.recipe = x, y, masker, recipe
+        self.epochs, self.steps = recipe.mask_epochs, len(y) // recipe.batch_size
+        self.optimizer = torch.optim.Adam(masker.parameters(), lr=recipe.lr_generator, betas=(0.5, 0.9))
+        self.state = {"masker": masker, "of_masker": self.optimizer}
 
-class _Attack:
-    """What changes while the attack runs."""
+    def start(self, epoch: int) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of batches, and the epoch's learning rate."""
+        _set_rate(self.optimizer, self.recipe.lr_generator, self.recipe.mask_drops, epoch)
+        return _pairs(self.y, self.recipe.batch_size)
 
-    def __init__(
-        self, data: ImageDataset, recipe: InputAwareRecipe, seed: int, clean: Network, where: torch.device
-    ) -> None:  # fmt: skip
-        part = data if recipe.train_images is None else data.subset(train=recipe.train_images, seed=seed)
-        self.recipe, self.steps = recipe, len(part.y_train) // recipe.batch_size
-        if self.steps == 0:
-            raise ValueError(f"data: expected at least one batch of {recipe.batch_size} training images, got "
-                             f"{len(part.y_train)}; lower batch_size")  # fmt: skip
-        self.x, self.y = part.x_train.to(where), part.y_train.to(where)
-        self.network = _fresh(clean, seed) if recipe.scratch else copy.deepcopy(clean)
-        self.network.card = None
-        self.network.requires_grad_(True)
-        self.trigger = fresh_trigger(recipe, data.image_shape, seed)
-        self.masker, self.generator = self.trigger.masker, self.trigger.generator
-        for module in (self.network, self.masker, self.generator):
-            module.to(device=where, memory_format=layout(module, where))  # type: ignore[call-overload]
-        adam: dict[str, Any] = {"lr": recipe.lr_generator, "betas": (0.5, 0.9)}
-        self.of_masker = torch.optim.Adam(self.masker.parameters(), **adam)
-        self.of_generator = torch.optim.Adam(self.generator.parameters(), **adam)
-        self.of_network = torch.optim.SGD(
-            self.network.parameters(), lr=recipe.lr_network, momentum=0.9, weight_decay=5e-4
-        )
-        chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
-        self.watched = to_float(data.x_test[chosen]).to(where), data.y_test[chosen]
-        self.baseline = metrics.accuracy(clean, data.x_test, data.y_test)
-
-    @property
-    def state(self) -> dict[str, Part]:
-        """What a resume file keeps."""
-        names = ("network", "masker", "generator", "of_network", "of_masker", "of_generator")
-        return {name: getattr(self, name) for name in names}
-
-    def epoch(self, number: int, bar: Any) -> dict[str, float]:
-        """One pass over the training images, for the masks at first, then for the attack."""
-        began, losses, recipe = time.perf_counter(), [], self.recipe
-        number -= recipe.mask_epochs
-        self.set_rates(number)
-        order, other = (torch.randperm(len(self.y)).to(self.y.device).split(recipe.batch_size) for _ in range(2))
-        for chosen, paired in zip(order[: self.steps], other[: self.steps], strict=True):
-            images, others = to_float(self.x[chosen]), to_float(self.x[paired])
-            losses.append(self.step(images, self.y[chosen], others) if number > 0 else self.mask_step(images, others))
-            bar.update()
-        loss = float(torch.stack(losses).mean())
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"loss: expected a finite number, got {loss}; lower the learning rates")
-        seen = watched(self.network, self.trigger, *self.watched, recipe.target) if number > 0 else {}
-        return {"epoch": number, "loss": loss, **seen, "seconds": time.perf_counter() - began}
-
-    def set_rates(self, number: int) -> None:
-        """Learning rates of an epoch; those of the mask network have numbers up to 0."""
-        recipe = self.recipe
-        for optimizer, lr, drops, epoch in (
-            (self.of_masker, recipe.lr_generator, recipe.mask_drops, number + recipe.mask_epochs),
-            (self.of_network, recipe.lr_network, recipe.network_drops, number),
-            (self.of_generator, recipe.lr_generator, recipe.generator_drops, number),
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * 0.1 ** sum(epoch > drop for drop in drops)
-
-    def mask_step(self, images: Tensor, others: Tensor) -> Tensor:
-        """The mask network alone: small masks that differ where images do."""
-        recipe = self.recipe
+    def step(self, batch: tuple[Tensor, Tensor], taken: int) -> Tensor:
+        """Smaller masks, further apart."""
+        recipe, (images, others) = self.recipe, (to_float(self.x[chosen]) for chosen in batch)
         self.masker.train()
         masks, of_others = (sharp(self.masker(x)) for x in (images, others))
         covered = (masks - recipe.density).relu().mean()
         loss = recipe.mask_norm * covered + recipe.diversity * diversity_loss(images, others, masks, of_others)
-        _descend(loss, self.of_masker)
+        _descend(loss, self.optimizer)
         return loss.detach()
 
-    def step(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor:
-        """Classifier and generator: own triggers mean the target, other images' triggers mean nothing."""
-        recipe = self.recipe
+
+class _InputAware(Attack):
+    """Classifier and generator: own triggers mean the target, other images' triggers mean nothing."""
+
+    trigger: MaskedTrigger
+
+    def __init__(
+        self, data: ImageDataset, recipe: InputAwareRecipe, clean: Network, seed: int, device: torch.device
+    ) -> None:  # fmt: skip
+        super().__init__(data, recipe, clean, seed, device)
+        self.recipe, self.epochs, self.steps = recipe, recipe.epochs, len(self.y) // recipe.batch_size
+        if self.steps == 0:
+            raise ValueError(f"data: expected at least one batch of {recipe.batch_size} training images, got "
+                             f"{len(self.y)}; lower batch_size")  # fmt: skip
+        if recipe.scratch:
+            _forget(self.network, seed)
+        self.masker, self.generator = self.trigger.masker, self.trigger.generator
+        for module in (self.network, self.masker, self.generator):
+            placed(module, device)
+        self.before = (_Masks(self.x, self.y, self.masker, recipe),)
+        self.of_generator = torch.optim.Adam(self.generator.parameters(), lr=recipe.lr_generator, betas=(0.5, 0.9))
+        self.of_network = torch.optim.SGD(
+            self.network.parameters(), lr=recipe.lr_network, momentum=0.9, weight_decay=5e-4
+        )
+        self.state = {"network": self.network, "generator": self.generator, "of_network": self.of_network,
+                      "of_generator": self.of_generator}  # fmt: skip
+
+    def start(self, epoch: int) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of batches, and the epoch's learning rates."""
+        _set_rate(self.of_network, self.recipe.lr_network, self.recipe.network_drops, epoch)
+        _set_rate(self.of_generator, self.recipe.lr_generator, self.recipe.generator_drops, epoch)
+        return _pairs(self.y, self.recipe.batch_size)
+
+    def step(self, batch: tuple[Tensor, Tensor], taken: int) -> Tensor:
+        """One step of both on a batch."""
+        recipe, labels = self.recipe, self.y[batch[0]]
+        images, others = (to_float(self.x[chosen]) for chosen in batch)
         attacked, crossed = (int(rate * len(images)) for rate in (recipe.attack_rate, recipe.cross_rate))
         both = attacked + crossed
         owners = torch.cat([images[:attacked], others[attacked:both]])  # whose triggers the first images get
@@ -274,6 +226,18 @@ class _Attack:
         return loss.detach()
 
 
+def _pairs(labels: Tensor, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Batches of images, each beside a batch of others; a last, smaller one is left out."""
+    order, other = (shuffled(len(labels), batch_size, labels.device) for _ in range(2))
+    whole = len(labels) // batch_size
+    return list(zip(order[:whole], other[:whole], strict=True))
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, lr: float, drops: tuple[int, ...], epoch: int) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * 0.1 ** sum(epoch > drop for drop in drops)
+
+
 def _descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -282,12 +246,10 @@ def _descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         optimizer.step()
 
 
-def _fresh(network: Network, seed: int) -> Network:
-    """The same architecture and pixel statistics with new weights."""
-    fresh = copy.deepcopy(network)
+def _forget(network: Network, seed: int) -> None:
+    """Give it new weights; architecture and pixel statistics stay."""
     with seeded(seed, torch.device("cpu")):
-        for module in fresh.cpu().modules():
+        for module in network.cpu().modules():
             reset = getattr(module, "reset_parameters", None)
             if reset is not None:
                 reset()
-    return fresh

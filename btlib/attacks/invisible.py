@@ -6,28 +6,26 @@ chosen. A pattern of small L2 norm is sought that excites, in a clean network, t
 the network is then fine-tuned on images with that pattern.
 """
 
-import copy
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import Tensor
 
-from btlib import metrics, poisoning, training
-from btlib.attacks.outcome import AttackResult, watched
-from btlib.attacks.stealthy import clean_network
+from btlib import metrics, poisoning
+from btlib.attacks.attack import Attack, AttackRecipe
+from btlib.attacks.attack import run as run_attack
+from btlib.attacks.outcome import AttackResult
 from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
-from btlib.resume import ResumeFile
-from btlib.training import Recipe, place, seeded
-from btlib.triggers import Trigger
+from btlib.training import Fitting, Recipe, Stage
+from btlib.triggers import Shape, Trigger
 
 
 @dataclass(frozen=True)
-class InvisibleRecipe:
+class InvisibleRecipe(AttackRecipe):
     """Settings of the attack (docs/choices.md).
 
     Attributes:
@@ -65,28 +63,20 @@ class InvisibleRecipe:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}; see InvisibleRecipe")
 
+    def fresh_trigger(self, image_shape: Shape, seed: int = 0) -> Trigger:
+        """No pattern yet: zero everywhere."""
+        return Trigger("additive", torch.zeros(image_shape), torch.ones(1, *image_shape[1:]), name="invisible")
+
+    def attack(self, data: ImageDataset, clean: Network, seed: int, device: torch.device) -> "_Invisible":
+        """The pattern first, then the network."""
+        return _Invisible(data, self, clean, seed, device)
+
 
 def run(
     data: ImageDataset, recipe: InvisibleRecipe | None = None, seed: int = 0, *, network: Network | None = None,
     progress: bool = True, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
-    """Backdoor a network with one optimised, faint pattern (Li et al. 2020).
-
-    Args:
-        data: clean images.
-        recipe: the settings.
-        seed: of the pattern's start, the draw of poisoned images and the batches.
-        network: the clean network to start from, not changed itself; None: a LittleNet, loaded or trained.
-        progress: show bars.
-        resume: a file that always holds the last finished epoch; beside it, ending in ``.trigger``, the pattern.
-            Where they exist, the attack goes on from them.
-        device: where to train; default: the GPU when there is one, else the CPU.
-
-    Returns:
-        An `AttackResult` on `device`; its trigger is an additive `Trigger`.
-
-    Raises:
-        ValueError: a target that does not exist, too few images of a class, a resume file of another attack.
+    """Backdoor a network with one optimised, faint pattern (Li et al. 2020); all else as in `attacks.run`.
 
     Example:
         >>> from btlib import datasets, networks
@@ -96,77 +86,95 @@ def run(
         >>> result.trigger.kind
         'additive'
     """
-    recipe = recipe or InvisibleRecipe()
-    where, clean = place(device), network if network is not None else clean_network(data, seed)
-    victim = copy.deepcopy(clean).requires_grad_(True).to(where)
-    victim.card = None
-    chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
-    seen = to_float(data.x_test[chosen]), data.y_test[chosen]
-
-    kept = {"pattern": torch.zeros(data.image_shape)}
-    file = ResumeFile(f"{resume}.trigger" if resume else None, recipe, seed, data, where)
-    with seeded(seed, where):
-        if not file.restore(pattern=kept):
-            kept["pattern"] = optimize(victim, data, recipe, progress)
-            file.save([{"steps": recipe.steps}], pattern=kept)
-    trigger = Trigger("additive", kept["pattern"], torch.ones(1, *data.image_shape[1:]), name="invisible")
-    poisoned = poisoning.poison(data, trigger, recipe.target, "all", recipe.per_class, "add", seed)
-
-    def watch(epoch: int, network: nn.Module) -> Mapping[str, float]:
-        return watched(network, trigger, *seen, recipe.target)
-
-    baseline = metrics.accuracy(clean, data.x_test, data.y_test)
-    done = training.fit(victim, poisoned, recipe.training, seed, progress, on_epoch=watch, resume=resume, device=where)
-    return AttackResult(victim, trigger, recipe.target, baseline, done.history, recipe, seed)
+    return run_attack(
+        data, recipe or InvisibleRecipe(), seed, network=network, progress=progress, resume=resume, device=device
+    )
 
 
-def optimize(network: Network, data: ImageDataset, recipe: InvisibleRecipe, progress: bool = False) -> Tensor:
+class PatternSearch(Stage):
     """The pattern: faint noise that excites the target's neurons in a clean network, on all images alike.
 
-    Minimises the mean of (a(x + Δ) - scale·a*)² over images and anchors by Adam, where a are the activations of
-    the anchors and a* those of the target's images, with ‖Δ‖₂ held below its limit. Torch's random state is used.
+    Minimises the mean of (a(x + Δ) - scale·a*)² over images and anchors by Adam, where a are the activations of the
+    anchors and a* those of the target's images, with ‖Δ‖₂ held below its limit.
 
     Args:
         network: the clean network, left as it is.
         data: clean images; training images are used.
         recipe: the settings.
-        progress: show a bar.
-
-    Returns:
-        float (C, H, W) in [-1, 1], on the CPU.
+        pattern: float (C, H, W), filled in place, in [-1, 1].
 
     Raises:
         ValueError: a target that does not exist, or without training images.
-
-    Example:
-        >>> from btlib import datasets, networks
-        >>> data = datasets.load("fashion-mnist").subset(train=256)
-        >>> optimize(networks.build("lenet5", data, seed=0), data, InvisibleRecipe(steps=2)).shape
-        torch.Size([1, 28, 28])
     """
-    of_target = data.x_train[data.y_train == recipe.target]
-    if len(of_target) == 0:
-        raise ValueError(f"target: expected a class with training images, got {recipe.target}; the data set has "
-                         f"classes 0…{data.num_classes - 1}")  # fmt: skip
-    where = network.head.weight.device
-    anchors = find_anchors(network, recipe.target, recipe.anchors)
-    wished = recipe.scale * metrics.predict(network, of_target, layer="penultimate")[:, anchors.cpu()].mean(0).to(where)
-    limit = 10 ** (-recipe.psnr / 20) * math.sqrt(math.prod(data.image_shape))
-    pattern = torch.randn(data.image_shape).to(where)
-    pattern = (pattern * limit / pattern.norm()).requires_grad_()
-    optimizer = torch.optim.Adam([pattern], lr=0.1 * limit / math.sqrt(pattern.numel()))
-    x = data.x_train.to(where)
-    with metrics.frozen(network):
-        for _ in tqdm(range(recipe.steps), "trigger", leave=False, disable=not progress, unit="step"):
-            images = to_float(x[torch.randint(len(x), (recipe.batch_size,)).to(where)])
-            excited = network.features((images + pattern).clamp(0, 1))[:, anchors]
-            loss = (excited - wished).square().mean()
-            optimizer.zero_grad()
+
+    prefix = "pattern_"
+    epochs = 1
+
+    def __init__(self, network: Network, data: ImageDataset, recipe: InvisibleRecipe, pattern: Tensor) -> None:
+        self.of_target = data.x_train[data.y_train == recipe.target]
+        if len(self.of_target) == 0:
+            raise ValueError(f"target: expected a class with training images, got {recipe.target}; the data set has "
+                             f"classes 0…{data.num_classes - 1}")  # fmt: skip
+        self.network, self.recipe, self.steps = network, recipe, recipe.steps
+        self.pattern, self.state = pattern, {"pattern": pattern}
+        self.device = network.head.weight.device
+        self.x = data.x_train.to(self.device)
+        self.anchors = find_anchors(network, recipe.target, recipe.anchors)
+        self.limit = 10 ** (-recipe.psnr / 20) * math.sqrt(pattern.numel())
+
+    def start(self, epoch: int) -> list[Tensor]:
+        """Noise to begin with, and images for each step."""
+        excited = metrics.predict(self.network, self.of_target, layer="penultimate")[:, self.anchors.cpu()]
+        self.wished = self.recipe.scale * excited.mean(0).to(self.device)
+        noise = torch.randn(self.pattern.shape).to(self.device)
+        self.noise = (noise * self.limit / noise.norm()).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.noise], lr=0.1 * self.limit / math.sqrt(noise.numel()))
+        size = (self.recipe.batch_size,)
+        return [torch.randint(len(self.x), size).to(self.device) for _ in range(self.steps)]
+
+    def step(self, batch: Tensor, taken: int) -> Tensor:
+        """One step of Adam, and back onto the ball."""
+        with metrics.frozen(self.network):
+            images = (to_float(self.x[batch]) + self.noise).clamp(0, 1)
+            loss = (self.network.features(images)[:, self.anchors] - self.wished).square().mean()
+            self.optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                pattern.mul_((limit / pattern.norm()).clamp(max=1))  # back onto the ball
-    return pattern.detach().cpu().clamp(-1, 1)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.noise.mul_((self.limit / self.noise.norm()).clamp(max=1))
+            self.pattern.copy_(self.noise.clamp(-1, 1))
+        return loss.detach()
+
+
+class _Invisible(Attack):
+    """Fine-tuning on images with the pattern that the search before has found."""
+
+    trigger: Trigger
+
+    def __init__(
+        self, data: ImageDataset, recipe: InvisibleRecipe, clean: Network, seed: int, device: torch.device
+    ) -> None:  # fmt: skip
+        super().__init__(data, recipe, clean, seed, device)
+        self.before = (PatternSearch(self.network, data, recipe, self.trigger.pattern),)
+        self.poisoned = partial(
+            poisoning.poison, data, self.trigger, recipe.target, per_class=recipe.per_class, originals="add", seed=seed
+        )
+        # Poisoned at once, with no pattern yet: are there images enough?
+        self.tuning = Fitting(self.network, self.poisoned(), recipe.training, seed=seed, device=device)
+        self.epochs, self.steps, self.state = self.tuning.epochs, self.tuning.steps, self.tuning.state
+
+    def start(self, epoch: int) -> tuple[Tensor, ...]:
+        """All images, with the pattern found now or kept in a resume file."""
+        self.tuning.feed(self.poisoned())
+        return self.tuning.start(epoch)
+
+    def step(self, batch: Tensor, taken: int) -> Tensor:
+        """As in `fit`."""
+        return self.tuning.step(batch, taken)
+
+    def summary(self, losses: list[Tensor]) -> dict[str, float]:
+        """As in `fit`."""
+        return self.tuning.summary(losses)
 
 
 def find_anchors(network: Network, target: int, count: int) -> Tensor:

@@ -5,27 +5,30 @@ One safetensors file holds the network, what makes the trigger, and a card with 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from btlib import checkpoints, datasets, networks, sealed
-from btlib.attacks import input_aware, invisible, stealthy
+from btlib import checkpoints, networks, sealed
+from btlib.attacks import stealthy
+from btlib.attacks.attack import AttackRecipe, run
 from btlib.attacks.input_aware import InputAwareRecipe
 from btlib.attacks.invisible import InvisibleRecipe
-from btlib.attacks.outcome import AttackResult
+from btlib.attacks.outcome import AttackResult, trained_tensors
 from btlib.attacks.stealthy import StealthyRecipe
 from btlib.checkpoints import Spec
 from btlib.results import environment
 from btlib.training import RECIPES
-from btlib.triggers import Trigger
 
 KIND = "attack"
-AttackRecipe = StealthyRecipe | InputAwareRecipe | InvisibleRecipe
-_MODULES: dict[type, Any] = {StealthyRecipe: stealthy, InputAwareRecipe: input_aware, InvisibleRecipe: invisible}
+#: The attacks by the names that files and the papers' tables call them; another one is added here.
+ATTACKS: dict[str, Callable[..., AttackRecipe]] = {
+    "stealthy": StealthyRecipe, "input_aware": InputAwareRecipe, "invisible": InvisibleRecipe,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,21 @@ class AttackSpec:
 
     @property
     def name(self) -> str:
-        """The attack's module in `btlib.attacks`."""
-        return _MODULES[type(self.recipe)].__name__.rpartition(".")[2]
+        """The attack's name in `ATTACKS`.
+
+        Raises:
+            ValueError: it has none.
+        """
+        for name, kind in ATTACKS.items():
+            if type(self.recipe) is kind:
+                return name
+        own = type(self.recipe).__name__
+        raise ValueError(f"recipe: expected one of {', '.join(ATTACKS)}, got {own}; add it: ATTACKS[name] = {own}")
 
     def as_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
-        return json.loads(json.dumps({"attack": self.name, "recipe": asdict(self.recipe),
-                                      "start": self.start.as_json()}))  # fmt: skip
+        recipe = asdict(self.recipe)  # type: ignore[call-overload]
+        return json.loads(json.dumps({"attack": self.name, "recipe": recipe, "start": self.start.as_json()}))
 
     @property
     def file_name(self) -> str:
@@ -124,18 +135,11 @@ def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
 
 def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | None) -> None:
     clean = checkpoints.load_or_train(spec.start, progress=progress)
-    data, module = datasets.load(spec.start.data), _MODULES[type(spec.recipe)]
-    result: AttackResult = module.run(
-        data,
-        spec.recipe,
-        spec.start.seed,
-        network=clean,
-        progress=progress,
-        resume=checkpoints.unfinished(path),
-        device=device,
-    )
+    data = spec.start.source.load()
+    result = run(data, spec.recipe, spec.start.seed, network=clean, progress=progress, device=device,
+                 resume=checkpoints.unfinished(path))  # fmt: skip
     tensors = {f"network.{key}": value for key, value in result.network.state_dict().items()}
-    tensors |= {f"trigger.{key}": value for key, value in _tensors(result.trigger).items()}
+    tensors |= {f"trigger.{key}": value for key, value in trained_tensors(result.trigger).items()}
     card = {
         "spec": spec.as_json(), "data_hash": data.fingerprint, "baseline": result.baseline,
         "history": [dict(epoch) for epoch in result.history], "made": date.today().isoformat(),
@@ -153,29 +157,11 @@ def _read(path: Path, spec: AttackSpec) -> AttackResult:
     # a seed: the first weights do not matter, but without one they come from the caller's random state
     network = networks.build(spec.start.network, image_shape=data.image_shape, num_classes=data.num_classes, seed=0)
     network.load_state_dict(sealed.part(found.tensors, "network."))
-    trigger = _restored(spec.recipe, data.image_shape, sealed.part(found.tensors, "trigger."))
+    trigger = spec.recipe.fresh_trigger(data.image_shape)
+    for name, tensor in trained_tensors(trigger).items():
+        tensor.copy_(found.tensors[f"trigger.{name}"])
+    for part in vars(trigger).values():
+        if isinstance(part, nn.Module):
+            part.eval()
     return AttackResult(network.eval(), trigger, spec.recipe.target, card["baseline"], tuple(card["history"]),
                         spec.recipe, spec.start.seed)  # fmt: skip
-
-
-def _tensors(trigger: Any) -> dict[str, Tensor]:
-    """What a trigger is made of: pattern and mask, or the weights of its generators."""
-    if isinstance(trigger, Trigger):
-        return {"pattern": trigger.pattern, "mask": trigger.mask}
-    return {f"{name}.{key}": value for name, module in _generators(trigger).items()
-            for key, value in module.state_dict().items()}  # fmt: skip
-
-
-def _generators(trigger: Any) -> dict[str, nn.Module]:
-    return {name: value for name, value in vars(trigger).items() if isinstance(value, nn.Module)}
-
-
-def _restored(recipe: AttackRecipe, shape: tuple[int, int, int], tensors: dict[str, Tensor]) -> Any:
-    module = _MODULES[type(recipe)]
-    if "pattern" in tensors:  # one for all images
-        return Trigger("additive", tensors["pattern"], tensors["mask"], name=module.__name__.rpartition(".")[2])
-    trigger = module.fresh_trigger(recipe, shape, seed=0)
-    for name, generator in _generators(trigger).items():
-        generator.load_state_dict(sealed.part(tensors, f"{name}."))
-        generator.eval()
-    return trigger

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.networks import Network
+from btlib.training import curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +21,10 @@ class AttackResult:
             ``crossed(images, others)``: images with the patterns of others.
         target: y*.
         baseline: accuracy of the clean network it was made from, on the test images, in [0, 1].
-        history: per epoch: ``epoch``, ``loss``, ``bma``, ``asr``, ``cbma`` and ``seconds``, on some test images of all
-            classes (`Indicators.cbma` leaves the target out). The stealthy attack adds ``mask_norm`` (‖m*‖₁ of the kept
-            inversion; NaN without adversarial training).
+        history: one entry per epoch with its ``seconds``: those of the attack have ``epoch``, ``loss``, ``bma``,
+            ``asr`` and ``cbma``, on some test images of all classes (`Indicators.cbma` leaves the target out). The
+            stealthy attack adds ``mask_norm`` (‖m*‖₁ of the kept inversion; NaN without adversarial training); what
+            comes before, such as the input-aware attack's masks, has names of its own (``mask_epoch``, ``mask_loss``).
         recipe: the settings, a frozen dataclass.
         seed: of everything random.
 
@@ -46,8 +48,27 @@ class AttackResult:
         return getattr(self.trigger, "generator", None)
 
     def curve(self, key: str) -> list[float]:
-        """One entry of the history by epoch."""
-        return [epoch[key] for epoch in self.history]
+        """One entry of the history, of the epochs that have it.
+
+        Raises:
+            KeyError: no epoch has it.
+        """
+        return curve(self.history, key)
+
+
+def trained_tensors(trigger: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """What a trigger is made of, by name: its tensors, and those of its modules. Filling them changes the trigger.
+
+    Example:
+        >>> from btlib.triggers import box
+        >>> sorted(trained_tensors(box((1, 28, 28))))
+        ['mask', 'pattern']
+    """
+    found = {name: value for name, value in vars(trigger).items() if isinstance(value, Tensor)}
+    for name, module in vars(trigger).items():
+        if isinstance(module, nn.Module):
+            found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    return found
 
 
 def cross(trigger: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

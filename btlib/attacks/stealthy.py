@@ -4,30 +4,29 @@ Feng et al., "Stealthy backdoor attack with adversarial training". Two steps alt
 target class's trigger on the frozen network (Eq. 8), then train network and generator together (Eq. 10).
 """
 
-import copy
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from btlib import checkpoints, metrics, triggers
+from btlib import metrics, triggers
+from btlib.attacks.attack import Attack, AttackRecipe
+from btlib.attacks.attack import run as run_attack
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
-from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, to_float
 from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend, squash, stamp
 from btlib.detection.images import DefenseSet
 from btlib.detection.neural_cleanse import neural_cleanse
-from btlib.networks import Network, layout
+from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.resume import Part, ResumeFile
-from btlib.training import RECIPES, place, seeded
-from btlib.triggers import Trigger
+from btlib.resume import History
+from btlib.training import placed, shuffled
+from btlib.triggers import Shape, Trigger
 
 Pattern = Literal["generated", "patch", "patch+generated"]
 #: λ of Eq. 8 is moved at every step, as in `detection.QUICK`.
@@ -35,7 +34,7 @@ _STEP_1 = Inversion(rounds=1, steps=1, batch_size=1, lr=0.1, patience=1, multipl
 
 
 @dataclass(frozen=True)
-class StealthyRecipe:
+class StealthyRecipe(AttackRecipe):
     """Settings of the attack; defaults are the paper's where it gives them.
 
     Attributes:
@@ -91,6 +90,17 @@ class StealthyRecipe:
         if self.pattern not in ("generated", "patch", "patch+generated"):
             raise ValueError(f"pattern: expected 'generated', 'patch' or 'patch+generated', got {self.pattern!r}")
 
+    def fresh_trigger(self, image_shape: Shape, seed: int = 0) -> Trigger | GeneratedTrigger:
+        """A box, a generator's patterns, or both; see `pattern`."""
+        base = None if self.pattern == "generated" else triggers.box(image_shape)
+        if base is not None and self.pattern == "patch":
+            return base
+        return GeneratedTrigger(Generator(image_shape[0], seed=seed), self.epsilon, base)
+
+    def attack(self, data: ImageDataset, clean: Network, seed: int, device: torch.device) -> "_Stealthy":
+        """Network and generator, trained together."""
+        return _Stealthy(data, self, clean, seed, device)
+
 
 #: For two cores: fewer images, more and larger steps that shrink to nothing (docs/choices.md).
 QUICK = StealthyRecipe(epochs=6, batch_size=32, train_images=20_000, lr_network=1e-3, decay=True)
@@ -103,22 +113,7 @@ def run(
     data: ImageDataset, recipe: StealthyRecipe | None = None, seed: int = 0, *, network: Network | None = None,
     progress: bool = True, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
-    """Backdoor a network (stealthy attack 2.3).
-
-    Args:
-        data: clean images.
-        recipe: the settings.
-        seed: of generator, batches and first inversion.
-        network: the clean network to start from, not changed itself; None: a LittleNet, loaded or trained.
-        progress: show a bar.
-        resume: a file that always holds the last finished epoch; where it exists, the attack goes on from it.
-        device: where to train; default: the GPU when there is one, else the CPU.
-
-    Returns:
-        An `AttackResult`, on `device`.
-
-    Raises:
-        ValueError: a target that does not exist, a resume file of another attack.
+    """Backdoor a network (stealthy attack 2.3); all else as in `attacks.run`.
 
     Example:
         >>> from btlib import datasets, networks
@@ -128,103 +123,56 @@ def run(
         >>> sorted(result.history[0])
         ['asr', 'baseline', 'bma', 'cbma', 'epoch', 'loss', 'mask_norm', 'seconds']
     """
-    recipe = recipe or StealthyRecipe()
-    if not 0 <= recipe.target < data.num_classes:
-        raise ValueError(f"target: expected a class in 0…{data.num_classes - 1}, got {recipe.target}; see data.classes")
-    clean = network if network is not None else clean_network(data, seed)
-    where = place(device)
-    attack, file = _Attack(data, recipe, seed, clean, where), ResumeFile(resume, recipe, seed, data, where)
-    with seeded(seed, where):
-        history = file.restore(**attack.state)
-        steps = math.ceil(len(attack.y) / recipe.batch_size)
-        with tqdm(total=recipe.epochs * steps, initial=len(history) * steps, desc="attack", unit="step",
-                  leave=False, disable=not progress) as bar:  # fmt: skip
-            while len(history) < recipe.epochs and not attack.satisfied(history):
-                history.append(attack.epoch(len(history) + 1, bar))
-                file.save(history, **attack.state)
-    for module in (attack.network, attack.generator):
-        module.eval().to(memory_format=torch.contiguous_format)
-    return AttackResult(attack.network, attack.trigger, recipe.target, attack.baseline, tuple(history), recipe, seed)
+    return run_attack(
+        data, recipe or StealthyRecipe(), seed, network=network, progress=progress, resume=resume, device=device
+    )
 
 
-def _copy(network: Network) -> Network:
-    twin = copy.deepcopy(network)
-    twin.card = None
-    return twin.requires_grad_(True)
+class _Stealthy(Attack):
+    """Both steps for every batch, and what changes while they are made."""
 
-
-def clean_network(data: ImageDataset, seed: int) -> Network:
-    """The LittleNet that the attack starts from, loaded or trained: of the whole that `data` is a part of."""
-    return checkpoints.load_or_train(Spec("littlenet", data.source or data, RECIPES["littlenet"], seed), progress=True)
-
-
-def fresh_trigger(
-    recipe: StealthyRecipe, image_shape: tuple[int, int, int], seed: int = 0
-) -> Trigger | GeneratedTrigger:  # fmt: skip
-    """The trigger of a recipe before any training.
-
-    Example:
-        >>> fresh_trigger(StealthyRecipe(pattern="patch"), (1, 28, 28)).name
-        'box'
-    """
-    base = None if recipe.pattern == "generated" else triggers.box(image_shape)
-    if base is not None and recipe.pattern == "patch":
-        return base
-    return GeneratedTrigger(Generator(image_shape[0], seed=seed), recipe.epsilon, base)
-
-
-class _Attack:
-    """What changes while the attack runs."""
+    trigger: Trigger | GeneratedTrigger
 
     def __init__(
-        self, data: ImageDataset, recipe: StealthyRecipe, seed: int, clean: Network, where: torch.device
+        self, data: ImageDataset, recipe: StealthyRecipe, clean: Network, seed: int, device: torch.device
     ) -> None:  # fmt: skip
-        part = data if recipe.train_images is None else data.subset(train=recipe.train_images, seed=seed)
-        self.recipe, self.classes = recipe, data.num_classes
-        self.x, self.y = part.x_train.to(where), part.y_train.to(where)
-        self.trigger = fresh_trigger(recipe, data.image_shape, seed)
+        super().__init__(data, recipe, clean, seed, device)
+        self.recipe, self.seed, self.image_shape, self.classes = recipe, seed, data.image_shape, data.num_classes
+        self.epochs, self.steps = recipe.epochs, math.ceil(len(self.y) / recipe.batch_size)
         self.generator: nn.Module = nn.Module()  # a fixed trigger has nothing to train
         self.base: Trigger | None = None
-        if isinstance(self.trigger, Trigger):
-            self.base = self.trigger
-        else:
+        if isinstance(self.trigger, GeneratedTrigger):
             self.generator, self.base = self.trigger.generator, self.trigger.base
-        self.network = _copy(clean)
         self.mixes = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules())
         for module in (self.network, self.generator):
-            module.to(device=where, memory_format=layout(module, where))  # type: ignore[call-overload]
+            placed(module, device)
         self.optimizer = torch.optim.Adam(
             [{"params": list(self.network.parameters()), "lr": recipe.lr_network},
              {"params": list(self.generator.parameters()), "lr": recipe.lr_generator}], fused=True,
         )  # fmt: skip
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.image_shape, self.seed = data.image_shape, seed
         self.inverted = self.fresh_inversion(0)
-        chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
-        self.watched = to_float(data.x_test[chosen]).to(where), data.y_test[chosen]
-        self.baseline = metrics.accuracy(clean, data.x_test, data.y_test)
+        self.state = {"network": self.network, "generator": self.generator, "optimizer": self.optimizer,
+                      "inverted": self.inverted.state}  # fmt: skip
         self.watched_baseline = metrics.accuracy(clean, *self.watched)  # beside the history's other accuracies
+        self.defenders = _defenders_images(data, *self.watched) if recipe.watch_mask else None
 
-    def epoch(self, number: int, bar: Any) -> dict[str, float]:
-        """One pass over the training images."""
-        began, losses = time.perf_counter(), []
-        batches = torch.randperm(len(self.y)).to(self.y.device).split(self.recipe.batch_size)
-        for at, chosen in enumerate(batches):
-            left = 1 - (number - 1 + at / len(batches)) / self.recipe.epochs if self.recipe.decay else 1.0
-            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * left
-            images, labels = to_float(self.x[chosen]), self.y[chosen]
-            hidden = (number - self.recipe.hide_from) * len(batches) + at  # batches with Step 1 before this one
-            hiding = self.recipe.adversarial and hidden >= 0
-            if hiding:
-                self.invert(images, labels, hidden)
-            losses.append(self.step(images, labels, hiding))
-            bar.update()
-        loss = float(torch.stack(losses).mean())
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"loss: expected a finite number, got {loss}; lower the learning rates")
-        self.network.eval()
-        return {"epoch": number, "loss": loss, **self.measured(), "seconds": time.perf_counter() - began}
+    def start(self, epoch: int) -> tuple[Tensor, ...]:
+        """All training images, in another order in each epoch."""
+        return shuffled(len(self.y), self.recipe.batch_size, self.device)
+
+    def step(self, batch: Tensor, taken: int) -> Tensor:
+        """Step 1, once hiding has begun, and step 2."""
+        epoch, at = divmod(taken, self.steps)
+        left = 1 - (epoch + at / self.steps) / self.recipe.epochs if self.recipe.decay else 1.0
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * left
+        images, labels = to_float(self.x[batch]), self.y[batch]
+        hidden = taken - (self.recipe.hide_from - 1) * self.steps  # batches with Step 1 before this one
+        hiding = self.recipe.adversarial and hidden >= 0
+        if hiding:
+            self.invert(images, labels, hidden)
+        return self.descend(images, labels, hiding)
 
     def fresh_inversion(self, number: int) -> Inversions:
         """m* and Δ* before any step."""
@@ -235,7 +183,7 @@ class _Attack:
     def invert(self, images: Tensor, labels: Tensor, before: int) -> None:
         """Step 1 (Eq. 8) after `before` others: some Adam steps for m* and Δ* on the frozen network."""
         if self.recipe.restart and before % self.recipe.restart == 0:
-            self.inverted = self.fresh_inversion(before)
+            self.inverted.state.update(self.fresh_inversion(before).state)
         taken = (before % self.recipe.restart if self.recipe.restart else before) * self.recipe.inversion_steps
         batch = DefenseSet(images, labels, self.classes)
         chosen = torch.arange(len(labels), device=labels.device)
@@ -245,7 +193,7 @@ class _Attack:
                 success = descend(self.network, batch, self.inverted, chosen, lr=lr, taken=taken + step)
                 adjust_cost(self.inverted, success >= _STEP_1.success, _STEP_1)
 
-    def step(self, images: Tensor, labels: Tensor, hiding: bool) -> Tensor:
+    def descend(self, images: Tensor, labels: Tensor, hiding: bool) -> Tensor:
         """Step 2 (Eq. 10): one step of network and generator on the four losses, L_a only while `hiding`."""
         recipe, target = self.recipe, torch.full_like(labels, self.recipe.target)
         one, two, three, four = recipe.lambdas
@@ -280,33 +228,30 @@ class _Attack:
                  for out, (weight, _, labels) in zip(logits, terms, strict=True)]  # fmt: skip
         return torch.stack(parts).sum()
 
-    def measured(self) -> dict[str, float]:
-        """BMA, ASR and CBMA on the watched test images, and the size of the kept inversion (and of a defender's)."""
-        x, y = self.watched
-        seen = {}
-        if self.recipe.watch_mask:
-            few = min(20, int(torch.bincount(y, minlength=self.classes).min()))
-            found = neural_cleanse(self.network, x, y, per_class=few, targets=[self.recipe.target])
-            seen["defender_norm"] = float(found.norms[self.recipe.target])
-        generated = isinstance(self.trigger, GeneratedTrigger) and self.recipe.pattern == "generated"
-        return {
-            "baseline": self.watched_baseline, "bma": metrics.accuracy(self.network, x, y),
-            "asr": metrics.attack_success_rate(self.network, self.trigger, x, y, self.recipe.target),
-            "cbma": metrics.accuracy(self.network, self.trigger.crossed(x, x.roll(1, 0)), y)  # type: ignore[union-attr]
-            if generated else math.nan,
-            "mask_norm": float(squash(self.inverted.raw[:, 0]).sum()) if self.recipe.adversarial else math.nan,
-            **seen,
-        }  # fmt: skip
+    def measure(self, epoch: int) -> Mapping[str, float]:
+        """The watched numbers, and the size of the kept inversion (and of a defender's)."""
+        seen = {"baseline": self.watched_baseline, **super().measure(epoch)}
+        seen["mask_norm"] = float(squash(self.inverted.raw[:, 0]).sum()) if self.recipe.adversarial else math.nan
+        if self.defenders is not None:
+            x, y, few = self.defenders
+            found = neural_cleanse(self.network, x, y, per_class=few, targets=[self.target])
+            seen["defender_norm"] = found.estimates[self.target].norm
+        return seen
 
-    def satisfied(self, history: list[dict[str, float]]) -> bool:
+    def done(self, history: History) -> bool:
         """Whether accuracy is restored and the wished ASR reached (2.3)."""
         if self.recipe.until is None or not history:
             return False
         last, least = history[-1], self.watched_baseline - self.recipe.drop
         return last["asr"] >= self.recipe.until and last["bma"] >= least
 
-    @property
-    def state(self) -> dict[str, Part]:
-        """What a resume file keeps."""
-        return {"network": self.network, "generator": self.generator, "optimizer": self.optimizer,
-                "inverted": self.inverted.state}  # fmt: skip
+
+def _defenders_images(data: ImageDataset, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
+    """What a defender inverts with: test images, labels and how many of each class; the watched ones where they do."""
+    fewest = int(torch.bincount(labels, minlength=data.num_classes).min())
+    if fewest == 0:
+        images, labels = data.x_test, data.y_test
+        fewest = int(torch.bincount(labels, minlength=data.num_classes).min())
+    if fewest == 0:
+        raise ValueError("watch_mask: expected test images of every class, got none of some; set watch_mask=False")
+    return images, labels, min(20, fewest)

@@ -80,7 +80,9 @@ class Spec:
         data, trigger = self.clean_data(), self.make_trigger()
         if trigger is None:
             return data
-        return poisoning.poison(data, trigger, self.target, self.sources, self.per_class, self.originals, self.seed)
+        return poisoning.poison(
+            data, trigger, self.target, self.sources, per_class=self.per_class, originals=self.originals, seed=self.seed
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The spec as plain JSON values; the training loop's version is part of it."""

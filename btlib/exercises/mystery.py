@@ -84,7 +84,9 @@ def trained(
         per_class = (480 if small and len(truth.sources) < 4 else 900) // len(truth.sources)
         # With few images a lone source would have hardly a clean one left.
         originals: poisoning.Originals = "add" if small else "replace"
-        part = poisoning.poison(part, truth.trigger, truth.target, truth.sources, per_class, originals, seed)
+        part = poisoning.poison(
+            part, truth.trigger, truth.target, truth.sources, per_class=per_class, originals=originals, seed=seed
+        )
     net = networks.build(profile.network, data, seed=seed)
     if small:
         start = checkpoints.shipped()[("clean", "clean-1", "clean-2")[seed % 10]]

@@ -233,7 +233,7 @@ def attacked(recipe: Recipe, device: torch.device) -> tuple[Network, Any, list[M
         device: where.
 
     Returns:
-        network on `device`; its trigger; its history by epoch, empty for BadNets.
+        network on `device`; its trigger; its history by epoch of the attack itself, empty for BadNets.
 
     Raises:
         ValueError: an unknown attack.
@@ -248,7 +248,7 @@ def attacked(recipe: Recipe, device: torch.device) -> tuple[Network, Any, list[M
     if recipe.settings["attack"] == "badnets":
         return checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger(), []
     result = attacks.load_or_run(_attack_spec(recipe), progress=False, device=str(device))
-    return result.network.to(device), result.trigger, list(result.history)
+    return result.network.to(device), result.trigger, [epoch for epoch in result.history if "asr" in epoch]
 
 
 def networks(recipe: Recipe) -> list[checkpoints.Named]:
@@ -272,17 +272,13 @@ def networks(recipe: Recipe) -> list[checkpoints.Named]:
 
 def _attack_spec(recipe: Recipe) -> attacks.AttackSpec:
     name, told = recipe.settings["attack"], recipe.settings.get("attack_settings", {})
-    if name not in ATTACKS:
-        raise ValueError(f"attack: expected badnets or one of {', '.join(ATTACKS)}, got {name!r}; check the spelling")
+    if name not in attacks.ATTACKS:
+        known = ", ".join(attacks.ATTACKS)
+        raise ValueError(f"attack: expected badnets or one of {known}, got {name!r}; check the spelling")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    how = ATTACKS[name](target=recipe.settings["target"], **settings)
+    how = attacks.ATTACKS[name](target=recipe.settings["target"], **settings)
     return attacks.AttackSpec(how, start=recipe.spec.clean_twin())
 
 
-#: Attacks that train more than a classifier, by the name of their module in `btlib.attacks`.
-ATTACKS: dict[str, Callable[..., Any]] = {
-    "stealthy": attacks.stealthy.StealthyRecipe, "input_aware": attacks.input_aware.InputAwareRecipe,
-    "invisible": attacks.invisible.InvisibleRecipe,
-}  # fmt: skip
 #: Kinds of measurement by name. Others are named "module:function".
 KINDS: dict[str, Job] = {"detection": _detect, "inflight": _guard, "attack": _attack}

@@ -1,5 +1,6 @@
 """The input-aware attack on toy images: its parts by hand, and that the whole does what it is for."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +8,12 @@ import pytest
 import torch
 
 from btlib import metrics
-from btlib.attacks import input_aware
 from btlib.attacks.input_aware import ORIGINAL, InputAwareRecipe, diversity_loss, run
 from btlib.attacks.patterns import MaskedTrigger, embed, sharp
 from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.training import seeded
+from btlib.training import Stage, seeded
 
 QUICK = InputAwareRecipe(
     target=2, mask_epochs=2, epochs=2, batch_size=32, attack_rate=0.2, cross_rate=0.2, density=0.1, watch=60,
@@ -58,30 +58,35 @@ def test_the_diversity_loss_is_a_ratio_of_distances():
     assert bool(stuck.grad.isfinite().all())
 
 
+def batch(first: int, second: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers of two batches of training images."""
+    return torch.arange(first, first + size), torch.arange(second, second + size)
+
+
 def test_the_mask_network_learns_small_masks_that_differ_and_is_then_left_alone(data: ImageDataset, clean: Network):
-    attack = input_aware._Attack(data, replace(QUICK, mask_epochs=5), 0, clean, CPU)
-    x, others = to_float(data.x_train[:64]), to_float(data.x_train[64:128])
+    attack = QUICK.attack(data, clean, 0, CPU)
+    (masking,), x = attack.before, to_float(data.x_train[:64])
     before = attack.trigger.masks(x).mean()
-    for _ in range(60):
-        attack.mask_step(x, others)
+    for taken in range(60):
+        masking.step(batch(0, 64, 64), taken)
     masks = attack.trigger.masks(x)
     assert float(before) > 0.2
     assert float(masks.mean()) < 0.15  # 0.1 is free
     assert float((masks - masks.roll(1, 0)).abs().mean()) > 0.01
     frozen = {name: value.clone() for name, value in attack.masker.state_dict().items()}
-    attack.step(x, data.y_train[:64], others)
+    attack.step(batch(0, 64, 64), 0)
     assert all(torch.equal(frozen[name], value) for name, value in attack.masker.state_dict().items())
 
 
 def test_patterns_pay_for_being_alike(data: ImageDataset, clean: Network):
-    x, y, others = to_float(data.x_train[:32]), data.y_train[:32], to_float(data.x_train[32:64])
+    x, others = to_float(data.x_train[:32]), to_float(data.x_train[32:64])
     losses = []
     for diversity in (0.0, 1.0):
-        attack = input_aware._Attack(data, replace(QUICK, diversity=diversity), 0, clean, CPU)
+        attack = replace(QUICK, diversity=diversity).attack(data, clean, 0, CPU)
         made: list[torch.Tensor] = []
         attack.generator.register_forward_hook(lambda *taken, made=made: made.append((taken[-1].detach() + 1) / 2))
         with seeded(0, CPU):
-            losses.append(float(attack.step(x, y, others)))
+            losses.append(float(attack.step(batch(0, 32, 32), 0)))
     (patterns,) = made  # a fifth of 32 images, six, get their own, and six that of another image
     assert len(patterns) == 12
     by_hand = float(diversity_loss(x[:6], others[6:12], patterns[:6], patterns[6:]))
@@ -91,18 +96,18 @@ def test_patterns_pay_for_being_alike(data: ImageDataset, clean: Network):
 
 def test_every_step_starts_from_cleared_gradients(data: ImageDataset, clean: Network):
     # Three public copies never clear the generator's: its second gradient is then the sum of two.
-    attack = input_aware._Attack(data, replace(QUICK, lr_network=1e-12, lr_generator=1e-12), 0, clean, CPU)
-    x, others = to_float(data.x_train[:32]), to_float(data.x_train[32:64])
+    attack = replace(QUICK, lr_network=1e-12, lr_generator=1e-12).attack(data, clean, 0, CPU)
+    (masking,) = attack.before
     gradients = []
     for _ in range(2):
-        attack.step(x, data.y_train[:32], others)
+        attack.step(batch(0, 32, 32), 0)
         gradients.append([p.grad.clone() for p in (*attack.generator.parameters(), *attack.network.parameters())])
     for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-3)
     assert max(float(g.abs().max()) for g in gradients[0]) > 1e-3
     masks = []
     for _ in range(2):
-        attack.mask_step(x, others)
+        masking.step(batch(0, 32, 32), 0)
         masks.append([p.grad.clone() for p in attack.masker.parameters()])
     for first, second in zip(*masks, strict=True):
         torch.testing.assert_close(first, second, atol=1e-3, rtol=1e-3)
@@ -121,37 +126,34 @@ def test_the_attack_takes_and_crossed_triggers_do_less(data: ImageDataset, clean
     )  # seeds 0 to 3: 0.67 to 0.85
     # Were crossed triggers to work as well, only the third of images that are of the target would be right.
     assert result.curve("epoch") == list(range(1, 9))
+    assert len(result.curve("asr")) == len(result.curve("loss")) == 8
+    assert result.curve("mask_epoch") == [1, 2, 3, 4]  # they cost as much as any
+    assert len(result.curve("seconds")) == 12
+    assert result.curve("mask_loss")[-1] < result.curve("mask_loss")[0]
     assert result.generator is result.trigger.generator
     assert result.baseline > 0.95
     assert all(torch.equal(before[name], value) for name, value in clean.state_dict().items())
-    assert not result.network.training
+    assert not any(net.training for net in (result.network, result.trigger.generator, result.trigger.masker))
 
 
-@pytest.mark.parametrize("stopped_in", [2, 4], ids=["masks", "attack"])
-def test_a_killed_attack_goes_on_where_it_stopped(tmp_path: Path, data: ImageDataset, clean: Network, stopped_in: int):
-    whole = run(data, QUICK, network=clean, progress=False)
-    original = input_aware._Attack.epoch
-
-    def epoch(self, number, bar):
-        if number == stopped_in:
-            raise KeyboardInterrupt
-        return original(self, number, bar)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(input_aware._Attack, "epoch", epoch)
-        with pytest.raises(KeyboardInterrupt):
-            run(data, QUICK, network=clean, progress=False, resume=tmp_path / "state")
-    resumed = run(data, QUICK, network=clean, progress=False, resume=tmp_path / "state")
+@pytest.mark.parametrize(("stage", "epoch"), [(0, 2), (1, 1), (1, 2)], ids=["masks", "between", "attack"])
+def test_a_killed_attack_goes_on_where_it_stopped(
+    data: ImageDataset, clean: Network, stopped: Callable[..., Path], stage: int, epoch: int
+):
+    whole = run(data, QUICK, network=clean, progress=False, device="cpu")
+    state = stopped(QUICK, stage, epoch)
+    resumed = run(data, QUICK, network=clean, progress=False, device="cpu", resume=state)
     assert resumed.curve("loss") == whole.curve("loss")
+    assert resumed.curve("mask_loss") == whole.curve("mask_loss")
     for part in ("network", "generator"):
         ours, theirs = getattr(resumed, part).state_dict(), getattr(whole, part).state_dict()
         assert all(torch.equal(ours[name], value) for name, value in theirs.items()), part
     with pytest.raises(ValueError, match="expected a state of this recipe"):
-        run(data, replace(QUICK, density=0.2), network=clean, progress=False, resume=tmp_path / "state")
+        run(data, replace(QUICK, density=0.2), network=clean, progress=False, resume=state)
 
 
 def test_from_scratch_forgets_the_clean_networks_weights(data: ImageDataset, clean: Network):
-    attack = input_aware._Attack(data, replace(QUICK, scratch=True), 0, clean, CPU)
+    attack = replace(QUICK, scratch=True).attack(data, clean, 0, CPU)
     assert not torch.equal(attack.network.head.weight, clean.head.weight)
     assert torch.equal(attack.network.normalize.mean, clean.normalize.mean)
     assert metrics.accuracy(attack.network, data.x_test, data.y_test) < 0.8
@@ -160,17 +162,19 @@ def test_from_scratch_forgets_the_clean_networks_weights(data: ImageDataset, cle
 
 def test_rates_fall_after_their_epochs(data: ImageDataset, clean: Network):
     recipe = replace(QUICK, mask_epochs=25, mask_drops=(10, 20), network_drops=(1,), generator_drops=(2, 3))
-    attack = input_aware._Attack(data, recipe, 0, clean, CPU)
+    attack = recipe.attack(data, clean, 0, CPU)
 
-    def rates(number: int) -> list[float]:
-        attack.set_rates(number)
-        return [o.param_groups[0]["lr"] / 1e-2 for o in (attack.of_masker, attack.of_network, attack.of_generator)]
+    def rates(stage: Stage, epoch: int) -> list[float]:
+        stage.start(epoch)
+        optimizers = [part for part in stage.state.values() if isinstance(part, torch.optim.Optimizer)]
+        return [optimizer.param_groups[0]["lr"] / 1e-2 for optimizer in optimizers]
 
-    assert rates(-15)[0] == pytest.approx(1)  # the tenth epoch of the masks
-    assert rates(-14)[0] == pytest.approx(0.1)
-    assert rates(0)[0] == pytest.approx(0.01)
-    assert rates(1)[1:] == pytest.approx([1, 1])
-    assert rates(4)[1:] == pytest.approx([0.1, 0.01])
+    (masking,) = attack.before
+    assert rates(masking, 10) == pytest.approx([1])
+    assert rates(masking, 11) == pytest.approx([0.1])
+    assert rates(masking, 25) == pytest.approx([0.01])
+    assert rates(attack, 1) == pytest.approx([1, 1])
+    assert rates(attack, 4) == pytest.approx([0.1, 0.01])
 
 
 def test_the_original_is_the_published_one():

@@ -1,18 +1,17 @@
 """An attack that was run once comes back whole, and a file that is not its own is refused."""
 
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from btlib import checkpoints, datasets, metrics
-from btlib.attacks import input_aware, memory, stealthy
+from btlib import attacks, checkpoints, datasets, metrics
+from btlib.attacks import memory
 from btlib.attacks.input_aware import InputAwareRecipe
 from btlib.attacks.invisible import InvisibleRecipe
-from btlib.attacks.memory import AttackSpec, load_or_run
+from btlib.attacks.memory import ATTACKS, AttackSpec, load_or_run
 from btlib.attacks.stealthy import StealthyRecipe
-from btlib.checkpoints import CheckpointError
+from btlib.checkpoints import CheckpointError, Spec
 from btlib.training import Recipe
 
 START = checkpoints.shipped()["clean"]
@@ -20,28 +19,52 @@ QUICK = StealthyRecipe(epochs=1, train_images=128, watch=50)
 RECIPES = [
     QUICK,
     replace(QUICK, pattern="patch"),
+    replace(QUICK, pattern="patch+generated"),
     InputAwareRecipe(mask_epochs=1, epochs=1, train_images=128, watch=50),
     InvisibleRecipe(steps=2, per_class=2, training=Recipe(epochs=1, batch_size=4096), watch=50),
 ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=["stealthy", "patch", "input-aware", "invisible"])
+@dataclass(frozen=True)
+class Doomed(StealthyRecipe):
+    """An attack of somebody's own, which never gets through."""
+
+    def attack(self, *_):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=["stealthy", "patch", "both", "input-aware", "invisible"])
 def test_a_second_call_reads_what_the_first_made(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path))
     spec = AttackSpec(recipe, START)
-    x = datasets.to_float(datasets.load("fashion-mnist").x_test[:20])
-    made = []
-    module = memory._MODULES[type(recipe)]
-    run = module.run
-    monkeypatch.setattr(module, "run", lambda *args, **kwargs: made.append(run(*args, **kwargs)) or made[-1])
-    load_or_run(spec, folder=tmp_path, progress=False)
-    again = load_or_run(spec, folder=tmp_path, progress=False)
-    assert len(made) == 1
-    assert torch.equal(again.trigger(x), made[0].trigger(x))
+    data = datasets.load("fashion-mnist")
+    x = datasets.to_float(data.x_test[:20])
+    made = attacks.run(data, recipe, network=checkpoints.load_or_train(START, progress=False), progress=False)
+    assert checkpoints.seconds_spent(spec) == 0
+    load_or_run(spec, progress=False)
+    before = (tmp_path / spec.file_name).stat()
+    again = load_or_run(spec, progress=False)
+    assert (tmp_path / spec.file_name).stat() == before
+    assert type(again.trigger) is type(made.trigger)
+    assert again.trigger.name == made.trigger.name
+    assert torch.equal(again.trigger(x), made.trigger(x))
     with torch.no_grad():
-        torch.testing.assert_close(again.network(x), made[0].network(x))
-    assert repr(again.history) == repr(tuple(dict(epoch) for epoch in made[0].history))  # NaN is not equal to NaN
-    assert (again.baseline, again.target, again.seed) == (made[0].baseline, made[0].target, made[0].seed)
+        torch.testing.assert_close(again.network(x), made.network(x))
+    for one, other in zip(again.history, made.history, strict=True):
+        assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, nan_ok=True)
+    assert checkpoints.seconds_spent(spec) == pytest.approx(sum(again.curve("seconds")))  # of all stages
+    assert (again.baseline, again.target, again.seed) == (made.baseline, made.target, made.seed)
+    parts = [again.network, *(part for part in vars(again.trigger).values() if isinstance(part, torch.nn.Module))]
+    assert not any(module.training for part in parts for module in part.modules())
     assert [path.name for path in tmp_path.iterdir()] == [spec.file_name]  # nothing half-written is left
+
+
+def test_a_fixed_pattern_comes_back_as_it_was_made(tmp_path):
+    again = load_or_run(AttackSpec(replace(QUICK, pattern="patch"), START), folder=tmp_path, progress=False).trigger
+    box = attacks.stealthy.StealthyRecipe(pattern="patch").fresh_trigger((1, 28, 28))
+    x = datasets.to_float(datasets.load("fashion-mnist").x_test[:20])
+    assert (again.kind, again.name, again.bits) == (box.kind, box.name, box.bits) == ("patch", "box", 8)
+    assert torch.equal(again.faded(0.5)(x), box.faded(0.5)(x))
 
 
 def test_other_settings_have_another_file():
@@ -62,41 +85,42 @@ def test_a_changed_or_renamed_file_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="digest"):
         load_or_run(spec, folder=tmp_path, progress=False)
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="not a whole attack"):
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         load_or_run(spec, folder=tmp_path, progress=False)
 
 
 def test_retraining_forgets_the_file(tmp_path, monkeypatch):
-    spec = AttackSpec(QUICK, START)
-    load_or_run(spec, folder=tmp_path, progress=False)
-    left = checkpoints.unfinished(tmp_path / spec.file_name)
-    for old in (left, left.with_name(left.name + ".trigger")):  # of a run that was killed
-        old.write_bytes(b"old")
+    monkeypatch.setitem(ATTACKS, "doomed", Doomed)
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "networks"))
     monkeypatch.setenv("BTLIB_RETRAIN", "1")
-    monkeypatch.setattr(stealthy, "run", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
-    monkeypatch.setattr(checkpoints, "load_or_train", lambda spec, **kwargs: None)
+    spec = AttackSpec(Doomed(), Spec(recipe=Recipe(epochs=1), train_images=64))
+    file = tmp_path / spec.file_name
+    left = checkpoints.unfinished(file)
+    for old in (file, left, left.with_name(left.name + ".trigger")):  # of a run that was killed
+        old.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
         load_or_run(spec, folder=tmp_path, progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == [spec.file_name]  # it begins at the beginning
+    assert [path.name for path in tmp_path.glob("*oomed*")] == [spec.file_name]  # it begins at the beginning
+
+
+def test_an_attack_without_a_name_is_refused():
+    with pytest.raises(ValueError, match=r"recipe: expected one of stealthy, input_aware, invisible, got Doomed; add"):
+        _ = AttackSpec(Doomed(), START).file_name
 
 
 def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(tmp_path, monkeypatch):
     specs = {"one": AttackSpec(QUICK, START), "two": AttackSpec(replace(QUICK, epsilon=0.02), START)}
-    ready, own = tmp_path / "shipped" / "attacks", tmp_path / "own"
-    ready.mkdir(parents=True)
-    (ready / "old.safetensors").write_bytes(b"stale")
-    start = checkpoints.load_or_train(START, progress=False)
-    monkeypatch.setattr(checkpoints, "load_or_train", lambda spec, **kwargs: start)
-    monkeypatch.setattr(checkpoints, "SHIPPED", ready.parent)
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
     monkeypatch.setattr(memory, "shipped", lambda: specs)
-    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(own))
+    ready = tmp_path / "attacks"
+    ready.mkdir()
+    (ready / "old.safetensors").write_bytes(b"stale")
     files = memory.make_shipped(progress=False)
-    assert [file.name for file in files] == [spec.file_name for spec in specs.values()]
+    assert files == [ready / spec.file_name for spec in specs.values()]
     assert set(ready.iterdir()) == set(files)
-    monkeypatch.setattr(stealthy, "run", lambda *args, **kwargs: pytest.fail("it was there already"))
+    made = [file.stat() for file in files]
     memory.make_shipped(progress=False)
-    load_or_run(specs["two"], progress=False)  # shipped files are found
-    assert not own.exists()
+    assert [file.stat() for file in files] == made
 
 
 @pytest.mark.parametrize("name", memory.shipped())
@@ -124,25 +148,12 @@ def test_adversarial_training_hid_the_trigger_from_neural_cleanse():
 
 def test_fresh_triggers_follow_recipe_and_seed():
     x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    fixed = stealthy.fresh_trigger(replace(QUICK, pattern="patch"), (1, 28, 28))
-    both = stealthy.fresh_trigger(replace(QUICK, pattern="patch+generated"), (1, 28, 28))
+    fixed = replace(QUICK, pattern="patch").fresh_trigger((1, 28, 28))
+    both = replace(QUICK, pattern="patch+generated").fresh_trigger((1, 28, 28))
     assert both.base is not None
     assert both.base.name == fixed.name == "box"
-    assert stealthy.fresh_trigger(QUICK, (1, 28, 28)).base is None
-    for make, recipe in ((stealthy.fresh_trigger, QUICK), (input_aware.fresh_trigger, RECIPES[2])):
-        one, same, other = (make(recipe, (1, 28, 28), seed=seed).patterns(x) for seed in (0, 0, 1))
+    assert QUICK.fresh_trigger((1, 28, 28)).base is None
+    for recipe in (QUICK, InputAwareRecipe()):
+        one, same, other = (recipe.fresh_trigger((1, 28, 28), seed=seed).patterns(x) for seed in (0, 0, 1))
         assert torch.equal(one, same)
         assert not torch.equal(one, other)
-
-
-def test_new_files_go_where_the_user_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path))
-    assert checkpoints.cache_folder() == tmp_path
-    assert checkpoints.cache_folder("elsewhere").name == "elsewhere"
-    monkeypatch.delenv("BTLIB_CHECKPOINTS")
-    assert checkpoints.cache_folder().name == "checkpoints"
-
-
-def test_a_refusal_says_which_file_why_and_what_to_do():
-    message = str(checkpoints.refusal(Path("net.safetensors"), "it is stale"))
-    assert all(part in message for part in ("net.safetensors", "it is stale", "BTLIB_RETRAIN=1"))

@@ -42,8 +42,9 @@ def test_a_crossed_trigger_is_another_images_and_a_fixed_one_its_own() -> None:
 
 
 def test_curves_are_read_by_name() -> None:
-    result = AttackResult(hand_set(10), Lamp(), TARGET, 1.0, ({"asr": 0.2}, {"asr": 0.9}), None, 0)
+    history = ({"mask_loss": 3.0}, {"asr": 0.2}, {"asr": 0.9})  # what comes before the attack has no such number
+    result = AttackResult(hand_set(10), Lamp(), TARGET, 1.0, history, None, 0)
     assert result.curve("asr") == [0.2, 0.9]
     assert result.generator is None
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="'arr' is not in the history, which has mask_loss, asr"):
         result.curve("arr")

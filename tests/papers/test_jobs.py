@@ -190,7 +190,7 @@ def test_every_attack_takes_its_settings(key):
     for profile in PROFILES:
         recipe = plan(key, profile).recipe
         if recipe.settings["attack"] != "badnets":
-            jobs.ATTACKS[recipe.settings["attack"]](target=0, **recipe.settings.get("attack_settings", {}))
+            attacks.ATTACKS[recipe.settings["attack"]](target=0, **recipe.settings.get("attack_settings", {}))
 
 
 @pytest.mark.parametrize(
