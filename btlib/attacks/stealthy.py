@@ -20,7 +20,7 @@ from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
 from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, to_float
-from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
+from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend, squash, stamp
 from btlib.detection.images import DefenseSet
 from btlib.detection.neural_cleanse import neural_cleanse
 from btlib.networks import Network, layout
@@ -198,10 +198,7 @@ class _Attack:
              {"params": list(self.generator.parameters()), "lr": recipe.lr_generator}], fused=True,
         )  # fmt: skip
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.few = DefenseSet(
-            torch.zeros(1, *data.image_shape, device=where), torch.zeros_like(self.y[:1]), self.classes
-        )
-        self.seed = seed
+        self.image_shape, self.seed = data.image_shape, seed
         self.inverted = self.fresh_inversion(0)
         chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
         self.watched = to_float(data.x_test[chosen]).to(where), data.y_test[chosen]
@@ -229,9 +226,11 @@ class _Attack:
         self.network.eval()
         return {"epoch": number, "loss": loss, **self.measured(), "seconds": time.perf_counter() - began}
 
-    def fresh_inversion(self, number: int) -> Classes:
+    def fresh_inversion(self, number: int) -> Inversions:
         """m* and Δ* before any step."""
-        return Classes(self.few, [self.recipe.target], _STEP_1, self.seed + number)
+        return Inversions(
+            self.image_shape, self.classes, [self.recipe.target], seed=self.seed + number, device=self.y.device
+        )
 
     def invert(self, images: Tensor, labels: Tensor, before: int) -> None:
         """Step 1 (Eq. 8) after `before` others: some Adam steps for m* and Δ* on the frozen network."""
@@ -242,9 +241,8 @@ class _Attack:
         chosen = torch.arange(len(labels), device=labels.device)
         with metrics.frozen(self.network):
             for step in range(1, self.recipe.inversion_steps + 1):
-                success = descend(
-                    self.network, batch, self.inverted, chosen, self.recipe.inversion_lr, taken + step, False
-                )
+                lr = self.recipe.inversion_lr
+                success = descend(self.network, batch, self.inverted, chosen, lr=lr, taken=taken + step)
                 adjust_cost(self.inverted, success >= _STEP_1.success, _STEP_1)
 
     def step(self, images: Tensor, labels: Tensor, hiding: bool) -> Tensor:
@@ -311,4 +309,4 @@ class _Attack:
     def state(self) -> dict[str, Part]:
         """What a resume file keeps."""
         return {"network": self.network, "generator": self.generator, "optimizer": self.optimizer,
-                "inverted": vars(self.inverted)}  # fmt: skip
+                "inverted": self.inverted.state}  # fmt: skip

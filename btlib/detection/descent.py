@@ -59,26 +59,40 @@ class Inversion:
                              f"{self.multiplier}; the public defaults are 0.99 and 2")  # fmt: skip
 
 
-class Classes(Rows):
-    """State of the T classes that are still inverted."""
+class Inversions(Rows):
+    """State of T inversions that go on: mask and pattern, Adam's moments, λ, the smallest mask so far.
 
-    def __init__(self, data: DefenseSet, targets: Sequence[int], inversion: Inversion, seed: int) -> None:
-        shape, place = data.images.shape[1:], data.images.device
-        generator = torch.Generator().manual_seed(seed)
-        first = torch.rand(1 + shape[0], *shape[1:], generator=generator)  # the same start for every class
-        raw = torch.atanh((first - 0.5) * (2 - 1e-6)).to(place).expand(len(targets), *first.shape)
+    Args:
+        image_shape: (C, H, W).
+        num_classes: K.
+        targets: the classes to invert.
+        seed: of the first mask and pattern, the same for every class.
+        device: where the images are.
+
+    Example:
+        >>> Inversions((1, 28, 28), 10, targets=[3, 8]).raw.shape
+        torch.Size([2, 2, 28, 28])
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, ...], num_classes: int, targets: Sequence[int], *, seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
+        channels, *size = image_shape
+        first = torch.rand(1 + channels, *size, generator=torch.Generator().manual_seed(seed))
+        raw = torch.atanh((first - 0.5) * (2 - 1e-6)).to(device).expand(len(targets), *first.shape)
         self.raw = raw.clone()  # (T, 1 + C, H, W): mask and pattern before tanh
         self.first, self.second = torch.zeros_like(self.raw), torch.zeros_like(self.raw)  # Adam's moments
-        self.cost = torch.zeros(len(targets), device=place)  # λ
-        self.good = torch.zeros(len(targets), device=place)
-        self.bad = torch.zeros(len(targets), device=place)
-        self.best = torch.full((len(targets),), torch.inf, device=place)
-        self.best_round = torch.zeros(len(targets), device=place)
+        self.cost = torch.zeros(len(targets), device=device)  # λ
+        self.good = torch.zeros(len(targets), device=device)
+        self.bad = torch.zeros(len(targets), device=device)
+        self.best = torch.full((len(targets),), torch.inf, device=device)
+        self.best_round = torch.zeros(len(targets), device=device)
         self.best_raw = self.raw.clone()
-        self.target = torch.tensor(targets, device=place)
-        self.row = torch.arange(len(targets), device=place)
-        self.weights = torch.stack([uniform(data.classes, t) for t in targets]).to(place)
-        self.rates = torch.zeros(len(targets), data.classes, device=place)
+        self.target = torch.tensor(targets, device=device)
+        self.row = torch.arange(len(targets), device=device)
+        self.weights = torch.stack([uniform(num_classes, t) for t in targets]).to(device)
+        self.rates = torch.zeros(len(targets), num_classes, device=device)
 
 
 def squash(raw: Tensor) -> Tensor:
@@ -111,8 +125,9 @@ def stamp(images: Tensor, raw: Tensor) -> Tensor:
 
 
 def descend(
-    network: nn.Module, data: DefenseSet, at: Classes, batch: Tensor, lr: float, taken: int, annealed: bool
-) -> Tensor:
+    network: nn.Module, data: DefenseSet, at: Inversions, batch: Tensor, *, lr: float, taken: int,
+    annealed: bool = False,
+) -> Tensor:  # fmt: skip
     """One Adam step on Eq. 6 for every class.
 
     Args:
@@ -131,9 +146,9 @@ def descend(
         >>> from btlib import metrics, networks
         >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=3)
         >>> few = DefenseSet(torch.rand(6, 1, 28, 28), torch.arange(6) % 3, 3)
-        >>> at = Classes(few, [0, 1], Inversion(1, 1, 6, 0.1), seed=0)
+        >>> at = Inversions((1, 28, 28), 3, targets=[0, 1])
         >>> with metrics.frozen(net):
-        ...     descend(net, few, at, torch.arange(6), 0.1, 1, False).shape
+        ...     descend(net, few, at, torch.arange(6), lr=0.1, taken=1).shape
         torch.Size([2])
     """
     raw = at.raw.detach().requires_grad_()
@@ -163,7 +178,7 @@ def descend(
     return success
 
 
-def adjust_cost(at: Classes, works: Tensor, inversion: Inversion) -> None:
+def adjust_cost(at: Inversions, works: Tensor, inversion: Inversion) -> None:
     """Neural Cleanse's schedule for λ: up while the pattern works, down while it does not.
 
     Args:
@@ -172,10 +187,8 @@ def adjust_cost(at: Classes, works: Tensor, inversion: Inversion) -> None:
         inversion: settings.
 
     Example:
-        >>> few = DefenseSet(torch.rand(6, 1, 28, 28), torch.arange(6) % 3, 3)
-        >>> settings = Inversion(1, 1, 6, 0.1)
-        >>> at = Classes(few, [0], settings, seed=0)
-        >>> adjust_cost(at, torch.tensor([True]), settings)
+        >>> at = Inversions((1, 28, 28), 3, targets=[0])
+        >>> adjust_cost(at, torch.tensor([True]), Inversion(1, 1, 6, 0.1))
         >>> round(at.cost.item(), 6)
         0.001
     """

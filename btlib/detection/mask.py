@@ -6,13 +6,13 @@ have annealed weights. Classes share their forward passes and do not influence e
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from btlib.detection.descent import Classes, Inversion, adjust_cost, descend, squash, stamp
+from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend, squash, stamp
 from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import histories
@@ -48,7 +48,9 @@ def invert(
         ...     len(invert(net, few, [0, 2], Inversion(2, 1, 6, 0.1), annealed=False))
         2
     """
-    open_ = Classes(data, targets, inversion, seed)
+    shape, where = tuple(data.images.shape[1:]), data.images.device
+    open_ = Inversions(shape, data.classes, targets, seed=seed, device=where)
+    judge = _Judge(network, data, annealed)
     generator = torch.Generator().manual_seed(seed + 1)
     records: list[tuple[Tensor, ...]] = []
     found: dict[int, Estimate] = {}
@@ -61,10 +63,10 @@ def invert(
                 batch = next(batches).to(data.images.device)
                 used, taken, seen = open_.raw, taken + 1, seen + len(batch)
                 lr = inversion.lr * (min(1.0, 2 - 2 * taken / total) if inversion.decay else 1.0)
-                success = descend(network, data, open_, batch, lr, taken, annealed)
+                success = descend(network, data, open_, batch, lr=lr, taken=taken, annealed=annealed)
             if inversion.check:
                 used = open_.raw
-                success = _weigh(_rates(network, data, used, open_.target), open_, data, annealed)
+                success = judge.success(judge.rates(used, open_.target), open_)
             size = squash(used[:, 0]).sum((1, 2))
             records.append((open_.row, torch.full_like(size, taken), size, success, open_.weights))
             _keep_smallest(open_, used, size, success >= inversion.success, round_)
@@ -72,7 +74,7 @@ def invert(
             ends = (round_ - open_.best_round >= inversion.stop_after) & open_.best.isfinite()
             ends |= torch.full_like(ends, round_ == inversion.rounds - 1)
             if bool(ends.any()):
-                found.update(_finish(network, data, open_.take(ends), inversion, annealed, taken, seen))
+                found.update(_finish(judge, open_.take(ends), inversion, taken, seen))
                 open_ = open_.take(~ends)
             bar.update()
             if len(open_.row) == 0:
@@ -86,23 +88,31 @@ def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Ten
         yield from torch.randperm(images, generator=generator).split(size)
 
 
-@torch.no_grad()
-def _rates(network: nn.Module, data: DefenseSet, raw: Tensor, target: Tensor) -> Tensor:
-    """q_st over all images, (T, K)."""
-    hits = []
-    for part in data.images.split(max(1, IMAGES_AT_ONCE // len(raw))):
-        logits = network(stamp(part, raw)).reshape(len(raw), len(part), -1)
-        hits.append((logits.argmax(2) == target[:, None]).float())
-    one_hot = nn.functional.one_hot(data.labels, data.classes).float()
-    return torch.cat(hits, 1) @ one_hot / one_hot.sum(0).clamp_min(1)
+@dataclass(frozen=True)
+class _Judge:
+    """How well masks work, by all images."""
+
+    network: nn.Module
+    data: DefenseSet
+    annealed: bool
+
+    @torch.no_grad()
+    def rates(self, raw: Tensor, target: Tensor) -> Tensor:
+        """q_st, (T, K)."""
+        hits = []
+        for part in self.data.images.split(max(1, IMAGES_AT_ONCE // len(raw))):
+            logits = self.network(stamp(part, raw)).reshape(len(raw), len(part), -1)
+            hits.append((logits.argmax(2) == target[:, None]).float())
+        one_hot = nn.functional.one_hot(self.data.labels, self.data.classes).float()
+        return torch.cat(hits, 1) @ one_hot / one_hot.sum(0).clamp_min(1)
+
+    def success(self, rates: Tensor, at: Inversions) -> Tensor:
+        """The success that counts, (T,): Q_t with annealed weights, else the share of all images."""
+        weights = at.weights if self.annealed else self.data.counts / len(self.data.labels)
+        return (rates * weights).sum(1)
 
 
-def _weigh(rates: Tensor, at: Classes, data: DefenseSet, annealed: bool) -> Tensor:
-    """The success that counts: Q_t with annealed weights, else the share of all images."""
-    return (rates * (at.weights if annealed else data.counts / len(data.labels))).sum(1)
-
-
-def _keep_smallest(at: Classes, used: Tensor, size: Tensor, works: Tensor, round_: int) -> None:
+def _keep_smallest(at: Inversions, used: Tensor, size: Tensor, works: Tensor, round_: int) -> None:
     """Remember the smallest mask that works, with the very parameters that were judged."""
     better = works & (size < at.best)
     at.best = torch.where(better, size, at.best)
@@ -110,15 +120,15 @@ def _keep_smallest(at: Classes, used: Tensor, size: Tensor, works: Tensor, round
     at.best_round = torch.where(better, float(round_), at.best_round)
 
 
-def _finish(
-    network: nn.Module, data: DefenseSet, at: Classes, inversion: Inversion, annealed: bool, taken: int, seen: int
-) -> dict[int, Estimate]:
+def _finish(judge: _Judge, at: Inversions, inversion: Inversion, taken: int, seen: int) -> dict[int, Estimate]:
     """Judge the final masks by all images; with bisections, find the factor on the mask that just succeeds."""
-    kept = at.best.isfinite() & (not inversion.decay)
+    data, kept = judge.data, at.best.isfinite() & (not inversion.decay)
     raw = torch.where(kept[:, None, None, None], at.best_raw, at.raw)
-    raw, rates = _rescale(network, data, at, raw, inversion, annealed)
-    success = _weigh(rates, at, data, annealed)
-    if annealed:  # read the weights at the temperature where Algorithm 1 stops: success near 1 leaves one class only
+    raw, rates = _rescale(judge, at, raw, inversion)
+    success = judge.success(rates, at)
+    if (
+        judge.annealed
+    ):  # read the weights at the temperature where Algorithm 1 stops: success near 1 leaves one class only
         others = torch.arange(data.classes, device=raw.device) != at.target[:, None]
         at.weights = (rates / -math.log(_STOP)).masked_fill(~others, -torch.inf).softmax(1)
     counts, found = data.counts.cpu().float(), {}
@@ -134,15 +144,13 @@ def _finish(
     return found
 
 
-def _rescale(
-    network: nn.Module, data: DefenseSet, at: Classes, raw: Tensor, inversion: Inversion, annealed: bool
-) -> tuple[Tensor, Tensor]:
+def _rescale(judge: _Judge, at: Inversions, raw: Tensor, inversion: Inversion) -> tuple[Tensor, Tensor]:
     """The smallest factor in [0.5, 2] on the mask with the wished success on all images, by bisection in its log.
 
     Returns the parameters and their q_st. Without bisections the factor is 1.
     """
     if not inversion.bisections:
-        return raw, _rates(network, data, raw, at.target)
+        return raw, judge.rates(raw, at.target)
     low, high = torch.full((len(raw),), -1.0, device=raw.device), torch.full((len(raw),), 1.0, device=raw.device)
     mask = squash(raw[:, :1])
 
@@ -153,12 +161,12 @@ def _rescale(
     rates = torch.full_like(at.rates, torch.nan)  # at `high`; NaN where no middle has worked
     for _ in range(inversion.bisections):
         middle = (low + high) / 2
-        there = _rates(network, data, scaled(middle), at.target)
-        works = _weigh(there, at, data, annealed) >= inversion.success
+        there = judge.rates(scaled(middle), at.target)
+        works = judge.success(there, at) >= inversion.success
         high, low = torch.where(works, middle, high), torch.where(works, low, middle)
         rates = torch.where(works[:, None], there, rates)
     raw = scaled(high)
     never = rates.isnan().any(1)
     if bool(never.any()):
-        rates[never] = _rates(network, data, raw[never], at.target[never])
+        rates[never] = judge.rates(raw[never], at.target[never])
     return raw, rates

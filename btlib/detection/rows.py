@@ -23,10 +23,15 @@ class Rows:
 
     row: Tensor
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The tensors by name, for a resume file; what is put into this dict is put into the state."""
+        return vars(self)
+
     def take(self, rows: Tensor) -> Self:
         """Copies of these rows only, by number (int64) or by a mask (bool)."""
         taken = copy.copy(self)
-        vars(taken).update({name: value[rows] for name, value in vars(self).items()})
+        taken.state.update({name: value[rows] for name, value in self.state.items()})
         return taken
 
 

@@ -151,7 +151,7 @@ def test_lambda_starts_when_the_mask_works_and_moves_at_every_step(
     attack = stealthy._Attack(data, QUICK, 0, clean, torch.device("cpu"))
     success = [0.98, 1.0, 0.99, 0.99, 0.98, 1.0]  # 0.99 is wished
     said, costs = iter(success), []
-    monkeypatch.setattr(stealthy, "descend", lambda *_: torch.tensor([next(said)]))
+    monkeypatch.setattr(stealthy, "descend", lambda *_, **__: torch.tensor([next(said)]))
     for before in range(len(success)):
         attack.invert(to_float(data.x_train[:4]), data.y_train[:4], before)
         costs.append(float(attack.inverted.cost))

@@ -11,7 +11,7 @@ from toys import hand_set, lit_pixels
 from btlib import checkpoints, detection, metrics, triggers
 from btlib.datasets import ImageDataset
 from btlib.detection import PUBLIC, QUICK, Inversion
-from btlib.detection.descent import Classes, adjust_cost, descend, squash, stamp
+from btlib.detection.descent import Inversions, adjust_cost, descend, squash, stamp
 from btlib.detection.images import defense_set, undisturbed
 from btlib.detection.mask import invert
 from btlib.detection.outcome import Detection, Estimate, Estimates, uniform
@@ -148,8 +148,7 @@ def test_bisection_ends_just_where_the_mask_succeeds():
 
 
 def test_lambda_rises_after_patience_good_rounds_and_falls_after_bad_ones():
-    net, x, y = planted()
-    at = Classes(defense_set(net, x, y), [0], PUBLIC, seed=0)
+    at = Inversions((1, 6, 6), 4, [0])
     costs = []
     for works in [True] * 6 + [False] * 5 + [True] * 4:
         adjust_cost(at, torch.tensor([works]), PUBLIC)
@@ -161,10 +160,20 @@ def test_lambda_rises_after_patience_good_rounds_and_falls_after_bad_ones():
     assert costs[-1] == costs[10]
 
 
+def test_what_is_put_into_the_state_is_put_into_the_inversions():
+    """So a resume file that updates the dict goes on where it stopped, and rows stay apart from their copies."""
+    at, other = (Inversions((1, 6, 6), 4, [0, 3], seed=seed) for seed in (0, 1))
+    assert not torch.equal(at.raw, other.raw)
+    part = at.take(torch.tensor([1]))
+    at.state.update(other.state)
+    assert torch.equal(at.raw, other.raw)
+    assert part.target.tolist() == [3]
+    assert torch.equal(part.raw, Inversions((1, 6, 6), 4, [3]).raw)
+
+
 def test_cost_and_mask_start_anew_for_each_call_and_class():
     net, x, y = planted()
-    data = defense_set(net, x, y)
-    at = Classes(data, [0, 5], QUICK, seed=0)
+    at = Inversions((1, 6, 6), 6, [0, 5])
     assert at.cost.tolist() == [0, 0]
     assert torch.equal(at.raw[0], at.raw[1])
     assert len(at.take(torch.tensor([1])).row) == 1
@@ -239,11 +248,11 @@ def test_one_source_in_a_trained_network_needs_the_weights(fashion: ImageDataset
 def test_a_step_goes_down_and_reports_the_success_before_it():
     net, x, y = planted()
     data = defense_set(net, x, y)
-    at = Classes(data, [2], PUBLIC, seed=0)
+    at = Inversions(x.shape[1:], data.classes, [2])
     everything = torch.arange(len(y))
     before = at.raw.clone()
     with undisturbed(net):
-        success = descend(net, data, at, everything, 0.1, 1, False)
+        success = descend(net, data, at, everything, lr=0.1, taken=1)
         expected = (net(stamp(data.images, before)).argmax(1) == 2).float().mean()
     assert float(success) == pytest.approx(float(expected))
     # Adam's first step is the learning rate in every coordinate that has a gradient

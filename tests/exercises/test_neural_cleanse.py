@@ -172,8 +172,7 @@ def test_the_library_is_the_solution() -> None:
 
 def test_the_rule_for_the_cost_is_the_librarys() -> None:
     """`next_cost` is `descent.adjust_cost` for QUICK, where every step counts (patience 1)."""
-    data = images.DefenseSet(torch.zeros(3, 1, 4, 4), torch.arange(3), 3)
-    at = descent.Classes(data, [0], QUICK, seed=0)
+    at = descent.Inversions((1, 4, 4), 3, [0])
     cost = 0.0
     for success in (0.1, 1.0, 1.0, 0.5, 1.0, 0.99, 0.2, 0.3, 1.0):
         descent.adjust_cost(at, torch.tensor([success]) >= QUICK.success, QUICK)
@@ -186,9 +185,9 @@ def test_the_loss_is_the_one_that_the_library_descends() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).requires_grad_(False)
     data = images.DefenseSet(torch.rand(6, 1, 4, 4), torch.arange(6) % 3, 3)
-    at = descent.Classes(data, [2], QUICK, seed=0)
+    at = descent.Inversions((1, 4, 4), 3, [2])
     at.cost += 0.3
     raw = at.raw.clone().requires_grad_()
     (slope,) = torch.autograd.grad(inversion_loss(network, data.images, raw, 2, 0.3), raw)
-    descent.descend(network, data, at, torch.arange(6), lr=0.1, taken=1, annealed=False)
+    descent.descend(network, data, at, torch.arange(6), lr=0.1, taken=1)
     torch.testing.assert_close(at.first, 0.5 * slope, atol=1e-6, rtol=1e-4)
