@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.cli.probing import ForeignError
 
 #: Under which names networks return their logits, the likeliest first.
 _NAMES = ("logits", "out", "output", "pred", "scores")
 _LEAST = 1e-30  # the logarithm of a probability that single precision gave up is cut here
+
+
+class ForeignError(ValueError):
+    """A network that can't be loaded or scanned; the message says what was expected and what to do."""
 
 
 class _LogitsOnly(nn.Module):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from btlib import metrics
@@ -79,6 +78,15 @@ class Convention:
             said.append(f"--mean {_listed(self.mean)} --std {_listed(self.std)}")
         return " ".join(said) or "none of --scale, --invert, --bgr, --mean and --std"
 
+    def of(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], float (N, C, H, W), as the network was trained on them."""
+        x = 1 - images if self.invert else images
+        x = (x.flip(1) if self.bgr else x) * self.scale
+        if not self.mean:
+            return x
+        mean, std = (x.new_tensor(values).reshape(-1, 1, 1) for values in (self.mean, self.std))
+        return (x - mean) / std
+
     def before(self, network: nn.Module) -> nn.Module:
         """The network with this in front of it: images in [0, 1] → logits."""
         return network if self == Convention() else _Converted(network, self).eval()
@@ -87,21 +95,13 @@ class Convention:
 class _Converted(nn.Module):
     """A network behind a convention."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, network: nn.Module, convention: Convention) -> None:
         super().__init__()
         self.network, self.convention = network, convention
-        for name, default in (("mean", (0.0,)), ("std", (1.0,))):
-            values = getattr(convention, name) or default
-            self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] → logits."""
-        x = 1 - x if self.convention.invert else x
-        x = x.flip(1) if self.convention.bgr else x
-        return self.network((x * self.convention.scale - self.mean) / self.std)
+        return self.network(self.convention.of(x))
 
 
 def _listed(numbers: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from btlib.cli.probing import ForeignError
+from btlib.cli.adapting import ForeignError
 
 #: What training scripts keep the weights under, the likeliest first.
 WRAPPERS = (
