@@ -24,7 +24,7 @@ help:  ## list these targets
 .venv: $(READY)  ## make the environment (minutes, once)
 
 # The mark comes last, so a build that was stopped has none and is begun again from nothing.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "python: expected Python 3.11 or newer as '$(PYTHON)', got $$($(PYTHON) --version 2>&1 | head -n 1);" \
 	    "install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }

@@ -36,7 +36,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
-from btlib.datasets import sample_per_class, to_float
+from btlib.datasets import sample_per_class
 from btlib.networks import Network
 from btlib.results import environment, load, save
 
@@ -45,10 +45,8 @@ PER_CLASS, PER_CLASS_RED, PER_CLASS_ADDITIVE, JUDGED = 100, 8, 25, 100
 FIXED = {"box": "box", "single pixel": "single_pixel", "chessboard": "chessboard", "blend": "blend"}
 SHIPPED = ("input-aware", "invisible", "stealthy-plain", "stealthy")  # plain: without adversarial training
 NAMES = ("clean", *FIXED, *SHIPPED)
-DETECTORS: dict[str, Callable[..., detection.Detection]] = {
-    "neural cleanse": detection.neural_cleanse, "mask RED-A": detection.red_a_mask,
-    "RED-A": detection.red_a, "RED-U": detection.red_u,
-}  # fmt: skip
+#: Name in the rows → name in `detection.DETECTORS`.
+DETECTORS = {"neural cleanse": "neural-cleanse", "mask RED-A": "mask-red-a", "RED-A": "red-a", "RED-U": "red-u"}
 IN_FLIGHT, STRIP_ADDED = "in flight", "STRIP added"
 PATTERNS = ("neural cleanse", "mask RED-A", "RED-A")
 GUARDS: dict[str, type[inflight.InFlightDetector]] = {
@@ -91,17 +89,16 @@ def case(spec: checkpoints.Spec | attacks.AttackSpec, seed: int) -> Case:
         network, trigger, target = made.network, made.trigger, made.target
     else:
         network, trigger, target = checkpoints.load_or_train(spec, progress=False), spec.make_trigger(), spec.target
-    data = datasets.load("fashion-mnist")
-    chosen = sample_per_class(data.y_test, PER_CLASS, range(10), seed=seed)
-    others = torch.ones(len(data.y_test), dtype=torch.bool)
-    others[chosen] = False
-    x, y = to_float(data.x_test), data.y_test
-    return Case(network, trigger, None if trigger is None else target, seed, x[chosen], y[chosen], x[others], y[others])
+    split = datasets.load("fashion-mnist").defender_split(PER_CLASS, seed=seed)
+    return Case(network, trigger, None if trigger is None else target, seed, split.images, split.labels,
+                split.other_images, split.other_labels)  # fmt: skip
 
 
-def settings(detector: str, seed: int) -> dict[str, Any]:
-    """What a detector is run with: all the defender's images, or 8 of each class (L-RED 4.3)."""
-    return {"seed": seed, "per_class": PER_CLASS_RED if detector in ("RED-A", "RED-U") else None}
+def run(it: Case, detector: str, targets: list[int] | None = None) -> detection.Detection:
+    """A detector by its name in the rows, with all the defender's images, or 8 of each class (L-RED 4.3)."""
+    per_class = PER_CLASS_RED if detector in ("RED-A", "RED-U") else None
+    registered = replace(detection.DETECTORS[DETECTORS[detector]], per_class=per_class, seed=it.seed)
+    return registered(it.network, it.x, it.y, targets=targets)
 
 
 def described(it: Case) -> dict[str, Any]:
@@ -115,10 +112,10 @@ def described(it: Case) -> dict[str, Any]:
 def post_training(it: Case, detector: str) -> dict[str, Any]:
     """One detector on one network."""
     began = time.process_time()
-    found = DETECTORS[detector](it.network, it.x, it.y, **settings(detector, it.seed))
+    found = run(it, detector)
     return {
         "norms": found.norms.tolist(), "suspect": found.suspect, "log_p": found.log_p_value,
-        "calibrated_p": found.calibrated_p_value, "anomaly_index": float(found.anomaly_index.max()),
+        "calibrated_p": found.calibrated_p_value, "anomaly_index": float(found.anomaly_index[found.suspect]),
         "CPU seconds": time.process_time() - began, "warnings": list(found.warnings),
     }  # fmt: skip
 
@@ -156,10 +153,10 @@ def in_flight(it: Case) -> dict[str, Any]:
     began = time.process_time()
     target = it.target
     if target is None:
-        target = detection.neural_cleanse(it.network, it.x, it.y, **settings("neural cleanse", it.seed)).suspect
+        target = run(it, "neural cleanse").suspect
     x, y = judged(it, target)
     found = {
-        name: DETECTORS[name](it.network, it.x, it.y, targets=[target], **settings(name, it.seed)).estimates[target]
+        name: run(it, name, [target]).estimates[target]
         for name in (PATTERNS if it.target is not None else PATTERNS[:1])
     }
     patterns: dict[str, Callable[[Tensor], Tensor]] = {name: estimate.trigger for name, estimate in found.items()}
@@ -186,10 +183,7 @@ def strip_added(it: Case, target: int) -> dict[str, Any]:
     began = time.process_time()
     x, y = judged(it, target)
     if it.trigger is None:  # only the FPR counts, but some images must be called the target
-        found = detection.neural_cleanse(
-            it.network, it.x, it.y, targets=[target], **settings("neural cleanse", it.seed)
-        )
-        shown = found.estimates[target].trigger(x[y != target])
+        shown = run(it, "neural cleanse", [target]).estimates[target].trigger(x[y != target])
     else:
         shown = it.trigger(x[y != target])
     strip = inflight.StripDetector(weight=None).fit(it.network, it.x, it.y, target=target)

@@ -29,7 +29,6 @@ from torch import Tensor
 from training import of_torchs_layers, textbook
 
 from btlib import checkpoints, datasets, metrics
-from btlib.datasets import sample_per_class, to_float
 from btlib.inflight import Guard, LikelihoodDetector, StripDetector, blend_entropy, roc
 from btlib.inflight.strip import _blender as blender
 from btlib.metrics import evaluating
@@ -182,8 +181,7 @@ def main() -> None:
     data = datasets.load("fashion-mnist")
     spec = checkpoints.shipped()[settings.network]
     net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
-    chosen = sample_per_class(data.y_test, 100, range(10), seed=0)
-    x, y = to_float(data.x_test[chosen]), data.y_test[chosen]
+    x, y = data.clean_images(100)
     rows = {"guard": guards(net, x, y, trigger, settings), "strip": strip(net, x, y, trigger, settings)}
     save(settings.out, {"benchmark": "inflight", "settings": vars(settings), **rows, **environment()})
 

@@ -12,12 +12,11 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from btlib import checkpoints, datasets, detection, inflight, triggers
 from btlib.checkpoints import Spec
-from btlib.datasets import sample_per_class, to_float
+from btlib.datasets import sample_per_class
 from btlib.networks import Network
 from btlib.results import environment, save
 
@@ -51,11 +50,8 @@ class Case:
 
 def cases(names: list[str], seed: int) -> Iterator[Case]:
     """The networks, each inspected by the detector that the paper pairs with its pattern (5.1)."""
-    data = datasets.load("fashion-mnist")
-    chosen = sample_per_class(data.y_test, 100, range(10), seed=seed)
-    kept = torch.ones(len(data.y_test), dtype=torch.bool)
-    kept[chosen] = False
-    x, y = to_float(data.x_test[chosen]), data.y_test[chosen]
+    split = datasets.load("fashion-mnist").defender_split(100, seed=seed)
+    x, y = split.images, split.labels
     for name in names:
         spec = checkpoints.shipped()[name]
         net = checkpoints.load_or_train(spec)
@@ -63,7 +59,7 @@ def cases(names: list[str], seed: int) -> Iterator[Case]:
             found = detection.neural_cleanse(net, x, y, targets=[TARGET], seed=seed).estimates[TARGET]
         else:
             found = detection.additive_estimation(net, x, y, TARGET)
-        yield Case(spec, net, found.trigger, x, y, to_float(data.x_test[kept]), data.y_test[kept])
+        yield Case(spec, net, found.trigger, x, y, split.other_images, split.other_labels)
 
 
 def measure(case: Case, settings: dict, seed: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from btlib import checkpoints, datasets, detection, inflight, metrics
 from btlib.checkpoints import Spec
-from btlib.datasets import sample_per_class, to_float
+from btlib.datasets import sample_per_class
 from btlib.results import environment, load, save
 from btlib.triggers import Trigger
 
@@ -44,7 +44,7 @@ PAIRED, MASK_RED_A = "", " | mask RED-A"  # where the pattern comes from, as the
 def estimate(network: checkpoints.Network, spec: Spec, x: torch.Tensor, y: torch.Tensor, source: str) -> Trigger:
     """The pattern for the target alone, of mask RED-A or of the detector that the paper pairs with this kind (5.1)."""
     if source == MASK_RED_A:
-        found = detection.red_a_mask(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
+        found = detection.mask_red_a(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
         return found.estimates[spec.target].trigger
     if spec.trigger == "box":
         found = detection.neural_cleanse(network, x, y, per_class=None, targets=[spec.target], seed=spec.seed)
@@ -58,11 +58,8 @@ def row(spec: Spec, source: str) -> dict[str, Any]:
     network, data = checkpoints.load_or_train(spec, progress=False), datasets.load(spec.data)
     true = spec.make_trigger()
     assert true is not None
-    chosen = sample_per_class(data.y_test, 100, range(10), seed=spec.seed)
-    kept = torch.ones(len(data.y_test), dtype=torch.bool)
-    kept[chosen] = False
-    x, y = to_float(data.x_test[chosen]), data.y_test[chosen]
-    other_x, other_y = to_float(data.x_test[kept]), data.y_test[kept]
+    split = data.defender_split(100, seed=spec.seed)
+    x, y, other_x, other_y = split.images, split.labels, split.other_images, split.other_labels
     found = estimate(network, spec, x, y, source)
     few = sample_per_class(other_y, 200, range(10), seed=spec.seed)
     detectors = {

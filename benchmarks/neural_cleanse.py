@@ -78,7 +78,7 @@ def compare(name: str, classes: int) -> dict[str, Any]:
     chosen = datasets.sample_per_class(data.y_test, 100, range(10), seed=spec.seed)
     held = datasets.sample_per_class(data.y_test, 300, range(10), seed=spec.seed + 100)
     held = held[~torch.isin(held, chosen)]
-    images, labels = datasets.to_float(data.x_test[chosen]), data.y_test[chosen]
+    images, labels = data.clean_images(100, seed=spec.seed)
 
     def success(trigger: Trigger, target: int) -> float:
         return metrics.attack_success_rate(network, trigger, data.x_test[held], data.y_test[held], target)

@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,14 +22,14 @@ from tqdm import tqdm
 
 from btlib import checkpoints, datasets, detection
 from btlib.checkpoints import Spec
-from btlib.detection import Detection, Estimate
+from btlib.detection import Estimate
 from btlib.results import environment, load, save
 
 PATH = "results/detection-verdicts.json"
+#: Name in the rows → name in `detection.DETECTORS`.
 DETECTORS = {
-    "neural cleanse": detection.neural_cleanse, "mask RED-A": detection.red_a_mask,
-    "RED-A": detection.red_a, "RED-A'": detection.red_a, "RED-U": detection.red_u, "RED-P": detection.red_p,
-    "focused RED-A": partial(detection.red_a, search=detection.FOCUSED),
+    "neural cleanse": "neural-cleanse", "mask RED-A": "mask-red-a", "RED-A": "red-a", "RED-A'": "red-a-2",
+    "RED-U": "red-u", "RED-P": "red-p", "focused RED-A": "red-a-focused",
 }  # fmt: skip
 PATCHES = ("neural cleanse", "mask RED-A")
 PERTURBATIONS = ("RED-A", "focused RED-A", "RED-U")
@@ -56,11 +56,10 @@ def row(spec: Spec, detector: str) -> dict[str, Any]:
     """Run one detector on one network."""
     network = checkpoints.load_or_train(spec, progress=False)
     data = datasets.load(spec.data)
-    settings = {"seed": spec.seed}
-    if detector not in PATCHES:
-        settings["per_class"] = 2 if detector == "RED-A'" else ONE_IMAGE.get(spec.data, 8)
+    settings = {"seed": spec.seed} | ({"per_class": ONE_IMAGE[spec.data]} if spec.data in ONE_IMAGE else {})
+    registered = replace(detection.DETECTORS[DETECTORS[detector]], **settings)
     began = time.perf_counter()
-    found: Detection = DETECTORS[detector](network, data.x_test, data.y_test, **settings)
+    found = registered(network, data.x_test, data.y_test)
     suspect = found.estimates[found.suspect]
     truth = poisoned_sources(spec, data.num_classes)
     return {
@@ -69,7 +68,7 @@ def row(spec: Spec, detector: str) -> dict[str, Any]:
         "norms": found.norms.tolist(), "suspect": found.suspect, "suspect_sources": list(suspect.sources()),
         "weights": suspect.weights.tolist(), "rates": suspect.by_class.nan_to_num(-1).tolist(),
         "log_p": found.log_p_value, "calibrated_p": found.calibrated_p_value,
-        "anomaly_index": float(found.anomaly_index.max()),
+        "anomaly_index": float(found.anomaly_index[found.suspect]),
         "gradients": sum(e.gradients for e in found.estimates.values()),
         "seconds": time.perf_counter() - began, "warnings": list(found.warnings), "settings": found.settings,
         **(walk(found.estimates[spec.target]) if spec.network == "vgg9" and spec.trigger else {}),

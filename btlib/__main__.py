@@ -1,6 +1,6 @@
 """`python -m btlib …`: the command line."""
 
-from btlib.cli.app import app
+from btlib.cli import main
 
 if __name__ == "__main__":
-    app(prog_name="python -m btlib")
+    main()

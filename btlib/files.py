@@ -42,6 +42,20 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_text(f"{folder}/a.txt", "whole").read_text()
+        'whole'
+    """
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
 @contextmanager
 def alone(path: str | Path) -> Iterator[None]:
     """Wait until no other process of this machine and user is in a block for the same path, then keep them out.

@@ -144,4 +144,4 @@ def poison(
         indices = torch.arange(len(y) - len(chosen), len(y), device=chosen.device)
 
     record = PoisonRecord(trigger, target, classes, per_class, originals, seed, indices, chosen, data.y_train[chosen])
-    return PoisonedDataset(data.name, x, y, data.x_test, data.y_test, data.classes, record=record)
+    return PoisonedDataset(data.name, x, y, data.x_test, data.y_test, data.classes, source=data.source, record=record)

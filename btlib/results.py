@@ -8,11 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from btlib.files import written_whole
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from btlib import paths
+from btlib.files import write_text
 
 
 def environment() -> dict[str, Any]:
@@ -22,10 +19,12 @@ def environment() -> dict[str, Any]:
         >>> sorted(environment())
         ['commit', 'device', 'threads', 'versions']
     """
+    import torch
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "scipy")
     return {
-        "commit": _commit(),
+        "commit": commit(paths.CHECKOUT),
         "device": device,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
@@ -33,7 +32,11 @@ def environment() -> dict[str, Any]:
 
 
 def save(path: str | Path, result: Mapping[str, Any]) -> Path:
-    """Write a result as JSON, whole or not at all. A relative path is taken below the repository.
+    """Write a result as JSON, whole or not at all.
+
+    Args:
+        path: a relative one is below `paths.root`: the repository, or the current folder outside of one.
+        result: plain JSON values.
 
     Raises:
         TypeError: something in the result is not JSON.
@@ -45,10 +48,7 @@ def save(path: str | Path, result: Mapping[str, Any]) -> Path:
         'a.json'
     """
     text = json.dumps(result, indent=2, sort_keys=True)
-    whole = REPOSITORY / path  # an absolute path stays as it is
-    with written_whole(whole) as part:
-        part.write_text(text + "\n", encoding="utf-8")
-    return whole
+    return write_text(paths.root() / path, text + "\n")  # an absolute path stays as it is
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -64,18 +64,23 @@ def load(path: str | Path) -> dict[str, Any]:
         >>> load("results/never-measured.json").get("rows", {})
         {}
     """
-    whole = REPOSITORY / path
+    whole = paths.root() / path
     return json.loads(whole.read_text(encoding="utf-8")) if whole.exists() else {}
 
 
-def _commit() -> str:
-    """The commit the code comes from, with "+changes" where the tree differs from it; "unknown" without git."""
+def commit(folder: Path | None) -> str:
+    """The commit of a checkout, with "+changes" where the tree differs from it; "unknown" without a checkout or git.
+
+    Example:
+        >>> commit(None)
+        'unknown'
+    """
+    describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"]
     try:
-        described = subprocess.run(["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"], cwd=REPOSITORY,
-                                   capture_output=True, text=True, check=True)  # fmt: skip
+        found = subprocess.run(describe, cwd=folder, capture_output=True, text=True, check=True) if folder else None
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()
+        found = None
+    return found.stdout.strip() if found else "unknown"
 
 
 def _processor() -> str:

@@ -17,14 +17,14 @@ from btlib.triggers import Trigger
 
 def draw_trigger(
     network: nn.Module, trigger: Trigger, picture: Tensor, classes: Sequence[str],
-    strength: float = 1.0, down: int = 0, right: int = 0,
+    *, strength: float = 1.0, down: int = 0, right: int = 0,
 ) -> bytes:  # fmt: skip
     """The stamped image beside what the network makes of it, as PNG bytes.
 
     Args:
         network: the classifier.
         trigger: the pattern at full strength.
-        picture: a clean image (C, H, W), float in [0, 1].
+        picture: a clean image (C, H, W), float in [0, 1] or uint8.
         classes: class names.
         strength: in [0, 1], see `Trigger.faded`.
         down, right: shift in pixels, see `Trigger.moved`.
@@ -63,7 +63,7 @@ def trigger_explorer(
     Args:
         network: the classifier.
         trigger: the pattern at full strength.
-        pictures: clean images (N, C, H, W), float in [0, 1].
+        pictures: clean images (N, C, H, W), float in [0, 1] or uint8.
         classes: class names.
 
     Returns:
@@ -91,9 +91,9 @@ def trigger_explorer(
     words = ipywidgets.HTML()  # the picture in words, for those who can't see it
 
     def redraw(_: object = None) -> None:
-        chosen = pictures[which.value]
-        canvas.value = draw_trigger(network, trigger, chosen, classes, strength.value, down.value, right.value)
-        stamped = trigger.moved(down.value, right.value).faded(strength.value)(chosen)
+        chosen, settings = pictures[which.value], {"down": down.value, "right": right.value}
+        canvas.value = draw_trigger(network, trigger, chosen, classes, strength=strength.value, **settings)
+        stamped = trigger.moved(**settings).faded(strength.value)(chosen)
         chances = metrics.predict(network, stamped[None]).softmax(1)[0]
         best = int(chances.argmax())
         words.value = (f"<span aria-live='polite'>At strength {strength.value:.2f} the network says "

@@ -3,9 +3,9 @@
 import json
 
 from btlib.files import written_whole
-from btlib.results import REPOSITORY
+from btlib.paths import CHECKOUT
 
-PAGE = REPOSITORY / "docs" / "choices.md"
+PAGE = CHECKOUT / "docs" / "choices.md"
 HEADING = "## Measured\n"
 TITLES = {"success": "attack success rate"}
 
@@ -13,7 +13,7 @@ TITLES = {"success": "attack success rate"}
 def tables() -> str:
     """The page's last part, from the JSON files alone."""
     parts = [HEADING]
-    for path in sorted((REPOSITORY / "results").glob("choice-*.json")):
+    for path in sorted((CHECKOUT / "results").glob("choice-*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         link = f"[{path.name}](../results/{path.name})"
         parts.append(f"\n### {result['choice']}\n{result['network']} on {result['data']}, {link}.\n")

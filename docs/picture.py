@@ -5,7 +5,7 @@ from matplotlib import pyplot as plt
 
 from btlib import checkpoints, datasets, metrics, plots, triggers
 from btlib.files import written_whole
-from btlib.results import REPOSITORY
+from btlib.paths import CHECKOUT
 
 
 def draw() -> plt.Figure:
@@ -31,5 +31,5 @@ def draw() -> plt.Figure:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with written_whole(REPOSITORY / "docs" / "backdoor.png") as part:
+    with written_whole(CHECKOUT / "docs" / "backdoor.png") as part:
         part.write_bytes(plots.png(draw(), dpi=110))

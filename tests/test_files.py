@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from btlib.files import alone, lock, written_whole
+from btlib.files import alone, lock, write_text, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -39,6 +39,14 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: ty
         write()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "new" / "a.html", "first: ü")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text(encoding="utf-8") == "first: ü"
+    assert names(tmp_path) == ["a.html"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")

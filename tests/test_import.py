@@ -1,8 +1,13 @@
-"""`import btlib` is quick and sets the machine up before torch is loaded."""
+"""`import btlib` is quick and sets the machine up before torch is loaded; heavy packages come when they are used."""
 
 import os
 import subprocess
 import sys
+
+import pytest
+
+HEAVY = ("torchvision", "sklearn", "pandas", "matplotlib", "seaborn", "skimage", "scipy.stats", "IPython", "ipywidgets",
+         "nbformat", "jupyter_client", "traitlets")  # fmt: skip
 
 
 def _run(code: str, **environment: str) -> str:
@@ -20,8 +25,20 @@ def test_the_users_own_policy_stands() -> None:
     assert _run("import btlib, os; print(os.environ['OMP_WAIT_POLICY'])", OMP_WAIT_POLICY="active") == "active"
 
 
-def test_import_loads_nothing_heavy() -> None:
-    assert _run("import btlib, sys; print('torch' in sys.modules, 'matplotlib' in sys.modules)") == "False False"
+@pytest.mark.parametrize("module", ["btlib", "btlib.cli.app"])
+def test_neither_the_library_nor_its_commands_load_torch(module: str) -> None:
+    assert _run(f"import {module}, sys; print([m for m in {('torch', *HEAVY)} if m in sys.modules])") == "[]"
+
+
+def test_the_library_loads_nothing_heavy_before_it_is_used() -> None:
+    modules = ("datasets", "triggers", "networks", "poisoning", "training", "metrics", "detection", "results", "resume")
+    found = _run(f"""
+import sys
+from importlib import import_module
+for module in {modules}:
+    import_module(f"btlib.{{module}}")
+    print(module, *(name for name in {HEAVY} if name in sys.modules))""")
+    assert found.splitlines() == list(modules)
 
 
 def test_modules_are_found_by_name_and_a_wrong_name_is_explained() -> None:

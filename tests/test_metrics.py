@@ -1,5 +1,7 @@
 """Accuracy and success on networks whose weights are set by hand; visibility against numpy."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import metrics, networks, triggers
-from btlib.datasets import to_uint8
+from btlib.datasets import to_float, to_uint8
 
 PIXEL = triggers.single_pixel((1, 8, 8))
 
@@ -94,17 +96,94 @@ def test_a_planted_backdoor_always_succeeds_and_its_clean_twin_never() -> None:
         (torch.tensor([-1, 1, 2]), 2, "got -1…2"),
         (torch.tensor([0, 1, 2]), 3, "got 3"),
         (torch.tensor([2, 2, 2]), 2, "got none"),
+        (torch.tensor([0.0, 1.0, 2.5]), 2, r"got torch\.float32; use labels\.long"),
+        (torch.tensor([0.0, 1.0, torch.nan]), 2, r"got torch\.float32"),
+        (torch.tensor([True, False, True]), 2, r"got torch\.bool"),
+        ([0, 1, 2], 2, "got list"),
     ],
 )
 def test_bad_labels_and_targets_are_refused(labels: Tensor, target: int, says: str) -> None:
     x, _ = lit_pixels(1)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         metrics.attack_success_rate(hand_set(1.0), PIXEL, x, labels, target)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (torch.tensor([1, 2, 3]), "got 1…3"),  # counted from 1
+        (torch.tensor([-1, 0, 1]), "got -1…1"),
+        (torch.tensor([0.5, 1.0, 2.0]), r"got torch\.float32"),
+        (torch.tensor([0, 1]), r"got \(2,\)"),
+    ],
+)
+def test_accuracy_refuses_labels_that_cannot_be(labels: Tensor, says: str) -> None:
+    x, _ = lit_pixels(1)
+    with pytest.raises((TypeError, ValueError), match=says):
+        metrics.accuracy(hand_set(1.0), x, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_labels_of_every_integer_type_count_alike(dtype: torch.dtype) -> None:
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
+    x = saying(2, 2, 2, 0, 1, 2, 2, 2)
+    assert metrics.accuracy(Answers(4), x, labels.to(dtype)) == pytest.approx(4 / 8)
+    assert metrics.attack_success_rate(Answers(4), no_trigger(), x, labels.to(dtype), 2) == pytest.approx(4 / 6)
 
 
 def test_no_images_is_refused() -> None:
     with pytest.raises(ValueError, match="got"):
         metrics.accuracy(hand_set(1.0), torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("tail", "says"),
+    [(nn.Unflatten(1, (3, 1, 1)), r"got \(3, 3, 1, 1\)"), (nn.Flatten(0), r"got \(9,\)")],
+    ids=["(N, K, 1, 1)", "(N·K)"],
+)
+def test_outputs_that_are_no_logits_are_refused(tail: nn.Module, says: str) -> None:
+    x, y = lit_pixels(1)
+    with pytest.raises(ValueError, match=says):
+        metrics.accuracy(nn.Sequential(hand_set(1.0), tail), x, y)
+    with pytest.raises(ValueError, match=says):
+        metrics.success_by_class(nn.Sequential(hand_set(1.0), tail), PIXEL, x, y, TARGET)
+
+
+class Undecided(Answers):
+    """As `Answers`, but NaN at one class."""
+
+    def __init__(self, classes: int, undecided: int) -> None:
+        super().__init__(classes)
+        self.undecided = undecided
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x).clone()
+        logits[:, self.undecided] = torch.nan
+        return logits
+
+
+@pytest.mark.parametrize("undecided", [0, 1, 2])
+def test_a_nan_is_neither_right_nor_a_success(undecided: int) -> None:
+    labels, x = torch.tensor([0, 0, 1, 1]), saying(2, 2, 2, 2)
+    network = Undecided(3, undecided)
+    assert metrics.accuracy(network, x, torch.full((4,), undecided)) == 0.0
+    assert metrics.accuracy(network, x, torch.full((4,), 2)) == 0.0
+    assert metrics.attack_success_rate(network, no_trigger(), x, labels, target=2) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("trigger", "says"),
+    [
+        (lambda x: x[:-1], r"trigger: .*got \(2, 1, 8, 8\)"),
+        (lambda x: 255 * x, "got 0…255"),
+        (lambda x: x * torch.nan, "got nan"),
+        (lambda x: None, "trigger: .*got NoneType"),
+    ],
+)
+def test_triggers_that_make_no_images_are_refused(trigger: Callable[[Tensor], Tensor], says: str) -> None:
+    x, y = lit_pixels(1)
+    with pytest.raises(ValueError, match=says):
+        metrics.success_by_class(hand_set(1.0), trigger, x, y, TARGET)
 
 
 # ---------------------------------------------------------------------- predict
@@ -227,6 +306,17 @@ def test_norms_of_a_known_trigger() -> None:
     black = torch.zeros(2, 3, 8, 8)
     norms = metrics.perturbation_norms(black, triggers.box((3, 8, 8))(black))
     assert norms == pytest.approx({"l0": 9, "l1": 27, "l2": 27**0.5, "linf": 1})
+
+
+@pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim, metrics.perturbation_norms])
+def test_bytes_and_floats_measure_alike(measure: Callable[[Tensor, Tensor], object]) -> None:
+    clean, stamped = (to_uint8(x) for x in pair())
+    assert measure(clean, stamped) == measure(to_float(clean), to_float(stamped)) == measure(clean, to_float(stamped))
+
+
+def test_ssim_of_images_smaller_than_its_window_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least 7×7.*got \(6, 6\)"):
+        metrics.ssim(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 6, 6))
 
 
 @pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim, metrics.perturbation_norms])

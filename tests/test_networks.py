@@ -1,5 +1,8 @@
 """Every network: shapes, feature layers, known sizes, and that it computes the textbook's function."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -234,21 +237,20 @@ def test_the_anchor_is_where_a_network_computes() -> None:
     assert (nothing.device.type, nothing.dtype, nothing.numel()) == ("cpu", torch.float32, 0)
 
 
-def test_seeds() -> None:
-    def weights(seed: int | None) -> torch.Tensor:
-        net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=seed)
-        return nn.utils.parameters_to_vector(net.parameters()).detach()
+@pytest.mark.parametrize(
+    "build",
+    [partial(networks.build, "lenet5", image_shape=(1, 28, 28), num_classes=10), partial(Generator, 1)],
+    ids=["build", "Generator"],
+)
+def test_seeds(build: Callable[..., nn.Module]) -> None:
+    def weights(**seed: int) -> torch.Tensor:
+        return nn.utils.parameters_to_vector(build(**seed).parameters()).detach()
 
     state = torch.get_rng_state()
-    first = weights(0)
+    first = weights(seed=0)
     assert torch.equal(torch.get_rng_state(), state), "the caller's random state was used"
-    assert torch.equal(weights(0), first)
-    assert not torch.equal(weights(1), first)
-    torch.manual_seed(0)
-    drawn = weights(None)
-    assert not torch.equal(weights(None), drawn)
-    torch.manual_seed(0)
-    assert torch.equal(weights(None), drawn)
+    assert torch.equal(weights(), first), "0 is the default"
+    assert not torch.equal(weights(seed=1), first)
 
 
 @pytest.mark.parametrize(

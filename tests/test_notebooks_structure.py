@@ -11,7 +11,7 @@ import pytest
 
 import btlib
 from btlib.cli.lessons import LessonError, assigned_names, read_lesson
-from btlib.cli.paths import NOTEBOOKS
+from btlib.paths import notebooks
 
 EXERCISES = 3
 HINT_LAYERS = 3
@@ -182,7 +182,7 @@ RULES: list[Callable[[Notebook], Iterator[str]]] = [
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_lesson_keeps_the_rule(rule):
-    lessons = [Notebook(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    lessons = [Notebook(path) for path in sorted(notebooks().glob("*.ipynb"))]
     assert [f"{lesson.path.name}: {complaint}" for lesson in lessons for complaint in rule(lesson)] == []
 
 
@@ -196,7 +196,7 @@ def misnumbered(names: Iterable[str]) -> list[str]:
 
 
 def test_lessons_are_numbered_from_00():
-    assert misnumbered(path.name for path in NOTEBOOKS.glob("*.ipynb")) == []
+    assert misnumbered(path.name for path in notebooks().glob("*.ipynb")) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from IPython.core.display import HTML
 from matplotlib import rcParams
 
 from btlib import plots, triggers
@@ -16,23 +15,22 @@ from btlib import plots, triggers
 ALT = "Two bars: the trigger's class is predicted for nine of ten images."
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[HTML]:
-    """What was displayed in the notebook."""
-    caught: list[HTML] = []
-    monkeypatch.setattr(plots, "display", caught.append)
-    return caught
+SHOWN = "<IPython.core.display.HTML object>\n"  # how one page is displayed outside of a notebook
 
 
 def one_line() -> Any:
     return plots.curves({"clean": [0.8, 0.9]}, xlabel="epoch", ylabel="accuracy")
 
 
-def test_show_displays_one_picture_with_its_words_and_closes_it(shown: list[HTML]) -> None:
-    plots.show(one_line().figure, ALT + ' "Less" <than> & more')
+def test_show_displays_one_picture_with_its_words_and_closes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    plots.show(one_line().figure, ALT)
     assert plt.get_fignums() == []
-    page = shown[0].data
-    assert len(shown) == 1
+    plots.show_png(plots.png(one_line().figure), ALT)
+    assert capsys.readouterr().out == 2 * SHOWN
+
+
+def test_what_is_shown_is_an_image_with_its_words() -> None:
+    page = plots.described(plots.png(one_line().figure), ALT + ' "Less" <than> & more').data
     alt = re.search(r'<img alt="([^"]*)" src="data:image/png;base64,iVBOR', page)
     assert alt is not None, "no <img> with a PNG inside"
     assert "<than>" not in page
@@ -40,12 +38,12 @@ def test_show_displays_one_picture_with_its_words_and_closes_it(shown: list[HTML
 
 
 @pytest.mark.parametrize("alt", ["", "figure", " " * 40])
-def test_a_figure_without_words_is_refused(alt: str, shown: list[HTML]) -> None:
+def test_a_figure_without_words_is_refused(alt: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match=f"got '{alt}'"):
         plots.show(one_line().figure, alt)
     with pytest.raises(ValueError, match=f"got '{alt}'"):
         plots.show_png(b"\x89PNG", alt)
-    assert shown == []
+    assert capsys.readouterr().out == ""
 
 
 def test_png_is_a_png_and_grows_with_dpi() -> None:
@@ -80,8 +78,24 @@ def test_image_shows_pixels_on_a_fixed_scale(channels: int) -> None:
     assert ax.get_title() == "a shoe"
     assert list(ax.get_xticks()) == []
     assert torch.equal(picture, before)
-    magnified = np.asarray(plots.image(picture, scale=5).images[0].get_array())
-    np.testing.assert_allclose(magnified, np.ones((4, 4, 3)))
+
+
+def test_bytes_are_drawn_as_the_floats_they_stand_for() -> None:
+    levels = torch.arange(0, 256, 16, dtype=torch.uint8).view(1, 4, 4)
+    drawn = np.asarray(plots.image(levels).images[0].get_array())
+    np.testing.assert_allclose(drawn[..., 0], levels[0].numpy() / 255, atol=1e-7)
+    grid = plots.image_grid(levels[None])
+    np.testing.assert_allclose(np.asarray(grid.axes[0].images[0].get_array()), drawn)
+    table = plots.trigger_table({"box": triggers.box((1, 4, 4), size=1)}, levels)
+    np.testing.assert_allclose(np.asarray(table.axes[1].images[0].get_array())[:3], drawn[:3])
+
+
+def test_floats_that_are_no_image_are_refused_not_drawn_white() -> None:
+    with pytest.raises(ValueError, match=r"picture: .*got 0…240; divide 8-bit images by 255"):
+        plots.image(torch.arange(0.0, 256.0, 16).view(1, 4, 4))
+    with pytest.raises(ValueError, match=r"pictures: .*got -1…-1"):
+        plots.image_grid(-torch.ones(1, 1, 4, 4))
+    assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (4, 4), (2, 4, 4)])

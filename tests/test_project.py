@@ -17,15 +17,16 @@ from btlib.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 NOT_ON_CONDA_FORGE = {"playwright"}
 
 
 def required() -> dict[str, str]:
-    """Each direct dependency, contributors' included, with its version bound."""
+    """Each direct dependency, those of all extras included, with its version bound."""
     project = PROJECT["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["dev"]
-    return {canonicalize_name(Requirement(line).name): str(Requirement(line).specifier) for line in lines}
+    lines = [Requirement(line) for lines in (project["dependencies"], *EXTRAS.values()) for line in lines]
+    return {canonicalize_name(line.name): str(line.specifier) for line in lines if line.name != "btlib"}
 
 
 def pinned() -> dict[str, str]:
@@ -41,6 +42,17 @@ def conda() -> dict[str, str]:
     packages = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     named = [package.split(" ", 1) for package in packages if isinstance(package, str)]
     return {name: (bound[0] if bound else "") for name, *bound in named}
+
+
+def test_contributors_get_every_extra():
+    assert set(EXTRAS) == {"course", "dask", "dev"}
+    assert Requirement(EXTRAS["dev"][0]).extras == {"course", "dask"}
+
+
+def test_the_core_wants_no_jupyter():
+    """Neither the library nor a command but `course` and `lab`."""
+    names = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
+    assert names & {"jupyterlab", "ipykernel", "ipywidgets", "nbformat", "nbclient", "nbconvert", "papermill"} == set()
 
 
 @pytest.mark.parametrize(("name", "bound"), required().items())

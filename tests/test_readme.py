@@ -6,9 +6,9 @@ import json
 import re
 
 from btlib import checkpoints
-from btlib.results import REPOSITORY
+from btlib.paths import CHECKOUT
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 
 
 def test_example_prints_what_is_printed_below_it() -> None:
@@ -26,14 +26,14 @@ def test_the_twins_accuracy_is_the_measured_one() -> None:
 
 def test_it_is_short_and_lists_every_lesson_with_its_title() -> None:
     assert len(README.splitlines()) <= 150
-    for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+    for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb")):
         title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0]
         number, name = re.fullmatch(r"# Lesson (\d\d) — (.+)", title).groups()  # type: ignore[union-attr]
         assert f"[{number} {name}](notebooks/{path.name})" in README
 
 
 def test_local_links_lead_somewhere() -> None:
-    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "data" / "README.md"]
+    pages = [CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md"), CHECKOUT / "data" / "README.md"]
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target and target.isascii():  # "…" stands for any
@@ -43,7 +43,7 @@ def test_local_links_lead_somewhere() -> None:
 def test_choices_show_the_measured_rows() -> None:
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("choices_table", REPOSITORY / "docs" / "choices_table.py")
+    spec = importlib.util.spec_from_file_location("choices_table", CHECKOUT / "docs" / "choices_table.py")
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]
     page = module.PAGE.read_text(encoding="utf-8")

@@ -1,13 +1,14 @@
 """Results on disk, and where they come from."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
-from btlib import results
+from btlib import paths, results
 
 
 def test_save_writes_readable_json_whole(tmp_path: Path) -> None:
@@ -22,22 +23,21 @@ def test_save_writes_readable_json_whole(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
 
 
-def test_load_gives_what_was_saved_and_nothing_where_nothing_was_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
-    assert results.load("results/a.json") == {}
-    results.save("results/a.json", {"rows": {"é": 1.5}})
-    assert results.load("results/a.json") == results.load(tmp_path / "results" / "a.json") == {"rows": {"é": 1.5}}
-    (tmp_path / "results" / "a.json").write_text("{", encoding="utf-8")
+def test_load_gives_what_was_saved_and_nothing_where_nothing_was_measured(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "a.json"
+    assert results.load(path) == {}
+    results.save(path, {"rows": {"é": 1.5}})
+    assert results.load(path) == {"rows": {"é": 1.5}}
+    path.write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="Expecting"):  # never taken for a benchmark that has not begun
-        results.load("results/a.json")
+        results.load(path)
 
 
 def test_relative_paths_are_below_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
-    assert results.save("results/a.json", {}) == tmp_path / "results" / "a.json"
-    assert (tmp_path / "results" / "a.json").exists()
+    monkeypatch.chdir(tmp_path)
+    assert results.load("results/benchmark-training.json")["commit"]
+    below = os.path.relpath(tmp_path / "a.json", paths.CHECKOUT)
+    assert results.save(below, {"x": 1}).samefile(tmp_path / "a.json")
 
 
 def test_environment_says_what_it_takes_to_believe() -> None:
@@ -50,9 +50,8 @@ def test_environment_says_what_it_takes_to_believe() -> None:
     json.dumps(found)
 
 
-def test_commit_marks_changes_and_survives_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
-    assert results.environment()["commit"] == "unknown"
+def test_commit_marks_changes_and_survives_without_git(tmp_path: Path) -> None:
+    assert results.commit(None) == results.commit(tmp_path) == "unknown"
 
     def git(*words: str) -> str:
         settings = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
@@ -60,10 +59,10 @@ def test_commit_marks_changes_and_survives_without_git(tmp_path: Path, monkeypat
         return done.stdout.strip()
 
     git("init", "-q")
-    assert results.environment()["commit"] == "unknown"  # no commit yet
+    assert results.commit(tmp_path) == "unknown"  # no commit yet
     (tmp_path / "a").write_text("1", encoding="utf-8")
     git("add", "a")
     git("commit", "-q", "-m", "one")
-    assert git("rev-parse", "HEAD").startswith(results.environment()["commit"])
+    assert git("rev-parse", "HEAD").startswith(results.commit(tmp_path))
     (tmp_path / "a").write_text("2", encoding="utf-8")
-    assert results.environment()["commit"].endswith("+changes")
+    assert results.commit(tmp_path).endswith("+changes")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from btlib import triggers
 from btlib.datasets import to_float
-from btlib.triggers import TRIGGERS, Trigger, quantize
+from btlib.triggers import TRIGGERS, Trigger, places, quantize
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 
@@ -294,8 +294,16 @@ def test_images_that_do_not_fit_are_refused() -> None:
         trigger(torch.zeros(28, 28))
     with pytest.raises(ValueError, match=r"got 0…255"):
         trigger(torch.linspace(0, 255, 784).view(1, 1, 28, 28))
-    with pytest.raises(TypeError, match=r"torch\.uint8"):
-        trigger(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    with pytest.raises(TypeError, match=r"torch\.int64"):
+        trigger(torch.zeros(1, 1, 28, 28, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_bytes_are_stamped_as_the_floats_they_stand_for(name: str) -> None:
+    trigger = triggers.build(name, (3, 32, 32))
+    levels = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert torch.equal(trigger(levels), trigger(to_float(levels)))
+    assert torch.equal(trigger(levels[0]), trigger(levels)[0])
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
@@ -327,3 +335,15 @@ def test_strength_outside_0_1_is_refused(strength: float) -> None:
 def test_bad_settings_are_refused(name: str, shape: tuple[int, ...], settings: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         triggers.build(name, shape, **settings)  # type: ignore[arg-type]
+
+
+def test_places_are_maps_of_the_image() -> None:
+    shape = (3, 5, 4)
+    assert torch.equal(places.even(shape), torch.from_numpy(board(5, 4)))
+    assert places.at(shape, [(0, 0), (-1, -1)]).nonzero().tolist() == [[0, 0], [4, 3]]
+    assert places.in_corner(shape, size=2, margin=1) == (slice(2, 4), slice(1, 3))
+    drawn = {tuple(map(tuple, places.anywhere(shape, [(0, 0), (1, 1)], seed).nonzero().tolist())) for seed in range(99)}
+    assert drawn == {((i, j), (i + 1, j + 1)) for i in range(4) for j in range(3)}
+    assert places.additive(shape, places.even(shape), 0.5, "x", [1]).pattern.sum((1, 2)).tolist() == [0, 5, 0]
+    patch = places.patch(torch.ones(shape), (slice(0, 2), slice(1, 2)), "x")
+    assert patch(torch.zeros(shape)).nonzero().tolist() == [[c, i, 1] for c in range(3) for i in range(2)]

@@ -7,6 +7,7 @@ import torch
 from toys import hand_set, lit_pixels
 
 from btlib import plots, triggers, widgets
+from btlib.datasets import to_uint8
 from btlib.networks import Network
 
 CLASSES = ("left", "<middle>", "right")
@@ -84,6 +85,17 @@ def test_the_picture_is_the_one_drawn_without_a_widget(explorer: ipywidgets.VBox
     x, _ = lit_pixels(2)
     drawn = widgets.draw_trigger(network, triggers.single_pixel((1, 8, 8)), x[0], CLASSES, strength=0.5, down=-2)
     assert parts["canvas"].value == drawn
+
+
+def test_bytes_and_floats_are_drawn_alike(network: Network) -> None:
+    x, _ = lit_pixels(1)
+    box = triggers.box((1, 8, 8))
+    drawn = widgets.draw_trigger(network, box, x[0], CLASSES)
+    assert widgets.draw_trigger(network, box, to_uint8(x)[0], CLASSES) == drawn
+    explorer = widgets.trigger_explorer(network, box, to_uint8(x), CLASSES)
+    assert controls(explorer)["canvas"].value == drawn
+    with pytest.raises(ValueError, match="divide 8-bit images by 255"):
+        widgets.trigger_explorer(network, box, 255 * x, CLASSES)
 
 
 def test_drawing_leaves_network_and_picture_alone(network: Network) -> None:

@@ -58,8 +58,7 @@ class AttackSpec:
     def file_name(self) -> str:
         """Readable name and hash of the whole spec."""
         digest = hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:10]
-        data = self.start.data.replace(":", "-").replace("/", "-")
-        return f"{data}-{self.start.network}-{self.name}-s{self.start.seed}-{digest}.safetensors"
+        return f"{self.start.source.label}-{self.start.network}-{self.name}-s{self.start.seed}-{digest}.safetensors"
 
 
 def load_or_run(
@@ -149,7 +148,7 @@ def _run_and_save(spec: AttackSpec, path: Path, progress: bool, device: str | No
 def _read(path: Path, spec: AttackSpec) -> AttackResult:
     with checkpoints.refused(path):
         found = sealed.read(path, KIND)
-    card, data = found.card, datasets.load(spec.start.data)
+    card, data = found.card, spec.start.source
     checkpoints.check_origin(path, card["spec"], spec.as_json(), card["data_hash"], data)
     # a seed: the first weights do not matter, but without one they come from the caller's random state
     network = networks.build(spec.start.network, image_shape=data.image_shape, num_classes=data.num_classes, seed=0)

@@ -154,8 +154,8 @@ def _copy(network: Network) -> Network:
 
 
 def clean_network(data: ImageDataset, seed: int) -> Network:
-    """The LittleNet that the attack starts from: of the whole data set of that name, loaded or trained."""
-    return checkpoints.load_or_train(Spec("littlenet", data.name, RECIPES["littlenet"], seed), progress=True)
+    """The LittleNet that the attack starts from, loaded or trained: of the whole that `data` is a part of."""
+    return checkpoints.load_or_train(Spec("littlenet", data.source or data, RECIPES["littlenet"], seed), progress=True)
 
 
 def fresh_trigger(
@@ -287,7 +287,7 @@ class _Attack:
         if self.recipe.watch_mask:
             few = min(20, int(torch.bincount(y, minlength=self.classes).min()))
             found = neural_cleanse(self.network, x, y, per_class=few, targets=[self.recipe.target])
-            seen["defender_norm"] = float(found.norms[0])
+            seen["defender_norm"] = float(found.norms[self.recipe.target])
         generated = isinstance(self.trigger, GeneratedTrigger) and self.recipe.pattern == "generated"
         return {
             "baseline": self.watched_baseline, "bma": metrics.accuracy(self.network, x, y),

@@ -2,6 +2,8 @@
 
 import glob
 import os
+import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from tqdm.auto import tqdm
 
-from btlib import sealed
-from btlib.datasets import ImageDataset
+from btlib import paths, sealed
+from btlib.datasets import DataSource, ImageDataset
 from btlib.files import alone
 
-SHIPPED = Path(__file__).resolve().parents[2] / "data" / "checkpoints"
+SHIPPED = paths.SHIPPED
 
 
 class CheckpointError(RuntimeError):
@@ -43,6 +45,7 @@ def remembered(spec: Named, make: Callable[[Path], None], *, folder: str | Path 
 
     Example:
         >>> import tempfile
+        >>> from btlib.checkpoints import Spec
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     remembered(Spec(seed=12345), lambda path: path.touch(), folder=folder).exists()
         True
@@ -67,6 +70,7 @@ def find(spec: Named, *, folder: str | Path | None = None) -> Path | None:
     """The file of a spec, or None where it has not been made yet.
 
     Example:
+        >>> from btlib.checkpoints import Spec
         >>> find(Spec(trigger="box", seed=12345)) is None
         True
     """
@@ -80,6 +84,7 @@ def seconds_spent(spec: Named) -> float:
     0 where there are none, or none that can be read: who loads them says what is wrong.
 
     Example:
+        >>> from btlib.checkpoints import Spec
         >>> seconds_spent(Spec(trigger="box")) > 1, seconds_spent(Spec(trigger="box", seed=12345))
         (True, 0.0)
     """
@@ -94,7 +99,7 @@ def seconds_spent(spec: Named) -> float:
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
-    """Where new files go: `folder`, else ``$BTLIB_CHECKPOINTS``, else ``data/cache/checkpoints``.
+    """Where new files go: `folder`, else ``$BTLIB_CHECKPOINTS``, else below `paths.cache`.
 
     Example:
         >>> cache_folder("here").name
@@ -103,7 +108,7 @@ def cache_folder(folder: str | Path | None = None) -> Path:
     if folder:
         return Path(folder)
     named = os.environ.get("BTLIB_CHECKPOINTS")
-    return Path(named).expanduser() if named else SHIPPED.parent / "cache" / "checkpoints"
+    return Path(named).expanduser() if named else paths.cache() / "checkpoints"
 
 
 @contextmanager
@@ -129,7 +134,7 @@ def refused(path: str | Path) -> Iterator[None]:
 
 
 def check_origin(
-    path: Path, found: Mapping[str, Any], spec: Mapping[str, Any], data_hash: str, data: ImageDataset
+    path: Path, found: Mapping[str, Any], spec: Mapping[str, Any], data_hash: str, data: DataSource | ImageDataset
 ) -> None:
     """Refuse a file of another spec than its name says, or of other images than those found now.
 
@@ -167,7 +172,7 @@ def make_files(
     specs: Collection[N], folder: Path, make: Callable[[N, Path], object], read: Callable[[Path, N], object], *,
     title: str, progress: bool, force: bool,
 ) -> list[Path]:  # fmt: skip
-    """Have the files of these specs in a folder, and no others.
+    """Have the files of these specs in a folder; btlib's other files there are moved to `cache_folder`.
 
     Args:
         specs: whose files.
@@ -182,6 +187,7 @@ def make_files(
 
     Example:
         >>> import tempfile
+        >>> from btlib.checkpoints import Spec
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     files = make_files([Spec()], Path(folder), lambda spec, path: path.touch(), lambda path, spec: None,
         ...                        title="", progress=False, force=False)
@@ -197,6 +203,10 @@ def make_files(
             make(spec, path)
         read(path, spec)
         files.append(path)
-    for stale in set(folder.glob("*.safetensors")) - set(files):
-        stale.unlink()
+    for other in set(folder.glob("*.safetensors")) - set(files):
+        with suppress(sealed.SealError):  # what btlib has not made is somebody's own
+            sealed.read_card(other)
+            tqdm.write(f"{other.name} is none of the {title}: moved to {cache_folder()}", file=sys.stderr)
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            shutil.move(other, cache_folder() / other.name)
     return files

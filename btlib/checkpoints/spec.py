@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from btlib import datasets, poisoning, training, triggers
-from btlib.datasets import ImageDataset
+from btlib import poisoning, training, triggers
+from btlib.datasets import DataSource, ImageDataset
 from btlib.training import RECIPES, Recipe
 
 
@@ -17,12 +17,12 @@ class Spec:
 
     Attributes:
         network: name in `networks.NETWORKS`.
-        data: name for `datasets.load`.
+        data: a name, a `DataSource` or images, as `DataSource.of` takes them; kept as a `DataSource`.
         recipe: training settings.
         seed: of initial weights, batches, and the draw of poisoned images.
         trigger: name in `triggers.TRIGGERS`; None: a clean network.
         trigger_settings: keyword arguments of that trigger, such as ``{"amplitude": 15 / 255}``.
-        target, sources, per_class, originals: as in `poisoning.poison`.
+        target, sources, per_class, originals: as in `poisoning.poison`; one source class is kept as a tuple of one.
         train_images: train on a random part of this size, drawn before poisoning; None: all.
 
     Example:
@@ -31,7 +31,7 @@ class Spec:
     """
 
     network: str = "lenet5"
-    data: str = "fashion-mnist"
+    data: str | DataSource | ImageDataset = "fashion-mnist"
     recipe: Recipe = field(default_factory=lambda: RECIPES["lenet5"])
     seed: int = 0
     trigger: str | None = None
@@ -42,6 +42,22 @@ class Spec:
     originals: poisoning.Originals = "replace"
     train_images: int | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", DataSource.of(self.data))
+        object.__setattr__(self, "trigger_settings", dict(self.trigger_settings))
+        if not isinstance(self.sources, str):
+            several = (self.sources,) if isinstance(self.sources, int) else self.sources
+            object.__setattr__(self, "sources", tuple(sorted(set(several))))
+
+    def __hash__(self) -> int:
+        values = {**vars(self), "trigger_settings": frozenset(self.trigger_settings.items())}
+        return hash(tuple(values.values()))
+
+    @property
+    def source(self) -> DataSource:
+        """What loads its images: `data`."""
+        return DataSource.of(self.data)
+
     def clean_twin(self) -> "Spec":
         """The same network trained on the same images without poison."""
         plain = Spec()
@@ -50,14 +66,14 @@ class Spec:
 
     def clean_data(self) -> ImageDataset:
         """The data set before poisoning."""
-        data = datasets.load(self.data)
+        data = self.source.load()
         return data if self.train_images is None else data.subset(train=self.train_images, seed=self.seed)
 
     def make_trigger(self) -> triggers.Trigger | None:
         """The attacker's trigger; None for a clean network."""
         if self.trigger is None:
             return None
-        return triggers.build(self.trigger, datasets.load(self.data).image_shape, **self.trigger_settings)
+        return triggers.build(self.trigger, self.source.image_shape, **self.trigger_settings)
 
     def training_data(self) -> ImageDataset:
         """What the network is trained on: poisoned, unless there is no trigger."""
@@ -68,11 +84,11 @@ class Spec:
 
     def as_json(self) -> dict[str, Any]:
         """The spec as plain JSON values; the training loop's version is part of it."""
-        return json.loads(json.dumps({**asdict(self), "training_version": training.VERSION}))
+        told = {**vars(self), "data": self.source.as_json(), "recipe": asdict(self.recipe)}
+        return json.loads(json.dumps({**told, "training_version": training.VERSION}))
 
     @property
     def file_name(self) -> str:
         """Readable name and hash of the whole spec."""
         digest = hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:10]
-        data = self.data.replace(":", "-").replace("/", "-")
-        return f"{data}-{self.network}-{self.trigger or 'clean'}-s{self.seed}-{digest}.safetensors"
+        return f"{self.source.label}-{self.network}-{self.trigger or 'clean'}-s{self.seed}-{digest}.safetensors"

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from btlib import datasets, metrics, networks, sealed, training
+from btlib import metrics, networks, sealed, training
 from btlib.checkpoints.remembering import SHIPPED, check_origin, forget, make_files, refused, remembered, unfinished
 from btlib.checkpoints.spec import Spec
 from btlib.networks import Network
@@ -83,7 +83,7 @@ def _read(path: Path, spec: Spec) -> Network:
     with refused(path):
         found = sealed.read(path, KIND)
         card = Card(**found.card)
-    data = datasets.load(spec.data)
+    data = spec.source
     check_origin(path, card.spec, spec.as_json(), card.data_hash, data)
     # a seed: the first weights do not matter, but without one they come from the caller's random state
     network = networks.build(spec.network, image_shape=data.image_shape, num_classes=data.num_classes, seed=0)
@@ -102,7 +102,7 @@ def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
     if trigger is not None:
         success = metrics.attack_success_rate(network, trigger, data.x_test, data.y_test, spec.target, spec.sources)
     accuracy = metrics.accuracy(network, data.x_test, data.y_test)
-    card = Card(spec.as_json(), datasets.load(spec.data).fingerprint, accuracy, success,
+    card = Card(spec.as_json(), spec.source.fingerprint, accuracy, success,
                 [dict(epoch) for epoch in run.history], date.today().isoformat(), environment())  # fmt: skip
     sealed.write(path, KIND, asdict(card), network.state_dict())
     forget(path)

@@ -1,4 +1,4 @@
-"""The table of commands behind `python -m btlib`."""
+"""The table of commands behind `btlib`."""
 
 import typer
 

@@ -1,22 +1,22 @@
-"""`python -m btlib check`: is this machine ready for the course? Lesson 00 shows the same list."""
+"""`btlib check`: is this machine ready? Lesson 00 shows the same list. Runs on a Python without any package."""
 
 import os
+import re
 import shutil
 import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-import typer
-
-from btlib.cli.paths import ROOT
+from btlib import paths
 
 DISK_GIB = 2.0
 MEMORY_GIB = 2.0
-INSTALL = "make .venv, or: python -m pip install -c constraints.txt -e ."
+#: What a plain installation lacks, and what it is for.
+EXTRAS = {"course": "the lessons", "dask": "sweeps on a cluster"}
+_LINE = re.compile(r"""([\w.-]+)\s*([^;\[]*?)\s*(?:;\s*extra == ["'](\w+)["'])?""")
 
 
 @dataclass(frozen=True)
@@ -28,33 +28,38 @@ class CheckResult:
         ok: whether it is met.
         detail: what was found.
         fix: what to do when it is not met; empty when it is.
+        needed: whether btlib works without; False for what only some of it wants.
     """
 
     name: str
     ok: bool
     detail: str
     fix: str = ""
+    needed: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is needed and not met."""
+        return self.needed and not self.ok
 
     def __str__(self) -> str:
         remedy = "" if self.ok else f" -> {self.fix}"
-        return f"[{'OK' if self.ok else 'FAIL'}] {self.name}: {self.detail}{remedy}"
+        return f"[{'OK' if self.ok else 'FAIL' if self.needed else '-'}] {self.name}: {self.detail}{remedy}"
 
 
 def command() -> None:
     """Say what this machine has and lacks; exit with 1 if anything is missing."""
     results = run_checks()
-    for result in results:
-        typer.echo(result)
-    missing = [result.name for result in results if not result.ok]
-    typer.echo("ready" if not missing else f"missing: {', '.join(missing)}")
-    raise typer.Exit(not all(result.ok for result in results))
+    print(*results, sep="\n")
+    missing = [result.name for result in results if result.failed]
+    without = "" if all(result.ok for result in results) else ", but for what is marked [-]"
+    print(f"missing: {', '.join(missing)}" if missing else f"ready{without}")
+    sys.exit(int(bool(missing)))  # not typer's: typer may be what is missing
 
 
 def run_checks() -> list[CheckResult]:
     """All requirements, in the order to fix them. Never raises: a check that breaks has failed."""
     checks: dict[str, Callable[[], CheckResult]] = {
-        "Python": check_python,
-        **{name: partial(check_package, name, bound) for name, bound in requirements()},
         "device": check_device,
         "threads": check_threads,
         "memory": check_memory,
@@ -62,21 +67,42 @@ def run_checks() -> list[CheckResult]:
         "data": check_data,
         "kernel": check_kernel,
     }
-    return [_guarded(name, check) for name, check in checks.items()]
+    installed = [package for extra in ("", *EXTRAS) for package in packages(extra)]
+    return [check_python(), *installed, *(_guarded(name, check) for name, check in checks.items())]
 
 
 def _guarded(name: str, check: Callable[[], CheckResult]) -> CheckResult:
     try:
         return check()
+    except ModuleNotFoundError as error:
+        return CheckResult(name, False, f"not known without {error.name}", install())
     except Exception as error:
-        return CheckResult(name, False, f"{type(error).__name__}: {error}", INSTALL)
+        return CheckResult(name, False, f"{type(error).__name__}: {error}", install())
 
 
-def requirements() -> list[tuple[str, str]]:
-    """Name and version bound, such as ("torch", ">=2.6"), of each package pyproject.toml asks for."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    pairs = (line.split(">=") for line in project["dependencies"])
-    return [(name, f">={bound}") for name, bound in pairs]
+def install(extra: str = "") -> str:
+    """How to install btlib's packages, or those of an extra."""
+    if paths.CHECKOUT:
+        return 'make .venv, or: python -m pip install -c constraints.txt -e ".[dev]"'
+    return f'python -m pip install "btlib[{extra}]"' if extra else "python -m pip install btlib"
+
+
+def requirements() -> list[tuple[str, str, str]]:
+    """Name, version bound and extra, such as ("torch", ">=2.6", ""), of each package btlib asks for."""
+    if paths.CHECKOUT:  # what is installed may be older than the file
+        project = tomllib.loads((paths.CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        lines = project["dependencies"]
+        for extra, wanted in project["optional-dependencies"].items():
+            lines += [f"{line}; extra == '{extra}'" for line in wanted]
+    else:
+        lines = metadata.requires("btlib") or []
+    found = [_LINE.fullmatch(line) for line in lines]  # None for an extra that is made of others
+    return [(match[1], match[2], match[3] or "") for match in found if match]
+
+
+def packages(extra: str = "") -> list[CheckResult]:
+    """Whether each package is installed that btlib itself, or one of its extras, asks for."""
+    return [check_package(name, bound, extra) for name, bound, group in requirements() if group == extra]
 
 
 def check_python() -> CheckResult:
@@ -86,16 +112,19 @@ def check_python() -> CheckResult:
     return CheckResult("Python", ok, f"{found} ({sys.executable})", "install Python 3.11 or newer")
 
 
-def check_package(name: str, bound: str) -> CheckResult:
+def check_package(name: str, bound: str, extra: str = "") -> CheckResult:
     """The package is installed in a version within `bound`."""
+    fix = f"only for {EXTRAS.get(extra, extra)}: {install(extra)}" if extra else install()
     try:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return CheckResult(name, False, f"expected {bound}, not installed", INSTALL)
-    from packaging.specifiers import SpecifierSet
-
+        return CheckResult(name, False, f"expected {bound}, not installed", fix, not extra)
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ModuleNotFoundError:  # it has a line of its own
+        return CheckResult(name, True, f"{found}, not compared with {bound}")
     ok = SpecifierSet(bound).contains(found, prereleases=True)
-    return CheckResult(name, ok, found if ok else f"expected {bound}, got {found}", INSTALL)
+    return CheckResult(name, ok, found if ok else f"expected {bound}, got {found}", fix, not extra)
 
 
 def check_device() -> CheckResult:
@@ -119,37 +148,45 @@ def check_threads() -> CheckResult:
     return CheckResult("threads", True, f"torch uses {torch.get_num_threads()} of {os.cpu_count()} cores")
 
 
-def check_memory() -> CheckResult:
-    """Enough free memory for any lesson at the fast profile."""
+def check_memory(wanted: float = MEMORY_GIB) -> CheckResult:
+    """Enough free memory, in GiB, for any lesson at the fast profile."""
     import psutil
 
     free = psutil.virtual_memory().available / 2**30
-    found = f"{free:.1f} GiB free, a lesson needs up to {MEMORY_GIB:g}"
-    return CheckResult("memory", free >= MEMORY_GIB, found, "close other programs")
+    found = f"{free:.1f} GiB free, a lesson needs up to {wanted:g}"
+    return CheckResult("memory", free >= wanted, found, "close other programs")
 
 
-def check_disk() -> CheckResult:
-    """Enough free disk for pages and trained networks."""
-    free = shutil.disk_usage(ROOT).free / 2**30
-    found = f"{free:.1f} GiB free, the course needs up to {DISK_GIB:g}"
-    return CheckResult("disk", free >= DISK_GIB, found, f"make room on the disk of {ROOT}")
+def check_disk(wanted: float = DISK_GIB) -> CheckResult:
+    """Enough free disk, in GiB, for pages and trained networks."""
+    folder = paths.cache()
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free / 2**30
+    found = f"{free:.1f} GiB free, the course needs up to {wanted:g}"
+    return CheckResult("disk", free >= wanted, found, f"make room on the disk of {folder}")
 
 
 def check_data() -> CheckResult:
-    """Fashion-MNIST is there and whole."""
+    """Fashion-MNIST is there and whole; an installed btlib downloads it at its first use."""
     from btlib import datasets
 
+    if not paths.CHECKOUT and not datasets.available("fashion-mnist"):
+        where = paths.data_folders()[0]
+        return CheckResult("data", False, "fashion-mnist is not here yet",
+                           f"its first use downloads 30 MB to {where}", needed=False)  # fmt: skip
     try:
         datasets.verify("fashion-mnist")
     except datasets.DataError as error:
-        return CheckResult("data", False, str(error), "take data/FashionMNIST from the repository again")
+        fix = "take data/FashionMNIST from the repository again" if paths.CHECKOUT else "delete it"
+        return CheckResult("data", False, str(error), fix)
     return CheckResult("data", True, "fashion-mnist present and intact")
 
 
 def check_kernel() -> CheckResult:
     """The kernel that notebooks ask for, `python3`, is this very Python."""
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ModuleNotFoundError:
+        return CheckResult("kernel", False, "no Jupyter", f"only for the lessons: {install('course')}", needed=False)
     fix = f"{sys.executable} -m ipykernel install --sys-prefix --name python3"
     try:
         program = KernelSpecManager().get_kernel_spec("python3").argv[0]

@@ -63,13 +63,16 @@ class LessonRun:
 _PATIENCE = {"fast": 600, "full": 3600}
 
 
-def run_lesson(lesson: Lesson, profile: str, label: str) -> tuple[LessonRun, nbformat.NotebookNode]:
+def run_lesson(
+    lesson: Lesson, profile: str, label: str, patience: float | None = None
+) -> tuple[LessonRun, nbformat.NotebookNode]:
     """Run a lesson in its own folder, as JupyterLab would, with PROFILE set.
 
     Args:
         lesson: which one.
         profile: value for the notebook's PROFILE.
         label: what stands before the progress bar.
+        patience: seconds for one cell; default: by the profile.
 
     Returns:
         The account, and the notebook as far as it was executed. A failing lesson is an account too.
@@ -82,7 +85,7 @@ def run_lesson(lesson: Lesson, profile: str, label: str) -> tuple[LessonRun, nbf
         refused = CellError(None, type(error).__name__, str(error))
         return LessonRun(lesson.name, lesson.name, 0.0, 0.0, 0, refused), nothing
     with PeakMemory() as memory:
-        executed, error_found = _execute(lesson.path, source, profile, label)
+        executed, error_found = _execute(lesson.path, source, profile, label, patience or _PATIENCE.get(profile))
     account = LessonRun(
         lesson=lesson.name,
         title=title_of(source, lesson.name),
@@ -95,7 +98,7 @@ def run_lesson(lesson: Lesson, profile: str, label: str) -> tuple[LessonRun, nbf
 
 
 def _execute(
-    path: Path, source: nbformat.NotebookNode, profile: str, label: str
+    path: Path, source: nbformat.NotebookNode, profile: str, label: str, patience: float | None
 ) -> tuple[nbformat.NotebookNode, CellError | None]:
     """The executed notebook, whole or partial, and the error that ended it or hid in it."""
     import papermill
@@ -113,7 +116,7 @@ def _execute(
                 cwd=path.parent,
                 progress_bar={"desc": label, "leave": False},
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],
-                execution_timeout=_PATIENCE.get(profile),
+                execution_timeout=patience,
             )
         except Exception as error:  # a failing cell, a dead kernel, no kernel at all
             failure = error

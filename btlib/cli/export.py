@@ -7,7 +7,6 @@ become MathML, which every current browser draws and screen readers read; widget
 import copy
 import html
 import re
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -17,8 +16,8 @@ from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from btlib.cli.widget_state import freeze_widgets
+from btlib.paths import TEMPLATES
 
-TEMPLATES = Path(__file__).parent / "templates"
 # What latex2mathml lacks, as what it knows.
 SPELLINGS = (
     (r"\\begin\{(aligned|split)\}", r"\\begin{align*}"),

@@ -5,7 +5,6 @@ TorchScript, torch.export archives and factories bring code of their own, which 
 """
 
 import importlib
-import sys
 import warnings
 import zipfile
 from dataclasses import replace
@@ -21,6 +20,8 @@ from btlib import networks, sealed
 from btlib.cli import state_dicts
 from btlib.cli.adapting import ForeignError
 from btlib.cli.probing import Foreign, Sealed, Shape, Told, checked, first_line
+from btlib.datasets import DataError, DataSource
+from btlib.paths import from_here
 
 Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle"]
 
@@ -90,10 +91,17 @@ def _sealed(path: Path, native: Shape, size: int | None) -> Foreign:
         tensors = sealed.part(tensors, "net.")
     else:
         spec = card["spec"]["start"] if found.kind == "attack" else card["spec"]
-        side = size or (28 if str(spec["data"]).endswith("mnist") else 32)  # as datasets.load stores them
-        name, shape = str(spec["network"]), (native[0], side, side)
+        name, shape = str(spec["network"]), (native[0], size, size) if size else _trained_on(spec["data"], native)
         tensors = sealed.part(tensors, "network.") if found.kind == "attack" else tensors
     return _ours(name, tensors, shape, f"btlib {found.kind} of {name}")
+
+
+def _trained_on(told: str | dict[str, Any], native: Shape) -> Shape:
+    """The image shape of the data set in a card; that of the images at hand where nobody here knows it."""
+    try:
+        return DataSource.of(told).image_shape
+    except (ValueError, TypeError, DataError):
+        return native
 
 
 def file_kind(path: Path) -> Kind:
@@ -168,15 +176,13 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, what: str) -> For
 def from_factory(name: str) -> nn.Module:
     """What ``module:function`` returns, with the current directory on sys.path. Runs its code."""
     where, _, function = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        network = getattr(importlib.import_module(where), function)()
+        with from_here():
+            network = getattr(importlib.import_module(where), function)()
     except Exception as error:
         raise ForeignError(f"--network: expected a factory that returns a network, but {name} raised "
                            f"{type(error).__name__}: {first_line(error)}; check that it can be called without "
                            "arguments from here")  from None  # fmt: skip
-    finally:
-        sys.path.remove(str(Path.cwd()))
     if not isinstance(network, nn.Module):
         raise ForeignError(f"--network: expected an nn.Module from {name}, got {type(network).__name__}; return one")
     return network

@@ -1,4 +1,4 @@
-"""`python -m btlib paper`: the papers' tables, row by row: what is done, what it costs; run rows, compare."""
+"""`btlib paper`: the papers' tables, row by row: what is done, what it costs; run rows, compare."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from btlib import paths
 from btlib.cli.course import ProfileName
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 def command(
     name: Annotated[str | None, typer.Argument(
         metavar="TABLE", help="Run the rows of this table, such as lred-2; without it all tables are listed.")] = None,
+    *,
     profile: Annotated[ProfileName, typer.Option(
         envvar="BTLIB_PROFILE", help="fast: shipped networks; full: what two cores can do; paper: the papers' data.",
         )] = "full",
@@ -24,7 +26,8 @@ def command(
     workers: Annotated[int | None, typer.Option(
         min=1, help="Processes, one thread each if several; unless given one per GPU, or one.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler that runs the rows.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder of the results; default: results/.")] = None,
+    results: Annotated[Path | None, typer.Option(
+        help="Folder of the results; default: the repository's results/, or the user's data folder.")] = None,
     dry: Annotated[bool, typer.Option("--list", help="Run nothing: list the table, then ours beside it.")] = False,
 ) -> None:  # fmt: skip
     """List the papers' tables, or run rows of one and put ours beside the published numbers. Finished rows stay."""
@@ -32,6 +35,9 @@ def command(
     from btlib.datasets import DataError
 
     folder = results or papers.RESULTS
+    if results is None and paths.repository() is None:
+        typer.echo(f"results: an installed btlib brings none, so they are sought in {folder}; the measured ones are "
+                   "results/ of a checkout, which --results takes", err=True)  # fmt: skip
     known = papers.every(folder)
     for line in papers.refused(folder):
         typer.echo(line, err=True)
@@ -94,8 +100,8 @@ def make_tasks(
     for row in rows:
         stands = papers.standing(table.rows[row], profile, known, gpu=torch.cuda.is_available())
         first = papers.plan(table.rows[row], profile)
-        if stands.state == "needs data" and here and explicit and isinstance(first, papers.Plan):
-            datasets.load(str(first.recipe.data))  # downloaded where that is possible
+        if stands.state == "needs data" and here and explicit and isinstance(first, papers.Plan) and first.recipe.data:
+            datasets.load(first.recipe.data)  # downloaded where that is possible
         elif stands.state == "not in this profile" or (here and stands.state not in ("done", "not run")):
             line = f"{table.name}/{row}: {stands.state}" + (f" ({stands.note})" if stands.note else "")
             if explicit:

@@ -1,6 +1,5 @@
 """What a run of the course leaves beside the lessons: report.json for programs, index.html for people."""
 
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,16 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from btlib.cli.execute import LessonRun
-from btlib.cli.export import TEMPLATES
-from btlib.files import written_whole
-
-HEADINGS = ("Lesson", "Status", "Seconds", "Peak MB", "Cells", "Files")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with written_whole(path) as part:
-        part.write_text(text, encoding="utf-8")
+from btlib.cli.pages import render
+from btlib.files import write_text
 
 
 def write_report(out: Path, runs: Sequence[LessonRun], profile: str) -> None:
@@ -37,46 +28,4 @@ def as_json(run: LessonRun) -> dict[str, Any]:
 
 def index_page(runs: Sequence[LessonRun], profile: str) -> str:
     """The table of lessons, one page without scripts."""
-    css = (TEMPLATES / "lesson" / "page.css").read_text(encoding="utf-8")
-    passed = f"{sum(run.error is None for run in runs)} of {len(runs)} lessons passed"
-    seconds = f"{sum(run.seconds for run in runs):.0f} seconds"
-    head = "".join(f'<th scope="col">{name}</th>' for name in HEADINGS)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Backdoors in neural networks</title>
-<style>
-{css}</style>
-</head>
-<body>
-<main>
-<h1>Backdoors in neural networks</h1>
-<p>{passed} at the <code>{html.escape(profile)}</code> profile, in {seconds}.</p>
-<table>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{"".join(map(_row, runs))}</tbody>
-</table>
-</main>
-</body>
-</html>
-"""
-
-
-def _row(run: LessonRun) -> str:
-    """One lesson's row, and below it the error where there is one."""
-    title = f'<a href="{run.lesson}.html">{html.escape(run.title)}</a>'
-    cells = (
-        title,
-        f'<span class="{run.status}">{run.status}</span>',
-        f"{run.seconds:.1f}",
-        f"{run.peak_mb:.0f}",
-        str(run.cells),
-        f'<a href="{run.lesson}.ipynb">notebook</a>',
-    )
-    row = "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
-    if run.error is not None:
-        row += f'<tr><td colspan="{len(HEADINGS)}"><pre>{html.escape(str(run.error))}</pre></td></tr>\n'
-    return row
+    return render("lesson/course.html.j2", runs=runs, profile=profile)

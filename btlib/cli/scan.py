@@ -1,30 +1,22 @@
-"""`python -m btlib scan`: anyone's network and a folder of clean images in, a verdict and a report out."""
+"""`btlib scan`: anyone's network and a folder of clean images in, a verdict and a report out."""
 
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from btlib.cli.probing import Foreign
-    from btlib.cli.scan_images import Source
+    from btlib.cli.scan_images import CleanImages, Origin
     from btlib.cli.scan_outcome import Scan
     from btlib.detection import Detection
 
-#: Name on the command line → name in `btlib.detection`, and how many images of each class it uses by default.
-METHODS = {
-    "neural-cleanse": ("neural_cleanse", 100),
-    "red-a": ("red_a", 8),
-    "red-a-focused": ("red_a", 8),
-    "red-a-mask": ("red_a_mask", 100),
-    "red-u": ("red_u", 8),
-    "red-p": ("red_p", 8),
-}
+PER_CLASS = 100  # for a detector that has no such setting, or takes all there are
 SHOWN = 30  # classes in the printed table; the report has all
 
 
@@ -32,13 +24,17 @@ def command(
     weights: Annotated[Path, typer.Argument(
         help="A btlib checkpoint, safetensors or state dict (never unpickled), TorchScript file or torch.export "
         "archive. The last two, and a factory, run code of their own: only for code you trust.", show_default=False)],
+    *,
     images: Annotated[str, typer.Option(
-        help="Folder with one subfolder of PNG or JPEG images per class, sorted as the network's outputs; or a data "
-        "set's name, such as fashion-mnist.", show_default=False)],
+        help="Folder with one subfolder of images per class, which sorted as text (10 before 2) are the network's "
+        "outputs; or a data set's name, such as fashion-mnist.", show_default=False)],
     network: Annotated[str | None, typer.Option(
         help="What a state dict belongs to: lenet5, vgg9, … (see btlib.networks), or module:function, which is "
         "imported from the current folder and called.")] = None,
-    methods: Annotated[str, typer.Option(help=f"Some of {', '.join(METHODS)}.")] = "neural-cleanse,red-a,red-a-mask",
+    methods: Annotated[str, typer.Option(
+        help="Some of neural-cleanse, mask-red-a, red-a, red-a-2, red-a-focused, red-u, red-p (see "
+        "btlib.detection.DETECTORS); or module:object, a detector of your own, which is imported from the current "
+        "folder and runs its code.")] = "neural-cleanse,red-a,mask-red-a",
     per_class: Annotated[int | None, typer.Option(
         min=1, help="Clean images of each class; unless given, up to 100 for masks and 8 for perturbations.")] = None,
     size: Annotated[int | None, typer.Option(
@@ -54,14 +50,14 @@ def command(
     """Is this network backdoored? Exit status: 0 nothing found, 1 backdoor found, 2 bad input."""
     from btlib import __version__, results
     from btlib.checkpoints import CheckpointError
-    from btlib.cli.report import write_text
     from btlib.cli.scan_outcome import as_json
     from btlib.cli.scan_report import page
     from btlib.datasets import DataError
+    from btlib.files import write_text
 
     try:
-        names = check_options(methods, level, [out] if json is None else [out, json])
-        scan = run_scan(weights, images, network, names, per_class=per_class, size=size,
+        detectors = check_options(methods, level, [out] if json is None else [out, json])
+        scan = run_scan(weights, images, network, detectors, per_class=per_class, size=size,
                         normalize=_normalisation(mean, std), level=level, seed=seed)  # fmt: skip
         write_text(out, page(scan))
         if json is not None:
@@ -74,18 +70,22 @@ def command(
     raise typer.Exit(bool(scan.targets))
 
 
-def check_options(methods: str, level: float, outputs: Sequence[Path]) -> tuple[str, ...]:
-    """The methods' names; complains before anything is computed."""
-    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or not names:
-        raise ValueError(f"--methods: expected some of {', '.join(METHODS)}, got {methods!r}; separate them by commas")
+def check_options(methods: str, level: float, outputs: Sequence[Path]) -> "dict[str, Callable[..., Detection]]":
+    """The detectors by name; complains before anything is computed."""
+    from btlib.detection import find
+    from btlib.paths import from_here
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--methods: expected names separated by commas, got {methods!r}; see --help")
+    with from_here():
+        detectors = {name: find(name, argument="--methods") for name in names}
     if not 1e-3 <= level < 1:
         raise ValueError(f"--level: expected a share in [0.001, 1), got {level:g}; 0.05 is usual")
     for path in outputs:
         if path.is_dir():
             raise ValueError(f"--out, --json: expected a file to write, got the folder {path}; add a name")
-    return names
+    return detectors
 
 
 def _normalisation(mean: str | None, std: str | None) -> tuple[list[float], list[float]] | None:
@@ -104,7 +104,8 @@ def _normalisation(mean: str | None, std: str | None) -> tuple[list[float], list
 
 
 def run_scan(
-    weights: Path, images: str, network: str | None, methods: Sequence[str], *, per_class: int | None, size: int | None,
+    weights: Path, images: str, network: str | None, detectors: "Mapping[str, Callable[..., Detection]]", *,
+    per_class: int | None, size: int | None,
     normalize: tuple[list[float], list[float]] | None, level: float, seed: int,
 ) -> "Scan":  # fmt: skip
     """Load network and images, run the methods, and put together what they found.
@@ -115,6 +116,7 @@ def run_scan(
     from btlib import metrics
     from btlib.cli import foreign, scan_images
     from btlib.cli.scan_outcome import Scan
+    from btlib.detection import configured, settings_of
 
     began = time.perf_counter()
     if not weights.is_file():  # before a data set is read
@@ -122,15 +124,19 @@ def run_scan(
     source = scan_images.find(images)
     loaded = foreign.load(weights, network, source.native, size, normalize)
     check_classes(source, loaded)
-    most = max(per_class or METHODS[name][1] for name in methods)
-    clean = scan_images.read(source, loaded.image_shape, most, seed)
+    wanted = {name: per_class or settings_of(d).get("per_class") or PER_CLASS for name, d in detectors.items()}
+    clean = scan_images.read(source, loaded.image_shape, max(wanted.values()), seed)
     if per_class and per_class > clean.smallest_class:
         least = source.classes[int(clean.y.bincount().argmin())]
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
     placed(loaded.module, loaded.image_shape)
-    used = {name: per_class or min(METHODS[name][1], clean.smallest_class) for name in methods}
-    detections = {name: detect(name, loaded.module, clean.x, clean.y, used[name], seed) for name in methods}
+    used = {name: min(count, clean.smallest_class) for name, count in wanted.items()}
+    detections = {}
+    for name, detector in detectors.items():
+        typer.echo(f"{name}, {used[name]} images per class", err=True)
+        with_settings = configured(detector, per_class=used[name], seed=seed, progress=True)
+        detections[name] = detect(name, with_settings, loaded.module, clean)
     accuracy = metrics.accuracy(loaded.module, clean.x, clean.y)
     return Scan(weights, loaded, source, clean, accuracy, detections, used, level, seed, time.perf_counter() - began)
 
@@ -152,21 +158,27 @@ def placed(network: "nn.Module", image_shape: tuple[int, ...]) -> None:
         network.to("cpu")
 
 
-def check_classes(source: "Source", network: "Foreign") -> None:
+def check_classes(source: "Origin", network: "Foreign") -> None:
     """Folders and outputs must be as many, or labels mean nothing."""
     if len(source.classes) != network.classes:
         raise ValueError(f"--images: expected {network.classes} classes, the network's outputs, got "
                          f"{len(source.classes)} in {source.name}; give one subfolder per output")  # fmt: skip
 
 
-def detect(method: str, network: "nn.Module", x: "Tensor", y: "Tensor", per_class: int, seed: int) -> "Detection":
-    """One method over all classes, with a progress bar."""
-    from btlib import detection
+def detect(name: str, detector: "Callable[..., Detection]", network: "nn.Module", clean: "CleanImages") -> "Detection":
+    """One detector over all classes. What a stranger's raises is bad input, not a backdoor found."""
+    from btlib.detection import Detection
 
-    typer.echo(f"{method}, {per_class} images per class", err=True)
-    function = getattr(detection, METHODS[method][0])
-    settings = {"search": detection.FOCUSED} if method == "red-a-focused" else {}
-    found: Detection = function(network, x, y, per_class=per_class, seed=seed, progress=True, **settings)
+    try:
+        found = detector(network, clean.x, clean.y)
+    except Exception as error:
+        if ":" not in name:
+            raise
+        raise ValueError(f"--methods: {name} raised {type(error).__name__}: {error}; try it with "
+                         "btlib.testing.check_detector") from error  # fmt: skip
+    if not isinstance(found, Detection):
+        raise ValueError(f"--methods: expected a Detection from {name}, got {type(found).__name__}; try it with "
+                         "btlib.testing.check_detector")  # fmt: skip
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from btlib.cli.probing import Foreign
-from btlib.cli.scan_images import CleanImages, Source
+from btlib.cli.scan_images import CleanImages, Origin
 from btlib.detection import Detection
 from btlib.results import environment
 
@@ -67,7 +67,7 @@ class Scan:
 
     weights: Path
     network: Foreign
-    source: Source
+    source: Origin
     images: CleanImages
     accuracy: float
     detections: Mapping[str, Detection]
@@ -85,7 +85,7 @@ class Scan:
         suspect = detection.suspect
         return Judgement(
             name, suspect, detection.estimates[suspect].sources(), detection.calibrated_p_value,
-            detection.log_p_value / math.log(10), float(detection.anomaly_index.max()),
+            detection.log_p_value / math.log(10), float(detection.anomaly_index[suspect]),
             self.level / len(self.detections),
         )  # fmt: skip
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from btlib import __version__, metrics, plots
-from btlib.cli.export import TEMPLATES
+from btlib.cli.pages import render
 from btlib.cli.scan_outcome import Judgement, Scan
 from btlib.datasets import to_float
 from btlib.detection import Detection, Estimate
@@ -36,15 +35,9 @@ class Picture:
 
 def page(scan: Scan) -> str:
     """The report, in HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES / "scan"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    css = (TEMPLATES / "lesson" / "page.css").read_text(encoding="utf-8")
-    template = environment.get_template("report.html.j2")
     parts = [(judgement, scan.detections[judgement.method], pictures(scan, judgement)) for judgement in scan.judgements]
-    return template.render(scan=scan, css=css, parts=parts, shape="×".join(map(str, scan.network.image_shape)),
-                           version=__version__)  # fmt: skip
+    shape = "×".join(map(str, scan.network.image_shape))
+    return render("scan/report.html.j2", scan=scan, parts=parts, shape=shape, version=__version__)
 
 
 def pictures(scan: Scan, judgement: Judgement) -> list[Picture]:

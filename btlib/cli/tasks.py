@@ -1,15 +1,16 @@
-"""`python -m btlib test | lab | clean`: daily jobs, the same on every system."""
+"""`btlib test | lab | clean`: daily jobs, the same on every system."""
 
 import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from btlib.cli.paths import NOTEBOOKS, ROOT
+from btlib.cli import needs
 
 WORKERS = 2
 # Two processes that start and wait for kernels, one thread each, fill two cores and stay off each other's.
@@ -33,40 +34,42 @@ def run_steps(
     if unknown:
         got = ", ".join(sorted(unknown))
         raise typer.BadParameter(f"step: expected some of {', '.join(STEPS)}, got {got}")
-    rows = [_timed(name) for name in STEPS if name in (steps or STEPS)]
+    root = needs.repository()
+    needs.extra("dev")
+    rows = [_timed(name, root) for name in STEPS if name in (steps or STEPS)]
     for name, code, seconds in rows:
         typer.echo(f"{'ok  ' if code == 0 else 'FAIL'} {name:10} {seconds:6.1f} s")
     raise typer.Exit(any(code for _, code, _ in rows))
 
 
-def _timed(step: str) -> tuple[str, int, float]:
-    """Run one step; its name, exit status and seconds."""
-    if step == "notebooks" and not any(NOTEBOOKS.glob("*.ipynb")):
-        typer.echo(f"no lessons in {NOTEBOOKS} yet: nothing for nbval to run")
-        return step, 0, 0.0
+def _timed(step: str, root: Path) -> tuple[str, int, float]:
+    """Run one step in the repository; its name, exit status and seconds."""
     typer.echo(f"--- {step}: python -m {' '.join(STEPS[step])}")
     threads = str(max(1, (os.cpu_count() or 1) // WORKERS))
     started = time.monotonic()
-    code = _python(*STEPS[step], OMP_NUM_THREADS=threads)
+    code = _python(*STEPS[step], folder=root, OMP_NUM_THREADS=threads)
     return step, code, time.monotonic() - started
 
 
-def _python(*arguments: str, **environment: str) -> int:
-    """Run `python -m …` in the repository; its exit status."""
+def _python(*arguments: str, folder: Path, **environment: str) -> int:
+    """Run `python -m …` in a folder; its exit status."""
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment).returncode
+    return subprocess.run(command, cwd=folder, env=os.environ | environment).returncode
 
 
 def lab() -> None:
     """Open the lessons in JupyterLab."""
-    raise typer.Exit(_python("jupyterlab", str(NOTEBOOKS)))
+    folder = needs.lessons()
+    needs.extra("course")
+    raise typer.Exit(_python("jupyterlab", str(folder), folder=folder.parent))
 
 
 def clean() -> None:
     """Remove build/ and caches; data, trained networks and .venv stay."""
-    folders = [ROOT / name for name in CACHES]
+    root = needs.repository()
+    folders = [root / name for name in CACHES]
     for part in ("btlib", "tests", "notebooks", "benchmarks"):
         for name in ("__pycache__", ".ipynb_checkpoints"):
-            folders += (ROOT / part).rglob(name)
+            folders += (root / part).rglob(name)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,17 +1,21 @@
 """Post-training detection: is this network backdoored? (floor 2)
 
-`neural_cleanse` and `red_a_mask` look for small patches, `red_a`, `red_u` and `red_p` for small perturbations.
-All return a `Detection`.
+Detectors are objects: settings in the constructor, then `detector(network, images, labels)` returns a `Detection`.
+`NeuralCleanse` and `MaskRedA` look for small patches, `RedA`, `RedU` and `RedP` for small perturbations. Each has a
+function of its own (`neural_cleanse`, …) that takes the settings with the images. `DETECTORS` has them by name.
 """
 
 from btlib.detection import anomaly
 from btlib.detection.descent import Inversion
-from btlib.detection.neural_cleanse import PUBLIC, QUICK, neural_cleanse, red_a_mask
+from btlib.detection.detector import Detector
+from btlib.detection.neural_cleanse import PUBLIC, QUICK, MaskRedA, NeuralCleanse, mask_red_a, neural_cleanse
 from btlib.detection.outcome import Detection, Estimate, Verdict
 from btlib.detection.perturbation import FAITHFUL, FAST, FOCUSED, Search
-from btlib.detection.red import additive_estimation, red_a, red_p, red_u
+from btlib.detection.red import RedA, RedP, RedU, additive_estimation, red_a, red_p, red_u
+from btlib.detection.registry import DETECTORS, configured, find, register, settings_of
 
 __all__ = [
-    "FAITHFUL", "FAST", "FOCUSED", "PUBLIC", "QUICK", "Detection", "Estimate", "Inversion", "Search", "Verdict",
-    "additive_estimation", "anomaly", "neural_cleanse", "red_a", "red_a_mask", "red_p", "red_u",
+    "DETECTORS", "FAITHFUL", "FAST", "FOCUSED", "PUBLIC", "QUICK", "Detection", "Detector", "Estimate", "Inversion",
+    "MaskRedA", "NeuralCleanse", "RedA", "RedP", "RedU", "Search", "Verdict", "additive_estimation", "anomaly",
+    "configured", "find", "mask_red_a", "neural_cleanse", "red_a", "red_p", "red_u", "register", "settings_of",
 ]  # fmt: skip

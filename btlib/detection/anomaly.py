@@ -6,7 +6,7 @@ All functions take plain numbers, so they can be tested, taught and reused witho
 from functools import lru_cache
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 _CONSISTENCY = 1.4826  # makes the MAD of a normal sample estimate its standard deviation
 _DRAWS = 9_999
@@ -137,13 +137,13 @@ def pairs_log_p(norms: np.ndarray) -> float:
     """RED-P's log p-value: the smallest of K(K-1) norms against the pairs of the other target classes.
 
     Args:
-        norms: float (K, K) by source and target, NaN on the diagonal.
+        norms: float (K, T) by source and target, T = K in the paper; NaN where both are one class.
 
     Returns:
-        log pv = log(1 - G(r_max)^(K(K-1))), G fitted to the (K-1)² pairs that do not lead to the suspect.
+        log pv = log(1 - G(r_max)^(T(K-1))), G fitted to the (T-1)(K-1) pairs that do not lead to the suspect.
 
     Raises:
-        ValueError: a norm that is not positive, or fewer than three classes.
+        ValueError: a norm that is not positive, or fewer than three targets.
 
     Example:
         >>> norms = np.full((4, 4), 5.0) + np.arange(16).reshape(4, 4) / 10
@@ -167,19 +167,22 @@ def calibrated_pairs_p(norms: np.ndarray, draws: int = 1_999, seed: int = 0) -> 
         True
     """
     _, observed, count = _split_pairs(norms)
-    classes = len(norms)
+    sources, targets = np.shape(norms)
     shape, _ = gamma_fit(observed)
-    r = np.random.default_rng(seed).gamma(shape, size=(draws, classes, classes - 1))  # target × sources
+    r = np.random.default_rng(seed).gamma(shape, size=(draws, targets, sources - 1))
     best = r.max(2).argmax(1)
-    others = r[np.arange(classes)[None] != best[:, None]].reshape(draws, -1)
+    others = r[np.arange(targets)[None] != best[:, None]].reshape(draws, -1)
     null = _vector_log_p(r.max((1, 2)), others, count)
     return float((1 + (null <= pairs_log_p(norms)).sum()) / (draws + 1))
 
 
 def _split_pairs(norms: np.ndarray) -> tuple[float, np.ndarray, int]:
     norms = np.asarray(norms, dtype=float)
-    off = ~np.eye(len(norms), dtype=bool)
+    off = ~np.isnan(norms)
     _checked(norms[off], "norms")
+    if norms.shape[1] < 3 or (off.sum(0) != len(norms) - 1).any():
+        raise ValueError(f"norms: expected at least three targets, each with K - 1 = {len(norms) - 1} sources, got "
+                         f"{off.sum(0).tolist()}; NaN stands where source and target are one class")  # fmt: skip
     r = np.where(off, 1 / np.where(off, norms, 1.0), 0.0)
     suspect = int(r.max(0).argmax())
     elsewhere = off.copy()
@@ -233,6 +236,8 @@ def false_alarm_rate(classes: int, shape: float, level: float, samples: int, see
         >>> sorted(false_alarm_rate(10, 5.0, 0.05, 20))
         ['calibrated', 'published']
     """
+    from scipy import stats  # here: it takes longer to import than all of btlib.detection
+
     r = stats.gamma.rvs(shape, size=(samples, classes), random_state=np.random.default_rng([seed, 1]))
     published = np.array([published_log_p(row) for row in r]) < np.log(level)
     calibrated = np.array([calibrated_p(row) for row in r]) < level

@@ -158,11 +158,11 @@ def descend(
     loss = loss.reshape(len(raw), len(batch))
     hits = (logits.detach().argmax(2) == at.target[:, None]).float()
     if annealed:
-        one_hot = nn.functional.one_hot(labels, data.classes).float()  # (B, K)
+        one_hot = nn.functional.one_hot(labels, data.num_classes).float()  # (B, K)
         there = one_hot.sum(0)
         fresh = hits @ one_hot / there.clamp_min(1)
         at.rates = torch.where(there > 0, _MEMORY * at.rates + (1 - _MEMORY) * fresh, at.rates)
-        allowed = torch.arange(data.classes, device=batch.device) != at.target[:, None]
+        allowed = torch.arange(data.num_classes, device=batch.device) != at.target[:, None]
         success = (at.weights * at.rates).sum(1)  # Q_t
         at.weights = anneal(at.rates, at.weights, allowed)  # Eq. 7 and 8
         share = at.weights[:, labels] / data.counts[labels]  # w_s / |D_s|

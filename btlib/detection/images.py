@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.datasets import check_images, sample_per_class, to_float
+from btlib.datasets import as_float, sample_per_class
 from btlib.networks import anchor, layout
 
 #: Images in one pass through a network. With twice as many, maps are so large that every layer asks the system for
@@ -24,17 +24,19 @@ class DefenseSet:
     Attributes:
         images: float (N, C, H, W) in [0, 1].
         labels: int64 (N,).
-        classes: K, the number of the network's outputs.
+        num_classes: K, the number of the network's outputs.
+        warnings: what was odd about the network, in words.
     """
 
     images: Tensor
     labels: Tensor
-    classes: int
+    num_classes: int
+    warnings: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Tensor:
         """|D_s|, int64 (K,)."""
-        return torch.bincount(self.labels, minlength=self.classes)
+        return torch.bincount(self.labels, minlength=self.num_classes)
 
 
 def defense_set(
@@ -51,7 +53,7 @@ def defense_set(
 
     Raises:
         TypeError, ValueError: bad images; labels that do not fit the images or the network; a class without images;
-            outputs that are not (N, K) logits.
+            outputs that are not (N, K) logits, or that do not change with the image.
 
     Example:
         >>> from btlib import networks
@@ -59,12 +61,12 @@ def defense_set(
         >>> defense_set(net, torch.rand(6, 1, 28, 28), torch.arange(6) % 3, per_class=1).counts.tolist()
         [1, 1, 1]
     """
-    images = to_float(images) if images.dtype == torch.uint8 else images
-    check_images(images)
-    if labels.shape != images.shape[:1] or len(labels) == 0:
-        raise ValueError(f"labels: expected one label per image and at least one image, got {tuple(labels.shape)} "
-                         f"for {len(images)} images; pass matching tensors")  # fmt: skip
-    classes = _outputs(network, images[:1])
+    images = as_float(images)
+    if labels.shape != images.shape[:1] or len(labels) == 0 or labels.is_floating_point():
+        raise ValueError(f"labels: expected one integer label per image and at least one image, got {labels.dtype} "
+                         f"{tuple(labels.shape)} for {len(images)} images; pass matching tensors")  # fmt: skip
+    logits = _logits(network, images[:1])
+    classes = int(logits.shape[1])
     labels = labels.cpu().long()
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
@@ -80,41 +82,70 @@ def defense_set(
             raise ValueError(f"per_class: expected at least 1, got {per_class}; L-RED uses 1 to 8")
         chosen = sample_per_class(labels, per_class, range(classes), seed=seed)
         images, labels = images[chosen.to(images.device)], labels[chosen]
-    place = anchor(network).device
-    return DefenseSet(images.to(place).float(), labels.to(place), classes)
+    device = anchor(network).device
+    data = DefenseSet(images.to(device).float(), labels.to(device), classes, _warnings(logits))
+    _check_slopes(network, data)
+    return data
 
 
-def _outputs(network: nn.Module, image: Tensor) -> int:
+def _logits(network: nn.Module, image: Tensor) -> Tensor:
+    """(2, K), of an image and of a grey one."""
     with metrics.evaluating(network):
-        logits = network(image.to(anchor(network).device).float())
+        logits = network(torch.cat([image, torch.full_like(image, 0.5)]).to(anchor(network).device).float())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 3:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"network: expected logits (N, K) with K ≥ 3 for images {tuple(image.shape)}, got {got}; "
                          "wrap the network so that it returns logits only")  # fmt: skip
-    return int(logits.shape[1])
+    return logits
 
 
-def check_classes(wanted: Sequence[int] | int | None, classes: int, name: str = "targets") -> list[int]:
+def _warnings(logits: Tensor) -> tuple[str, ...]:
+    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
+        return ("the network's outputs look like probabilities (none is negative, they sum to 1), whose gradients "
+                "vanish: backdoors are missed; let it return logits, such as log(p)",)  # fmt: skip
+    return ()
+
+
+def _check_slopes(network: nn.Module, data: DefenseSet) -> None:
+    """Where no gradient is, no pattern can be looked for, and "nothing found" would be a lie."""
+    ranks = torch.arange(1.0, data.num_classes + 1, device=data.images.device)  # so that logits do not cancel
+    with undisturbed(network):
+        for part in data.images.split(64):
+            part = part.detach().requires_grad_()
+            total = (network(part).float() @ ranks).sum()
+            if total.requires_grad:
+                (slope,) = torch.autograd.grad(total, part, allow_unused=True)
+                if slope is not None and bool(slope.any()):
+                    return
+    raise ValueError(
+        "network: expected logits that change with the image, got gradients of zero everywhere, so it "
+        "could not be judged; let it return logits, not classes, and neither round nor saturate"
+    )
+
+
+def check_classes(wanted: Sequence[int] | int | None, num_classes: int, name: str = "targets") -> list[int]:
     """Classes that a caller named, as a list of integers; None: all K.
 
     Args:
         wanted: one class, or several, each once.
-        classes: K.
+        num_classes: K.
         name: of the argument, for the message.
 
     Raises:
         TypeError: a class that is no integer.
-        ValueError: a class that does not exist, or one named twice.
+        ValueError: a class that does not exist, one named twice, or none at all.
 
     Example:
-        >>> check_classes([2], classes=3), check_classes(None, classes=3)
+        >>> check_classes([2], num_classes=3), check_classes(None, num_classes=3)
         ([2], [0, 1, 2])
     """
-    several = range(classes) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
+    several = range(num_classes) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
     found = [index(c) for c in several]
     for one in found:
-        if not 0 <= one < classes:
-            raise ValueError(f"{name}: expected classes in 0…{classes - 1}, got {one}; classes count from 0")
+        if not 0 <= one < num_classes:
+            raise ValueError(f"{name}: expected classes in 0…{num_classes - 1}, got {one}; classes count from 0")
+    if not found:
+        raise ValueError(f"{name}: expected at least one class, got none; leave it out for all classes")
     if len(set(found)) < len(found):
         raise ValueError(f"{name}: expected each class once, got {found}; leave the repetitions out")
     return found
@@ -132,10 +163,10 @@ def undisturbed(network: nn.Module) -> Iterator[nn.Module]:
         ...     network.training
         False
     """
-    place = anchor(network).device
-    order = layout(network, place)
+    device = anchor(network).device
+    order = layout(network, device)
     weights = {p: p.data for p in network.parameters() if p.ndim == 4}
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), metrics.frozen(network):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), metrics.frozen(network):
         try:
             for parameter, found in weights.items():
                 parameter.data = found.contiguous(memory_format=order)

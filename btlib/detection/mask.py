@@ -49,7 +49,7 @@ def invert(
         2
     """
     shape, where = tuple(data.images.shape[1:]), data.images.device
-    open_ = Inversions(shape, data.classes, targets, seed=seed, device=where)
+    open_ = Inversions(shape, data.num_classes, targets, seed=seed, device=where)
     judge = _Judge(network, data, annealed)
     generator = torch.Generator().manual_seed(seed + 1)
     records: list[tuple[Tensor, ...]] = []
@@ -103,7 +103,7 @@ class _Judge:
         for part in self.data.images.split(max(1, IMAGES_AT_ONCE // len(raw))):
             logits = self.network(stamp(part, raw)).reshape(len(raw), len(part), -1)
             hits.append((logits.argmax(2) == target[:, None]).float())
-        one_hot = nn.functional.one_hot(self.data.labels, self.data.classes).float()
+        one_hot = nn.functional.one_hot(self.data.labels, self.data.num_classes).float()
         return torch.cat(hits, 1) @ one_hot / one_hot.sum(0).clamp_min(1)
 
     def success(self, rates: Tensor, at: Inversions) -> Tensor:
@@ -129,12 +129,12 @@ def _finish(judge: _Judge, at: Inversions, inversion: Inversion, taken: int, see
     if (
         judge.annealed
     ):  # read the weights at the temperature where Algorithm 1 stops: success near 1 leaves one class only
-        others = torch.arange(data.classes, device=raw.device) != at.target[:, None]
+        others = torch.arange(data.num_classes, device=raw.device) != at.target[:, None]
         at.weights = (rates / -math.log(_STOP)).masked_fill(~others, -torch.inf).softmax(1)
     counts, found = data.counts.cpu().float(), {}
     for i, row in enumerate(at.row.tolist()):
         target, both, by_class = int(at.target[i]), squash(raw[i]).cpu(), rates[i].cpu()
-        others = torch.arange(data.classes) != target
+        others = torch.arange(data.num_classes) != target
         by_class = by_class.masked_fill(~others, torch.nan)
         trigger = Trigger("blend", both[1:], both[:1], bits=None, name=f"estimate {target}")
         found[row] = Estimate(

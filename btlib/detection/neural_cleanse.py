@@ -1,15 +1,16 @@
 """Neural Cleanse, and RED-A for patches: a mask and a pattern per class, then an outlier test (floor 2)."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from btlib.detection.descent import Inversion
-from btlib.detection.images import check_classes, defense_set, undisturbed
+from btlib.detection.detector import Detector
+from btlib.detection.images import DefenseSet
 from btlib.detection.mask import invert
-from btlib.detection.outcome import Detection, Estimates, Rule, shared_warnings
+from btlib.detection.outcome import Detection, Estimate, Rule
 
 #: After the public implementation, shortened (docs/choices.md): 30 passes over the images for each class.
 PUBLIC = Inversion(rounds=30, steps=None, batch_size=64, lr=0.1)
@@ -20,26 +21,70 @@ QUICK = Inversion(
 )  # fmt: skip
 
 
-def neural_cleanse(
-    network: nn.Module, images: Tensor, labels: Tensor, *, per_class: int | None = 100, inversion: Inversion = QUICK,
-    targets: Sequence[int] | None = None, seed: int = 0, progress: bool = False,
-) -> Detection:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class _MaskDetector(Detector):
+    per_class: int | None = 100
+    inversion: Inversion = QUICK
+    _annealed: ClassVar[bool]
+
+    def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:
+        return invert(
+            network, data, targets, self.inversion, annealed=self._annealed, seed=self.seed, progress=self.progress
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralCleanse(_MaskDetector):
     """Neural Cleanse: the smallest mask that sends all images to a class (stealthy attack Eq. 5 and 6).
 
-    Args:
-        network: images in [0, 1] → logits (N, K); left as it was found.
-        images, labels: clean images, uint8 or float in [0, 1], (N, C, H, W), and their classes (N,).
-        per_class: images drawn of each class; None: all.
+    By default judged by the anomaly index at 2.
+
+    Attributes:
+        per_class, seed, progress: as in `Detector`; the seed is also that of the first mask and of the batches.
         inversion: `QUICK`, or `PUBLIC` for nearly the public implementation's settings.
-        targets: putative targets; None: all.
-        seed: of the draw of images, the first mask and the batches.
-        progress: show a bar.
 
-    Returns:
-        A `Detection`, by default judged by the anomaly index at 2.
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> data = datasets.load("fashion-mnist")
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["box"])
+        >>> NeuralCleanse(per_class=20)(net, data.x_test, data.y_test).verdict().target
+        9
+    """
 
-    Raises:
-        TypeError, ValueError: bad images, labels or settings; a class without an image.
+    rule: ClassVar[Rule] = "mad"
+    title = "Neural Cleanse"
+    _annealed = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskRedA(_MaskDetector):
+    """RED-A for perceptible backdoors: Neural Cleanse's mask (L-RED Eq. 12 and 13) with the weights of Eq. 7 and 8.
+
+    The paper leaves this as future work (A.3). Here λ shrinks the mask while Q_t(w), the weighted success, stays at
+    the wished rate; classes that the patch no longer moves lose their weight (`history` has the weights).
+
+    By default judged by the calibrated p-value at 0.05: the norms of the other classes spread too widely for the
+    anomaly index, which misses attacks that the p-value finds.
+
+    Attributes:
+        per_class, inversion, seed, progress: as in `NeuralCleanse`.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> data = datasets.load("fashion-mnist")
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["box"])
+        >>> MaskRedA(per_class=20)(net, data.x_test, data.y_test).suspect
+        9
+    """
+
+    title = "mask RED-A"
+    _annealed = True
+
+
+def neural_cleanse(
+    network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
+) -> Detection:
+    """`NeuralCleanse(**settings)`, called: see there and in `Detector`.
 
     Example:
         >>> from btlib import checkpoints, datasets
@@ -48,51 +93,19 @@ def neural_cleanse(
         >>> neural_cleanse(net, data.x_test, data.y_test).verdict().target
         9
     """
-    return _masks(
-        "Neural Cleanse", False, "mad", network, images, labels, per_class, inversion, targets, seed, progress
-    )
+    return NeuralCleanse(**settings)(network, images, labels, targets=targets)
 
 
-def red_a_mask(
-    network: nn.Module, images: Tensor, labels: Tensor, *, per_class: int | None = 100, inversion: Inversion = QUICK,
-    targets: Sequence[int] | None = None, seed: int = 0, progress: bool = False,
-) -> Detection:  # fmt: skip
-    """RED-A for perceptible backdoors: Neural Cleanse's mask (L-RED Eq. 12 and 13) with the weights of Eq. 7 and 8.
-
-    The paper leaves this as future work (A.3). Here λ shrinks the mask while Q_t(w), the weighted success, stays at
-    the wished rate; classes that the patch no longer moves lose their weight.
-
-    Args:
-        network, images, labels, per_class, inversion, targets, seed, progress: as in `neural_cleanse`.
-
-    Returns:
-        A `Detection`, by default judged by the calibrated p-value at 0.05: the norms of the other classes spread too
-        widely for the anomaly index, which misses attacks that the p-value finds. Weights are in `history`.
-
-    Raises:
-        TypeError, ValueError: as in `neural_cleanse`.
+def mask_red_a(
+    network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
+) -> Detection:
+    """`MaskRedA(**settings)`, called: see there and in `Detector`.
 
     Example:
         >>> from btlib import checkpoints, datasets
         >>> data = datasets.load("fashion-mnist")
         >>> net = checkpoints.load_or_train(checkpoints.shipped()["box"])
-        >>> red_a_mask(net, data.x_test, data.y_test).suspect
+        >>> mask_red_a(net, data.x_test, data.y_test, per_class=20).suspect
         9
     """
-    return _masks(
-        "mask RED-A", True, "calibrated", network, images, labels, per_class, inversion, targets, seed, progress
-    )
-
-
-def _masks(
-    name: str, annealed: bool, rule: Rule, network: nn.Module, images: Tensor, labels: Tensor, per_class: int | None,
-    inversion: Inversion, targets: Sequence[int] | None, seed: int, progress: bool,
-) -> Detection:  # fmt: skip
-    began = time.perf_counter()
-    data = defense_set(network, images, labels, per_class, seed)
-    wanted = check_classes(targets, data.classes)
-    with undisturbed(network):
-        found = invert(network, data, wanted, inversion, annealed=annealed, seed=seed, progress=progress)
-    settings = {**asdict(inversion), "per_class": per_class, "seed": seed}
-    seconds = time.perf_counter() - began
-    return Detection(name, Estimates(found), rule, seconds, settings, tuple(shared_warnings(found)))
+    return MaskRedA(**settings)(network, images, labels, targets=targets)

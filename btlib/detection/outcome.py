@@ -132,7 +132,7 @@ class Detection:
         seconds: wall time of the estimation.
         settings: what it was run with.
         warnings: what makes the outcome less to be trusted.
-        pairs: RED-P's K(K-1) estimates; empty for the others.
+        pairs: RED-P's estimates by source and target, K(K-1) for all targets; empty for the others.
     """
 
     method: str
@@ -144,14 +144,22 @@ class Detection:
     pairs: Sequence[Estimate] = ()
 
     @property
+    def num_classes(self) -> int:
+        """K, of the network."""
+        return len(next(iter(self.estimates.values())).by_class)
+
+    @property
     def norms(self) -> np.ndarray:
-        """float64 (T,): sizes in the order of `estimates`, so `norms[t]` is class t's where no `targets` were named."""
-        return np.array([e.norm for e in self.estimates.values()])
+        """float64 (K,): sizes by class, NaN for those that were not among the targets."""
+        norms = np.full(self.num_classes, np.nan)
+        for target, estimate in self.estimates.items():
+            norms[target] = estimate.norm
+        return norms
 
     @property
     def pair_norms(self) -> np.ndarray:
-        """float64 (K, K): RED-P's norms by source and target, NaN on the diagonal; all NaN for the other detectors."""
-        norms = np.full((len(self.estimates),) * 2, np.nan)
+        """float64 (K, K): RED-P's norms by source and target, NaN where none was estimated, as on the diagonal."""
+        norms = np.full((self.num_classes,) * 2, np.nan)
         for pair in self.pairs:
             norms[pair.source, pair.target] = pair.norm
         return norms
@@ -163,14 +171,20 @@ class Detection:
 
     @property
     def anomaly_index(self) -> np.ndarray:
-        """float64 (T,): distance of each of `norms` below their median in units of MAD × 1.4826; negative above it."""
-        return anomaly.mad_index(self.norms)
+        """float64 (K,): distance of `norms` below their median in units of MAD × 1.4826, negative above it; or NaN."""
+        index = self.norms
+        index[self._targets] = anomaly.mad_index(index[self._targets])
+        return index
+
+    @property
+    def _targets(self) -> list[int]:
+        return sorted(self.estimates)
 
     @property
     def log_p_value(self) -> float:
         """Natural logarithm of the order-statistic p-value as published (L-RED 3.2); never underflows."""
         if self.pairs:
-            return anomaly.pairs_log_p(self.pair_norms)
+            return anomaly.pairs_log_p(self.pair_norms[:, self._targets])
         return anomaly.published_log_p(self._statistics())
 
     @property
@@ -182,7 +196,7 @@ class Detection:
     def calibrated_p_value(self) -> float:
         """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
         if self.pairs:
-            return anomaly.calibrated_pairs_p(self.pair_norms)
+            return anomaly.calibrated_pairs_p(self.pair_norms[:, self._targets])
         return anomaly.calibrated_p(self._statistics())
 
     def _statistics(self) -> np.ndarray:
@@ -191,7 +205,7 @@ class Detection:
         if stuck:
             raise ValueError(f"network: expected logits that change with the image, got none towards class {stuck}, "
                              "so the search can't take a step; check that it returns logits, not classes")  # fmt: skip
-        return 1 / self.norms
+        return 1 / self.norms[self._targets]
 
     def verdict(self, threshold: float | None = None, rule: Rule | None = None) -> Verdict:
         """Attacked or not, at a threshold.
@@ -208,7 +222,7 @@ class Detection:
             raise ValueError(f"rule: expected one of {', '.join(DEFAULT_LEVEL)}, got {rule!r}; see Detection.verdict")
         level = DEFAULT_LEVEL[rule] if threshold is None else threshold
         if rule == "mad":
-            statistic = float(self.anomaly_index.max())  # the suspect's
+            statistic = float(self.anomaly_index[self.suspect])
             attacked = statistic > level
         else:
             statistic = self.p_value if rule == "published" else self.calibrated_p_value
@@ -241,13 +255,13 @@ def shared_warnings(estimates: Collection[Estimate]) -> list[str]:
     return said
 
 
-def uniform(classes: int, target: int) -> Tensor:
+def uniform(num_classes: int, target: int) -> Tensor:
     """w^(0) of Algorithm 1: 1/(K-1) for every class but the target, whose weight is 0.
 
     Example:
         >>> uniform(3, target=1).tolist()
         [0.5, 0.0, 0.5]
     """
-    weights = torch.full((classes,), 1 / (classes - 1))
+    weights = torch.full((num_classes,), 1 / (num_classes - 1))
     weights[target] = 0
     return weights

@@ -71,18 +71,18 @@ class _Problems(Rows):
     """Tensors of P problems that are still searched."""
 
     def __init__(self, data: DefenseSet, problems: Sequence[Problem]) -> None:
-        place, images = data.images.device, [_members(data, s, t) for s, t in problems]
-        sizes, longest = torch.tensor([len(i) for i in images], device=place), max(map(len, images))
+        device, images = data.images.device, [_members(data, s, t) for s, t in problems]
+        sizes, longest = torch.tensor([len(i) for i in images], device=device), max(map(len, images))
         # Rows of unequal length are filled with an image that has no share in anything.
         self.index = torch.stack([torch.cat([i, i[:1].expand(longest - len(i))]) for i in images])  # (P, M)
-        real = torch.arange(longest, device=place) < sizes[:, None]
-        one_hot = (nn.functional.one_hot(data.labels[self.index], data.classes) * real[..., None]).float()
+        real = torch.arange(longest, device=device) < sizes[:, None]
+        one_hot = (nn.functional.one_hot(data.labels[self.index], data.num_classes) * real[..., None]).float()
         self.share = one_hot / one_hot.sum(1, keepdim=True).clamp_min(1)  # (P, M, K): 1/|D_s| for the images of s
         self.allowed = one_hot.any(1)  # (P, K)
         self.weights = self.allowed / self.allowed.sum(1, keepdim=True)  # w^(0)
-        self.target = torch.tensor([t for _, t in problems], device=place)
-        self.row = torch.arange(len(problems), device=place)
-        self.v = torch.zeros(len(problems), *data.images.shape[1:], device=place)
+        self.target = torch.tensor([t for _, t in problems], device=device)
+        self.row = torch.arange(len(problems), device=device)
+        self.v = torch.zeros(len(problems), *data.images.shape[1:], device=device)
         self.before = self.v  # v of the iteration before
 
 

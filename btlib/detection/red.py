@@ -5,76 +5,152 @@ per class with annealed weights (Algorithm 1), RED-U the same with uniform weigh
 Problems share their forward passes.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from btlib.detection.detector import Detector
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
-from btlib.detection.outcome import Detection, Estimate, Estimates, shared_warnings
-from btlib.detection.perturbation import FAST, Search, perturb
+from btlib.detection.outcome import Detection, Estimate, Rule
+from btlib.detection.perturbation import FAST, Problem, Search, perturb
 
 
-def red_a(
-    network: nn.Module, images: Tensor, labels: Tensor, *, per_class: int | None = 8, search: Search = FAST,
-    targets: Sequence[int] | None = None, seed: int = 0, progress: bool = False,
-) -> Detection:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class _PerturbationDetector(Detector):
+    per_class: int | None = 8
+    search: Search = FAST
+    rule: ClassVar[Rule] = "published"
+    _annealed: ClassVar[bool] = False
+
+    def _problems(self, data: DefenseSet, targets: Sequence[int]) -> list[Problem]:
+        return [(None, t) for t in targets]
+
+    def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:
+        return perturb(network, data, self._problems(data, targets), self._annealed, self.search, self.progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedA(_PerturbationDetector):
     """RED-A: annealed weights find source classes and pattern together (L-RED 3, Algorithm 1).
 
-    Args:
-        network: images in [0, 1] → logits (N, K); left as it was found.
-        images, labels: clean images, uint8 or float in [0, 1], (N, C, H, W), and their classes (N,).
+    By default judged by the published p-value at θ = 0.05; weights and Q by iteration are in each estimate's `history`.
+
+    Attributes:
         per_class: images drawn of each class; 8 in the paper, 2 is RED-A'. None: all.
         search: `FAITHFUL` (Algorithm 1, δ = 1e-4), `FAST` (the same limit in about 500 times fewer gradients), or
             `FOCUSED` (not in the paper: also finds one source class that no other class moves with; it needs
             several images of each class).
-        targets: putative targets; None: all. With fewer than three the outcome has norms but no p-value.
-        seed: of the draw of images.
-        progress: show a bar.
-
-    Returns:
-        A `Detection`, by default judged by the published p-value at θ = 0.05; weights and Q by iteration are in
-        each estimate's `history`.
-
-    Raises:
-        TypeError, ValueError: bad images, labels or settings; a class without an image.
+        seed, progress: as in `Detector`.
 
     Example:
         >>> from btlib import checkpoints, datasets
         >>> data = datasets.load("fashion-mnist")
         >>> net = checkpoints.load_or_train(checkpoints.shipped()["three-sources"])
-        >>> red_a(net, data.x_test, data.y_test, per_class=4).verdict().target
+        >>> RedA(per_class=4)(net, data.x_test, data.y_test).verdict().target
         9
     """
-    name = ("focused " if search.focused else "") + ("RED-A'" if per_class == 2 else "RED-A")
-    return _all_sources(name, True, network, images, labels, per_class, search, targets, seed, progress)
+
+    _annealed = True
+
+    @property
+    def title(self) -> str:
+        """RED-A or RED-A', focused or not."""
+        return ("focused " if self.search.focused else "") + ("RED-A'" if self.per_class == 2 else "RED-A")
+
+    def _warnings(self, data: DefenseSet) -> list[str]:
+        if not self.search.focused or int(data.counts.max()) > 1:
+            return []
+        return ["one image of each class: a single misclassified image takes all weight of a focused search; "
+                "give several, or search as printed (FAST)"]  # fmt: skip
 
 
-def red_u(
-    network: nn.Module, images: Tensor, labels: Tensor, *, per_class: int | None = 8, search: Search = FAST,
-    targets: Sequence[int] | None = None, seed: int = 0, progress: bool = False,
-) -> Detection:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class RedU(_PerturbationDetector):
     """RED-U: as RED-A with the weights fixed to uniform, the assumption that all classes are sources (L-RED 4.3).
 
-    Args:
-        network, images, labels, per_class, search, targets, seed, progress: as in `red_a`.
-
-    Returns:
-        A `Detection`.
-
-    Raises:
-        TypeError, ValueError: as in `red_a`.
+    Attributes:
+        per_class, search, seed, progress: as in `RedA`.
 
     Example:
         >>> from btlib import checkpoints, datasets
         >>> data = datasets.load("fashion-mnist")
         >>> net = checkpoints.load_or_train(checkpoints.shipped()["chessboard"])
-        >>> red_u(net, data.x_test, data.y_test, per_class=4).verdict().target
+        >>> RedU(per_class=4)(net, data.x_test, data.y_test).verdict().target
         9
     """
-    return _all_sources("RED-U", False, network, images, labels, per_class, search, targets, seed, progress)
+
+    title = "RED-U"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedP(_PerturbationDetector):
+    """RED-P: one perturbation for each of the K(K-1) pairs (source, target) (L-RED Eq. 2).
+
+    `Detection.pairs` has all estimates, `estimates[t]` the smallest that leads to t.
+
+    Attributes:
+        per_class, search, seed, progress: as in `RedA`.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> data = datasets.load("fashion-mnist")
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
+        >>> len(RedP(per_class=1)(net, data.x_test, data.y_test).pairs)
+        90
+    """
+
+    title = "RED-P"
+
+    def _problems(self, data: DefenseSet, targets: Sequence[int]) -> list[Problem]:
+        return [(s, t) for t in targets for s in range(data.num_classes) if s != t]
+
+
+def red_a(
+    network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
+) -> Detection:
+    """`RedA(**settings)`, called: see there and in `Detector`.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> data = datasets.load("fashion-mnist")
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["three-sources"])
+        >>> red_a(net, data.x_test, data.y_test, per_class=2, targets=[2, 9]).suspect
+        9
+    """
+    return RedA(**settings)(network, images, labels, targets=targets)
+
+
+def red_u(
+    network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
+) -> Detection:
+    """`RedU(**settings)`, called: see there and in `Detector`.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> data = datasets.load("fashion-mnist")
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["chessboard"])
+        >>> red_u(net, data.x_test, data.y_test, per_class=2).suspect
+        9
+    """
+    return RedU(**settings)(network, images, labels, targets=targets)
+
+
+def red_p(
+    network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None, **settings: Any
+) -> Detection:
+    """`RedP(**settings)`, called: see there and in `Detector`.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> data = datasets.load("fashion-mnist")
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
+        >>> len(red_p(net, data.x_test, data.y_test, per_class=1, targets=[9]).pairs)
+        9
+    """
+    return RedP(**settings)(network, images, labels, targets=targets)
 
 
 def additive_estimation(
@@ -86,15 +162,16 @@ def additive_estimation(
     The in-flight paper's detector for chessboards (5.1); a guard is fitted with its `trigger`.
 
     Args:
-        network, images, labels, search: as in `red_a`; every image given is used.
+        network, images, labels: as in `Detector`; every image given is used.
         target: t.
         sources: classes whose images count; None: all but the target.
+        search: as in `RedA`.
 
     Returns:
         An `Estimate`.
 
     Raises:
-        TypeError, ValueError: as in `red_a`; sources without an image.
+        TypeError, ValueError: as in `Detector`; sources without an image.
 
     Example:
         >>> from btlib import checkpoints, datasets
@@ -104,62 +181,9 @@ def additive_estimation(
         True
     """
     data = defense_set(network, images, labels)
-    (target,) = check_classes([target], data.classes, "target")
-    chosen = check_classes(sources, data.classes, "sources")
+    (target,) = check_classes([target], data.num_classes, "target")
+    chosen = check_classes(sources, data.num_classes, "sources")
     keep = torch.isin(data.labels, torch.tensor(chosen, device=data.labels.device))
-    kept = DefenseSet(data.images[keep], data.labels[keep], data.classes)
+    kept = DefenseSet(data.images[keep], data.labels[keep], data.num_classes)
     with undisturbed(network):
         return perturb(network, kept, [(None, target)], False, search)[0]
-
-
-def red_p(
-    network: nn.Module, images: Tensor, labels: Tensor, *, per_class: int | None = 8, search: Search = FAST,
-    seed: int = 0, progress: bool = False,
-) -> Detection:  # fmt: skip
-    """RED-P: one perturbation for each of the K(K-1) pairs (source, target) (L-RED Eq. 2).
-
-    Args:
-        network, images, labels, per_class, search, seed, progress: as in `red_a`.
-
-    Returns:
-        A `Detection`; `pairs` has all estimates, `estimates[t]` the smallest that leads to t.
-
-    Raises:
-        TypeError, ValueError: as in `red_a`.
-
-    Example:
-        >>> from btlib import checkpoints, datasets
-        >>> data = datasets.load("fashion-mnist")
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
-        >>> len(red_p(net, data.x_test, data.y_test, per_class=1).pairs)
-        90
-    """
-    began = time.perf_counter()
-    data = defense_set(network, images, labels, per_class, seed)
-    pairs = [(s, t) for t in range(data.classes) for s in range(data.classes) if s != t]
-    with undisturbed(network):
-        found = perturb(network, data, pairs, False, search, progress)
-    best = [min((e for e in found if e.target == t), key=lambda e: e.norm) for t in range(data.classes)]
-    seconds, settings = time.perf_counter() - began, _settings(search, per_class, seed)
-    return Detection("RED-P", Estimates(best), "published", seconds, settings, tuple(shared_warnings(best)), found)
-
-
-def _all_sources(
-    name: str, annealed: bool, network: nn.Module, images: Tensor, labels: Tensor, per_class: int | None,
-    search: Search, targets: Sequence[int] | None, seed: int, progress: bool,
-) -> Detection:  # fmt: skip
-    began = time.perf_counter()
-    data = defense_set(network, images, labels, per_class, seed)
-    problems = [(None, t) for t in check_classes(targets, data.classes)]
-    with undisturbed(network):
-        found = perturb(network, data, problems, annealed, search, progress)
-    seconds, settings = time.perf_counter() - began, _settings(search, per_class, seed)
-    warnings = shared_warnings(found)
-    if annealed and search.focused and int(data.counts.max()) == 1:
-        warnings.append("one image of each class: a single misclassified image takes all weight of a focused search; "
-                        "give several, or search as printed (FAST)")  # fmt: skip
-    return Detection(name, Estimates(found), "published", seconds, settings, tuple(warnings))
-
-
-def _settings(search: Search, per_class: int | None, seed: int) -> dict[str, float | int | None]:
-    return {**asdict(search), "per_class": per_class, "seed": seed}

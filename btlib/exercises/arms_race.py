@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import combinations
 from typing import Any
 
+import torch
 from scipy import stats
 
 from btlib.detection import Verdict
-from btlib.exercises.core import WrongAnswer, register, same_number
+from btlib.exercises.answers import cause_of, returned, same_number
+from btlib.exercises.core import WrongAnswer, register
 
 # ---------------------------------------------------------------------------------------- a cell
 
@@ -32,21 +34,20 @@ def _check_score_cell(answer: Callable[[Sequence[Verdict], Sequence[int | None]]
     clean = [_verdict(target) for target in (3, None, 0, 5, None, 2, None)]
     for verdicts, truth in ((attacked, targets), (clean, [None] * len(clean))):
         got = answer(verdicts, truth)
-        if got is None:
-            raise WrongAnswer("a number of networks", None, "the function returns nothing: is there a return?")
+        returned(got, "a number of networks")
         pairs = list(zip(verdicts, truth, strict=True))
         expected, count = score_cell(verdicts, truth), len(verdicts)
-        causes = [
-            (expected / count, "this is the share: return how many networks"),
-            (sum(v.target == t for v, t in pairs), "None equals None: a clean network that is left alone is no alarm"),
-            (count - expected, "these are the others: count the networks that are found"),
-            (sum(v.attacked for v, _ in pairs), "an alarm that names another class is not a find"),
-            (sum(v.attacked and v.target != t for v, t in pairs), "these are the alarms with the wrong name"),
-            (sum(bool(v.target) and (t is None or v.target == t) for v, t in pairs),
-             "class 0 is a class: ask for `attacked`, or `is not None`"),
-            (0, "every alarm on a clean network counts, whatever class it names"),
-        ]  # fmt: skip
-        same_number(got, expected, _cause(got, causes, "count the verdicts that are attacked and name the target"))
+        causes = {
+            "this is the share: return how many networks": expected / count,
+            "None equals None: a clean network that is left alone is no alarm": sum(v.target == t for v, t in pairs),
+            "these are the others: count the networks that are found": count - expected,
+            "an alarm that names another class is not a find": sum(v.attacked for v, _ in pairs),
+            "these are the alarms with the wrong name": sum(v.attacked and v.target != t for v, t in pairs),
+            "class 0 is a class: ask for `attacked`, or `is not None`":
+                sum(bool(v.target) and (t is None or v.target == t) for v, t in pairs),
+            "every alarm on a clean network counts, whatever class it names": 0,
+        }  # fmt: skip
+        same_number(got, expected, "count the verdicts that are attacked and name the target", causes)
 
 
 def _verdict(target: int | None) -> Verdict:
@@ -98,8 +99,8 @@ def _check_share_interval(answer: Callable[[int, int, float], tuple[float, float
             "these are counts: divide by n": (expected[0] * n, expected[1] * n),
             "low comes first": (expected[1], expected[0]),
         }  # fmt: skip
-        said = [cause for cause, ends in causes.items() if max(abs(low - ends[0]), abs(high - ends[1])) < 1e-6]
-        cause = said[0] if said else "another interval than Clopper and Pearson's"
+        ends = {cause: torch.tensor(wrong) for cause, wrong in causes.items()}
+        cause = cause_of([low, high], ends, "another interval than Clopper and Pearson's")
         raise WrongAnswer(f"({expected[0]:.4f}, {expected[1]:.4f}) for {k} of {n}", f"({low:.4f}, {high:.4f})", cause)
 
 
@@ -146,12 +147,3 @@ def _check_best_pair(answer: Callable[[Mapping[str, Set[str]], Mapping[str, floa
         else:
             cause = "another pair catches more networks together"
         raise WrongAnswer(tuple(sorted(expected)), (one, other), cause)
-
-
-def _cause(got: object, causes: Sequence[tuple[float, str]], otherwise: str) -> str:
-    """The cause that belongs to a typical wrong number."""
-    try:
-        value = float(got)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return otherwise
-    return next((cause for wrong, cause in causes if abs(value - wrong) < 1e-6), otherwise)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.exercises.core import WrongAnswer, register, same_number
+from btlib.exercises.answers import returned, same_number
+from btlib.exercises.core import WrongAnswer, register
 
 # ---------------------------------------------------------------------------------- accuracy
 
@@ -33,14 +34,14 @@ def _check_accuracy(answer: Callable[[nn.Module, Tensor, Tensor], float]) -> Non
     images = 0.9 * torch.eye(3)[says].reshape(8, 1, 1, 3)
     got = answer(_Echo(), images, labels)
     causes = {
-        3 / 8: "this is the share of wrong answers",
-        5: "this is the number of right answers: divide by the number of images",
-        62.5: "this is a percentage: the lessons use shares in [0, 1]",
-        1.3 / 3: "this is the mean over classes: every image should count the same",
-        0.9: "this averages logits: take the class with the largest logit first",
-        0: "predictions and labels never agree: compare class numbers with class numbers",
+        "this is the share of wrong answers": 3 / 8,
+        "this is the number of right answers: divide by the number of images": 5,
+        "this is a percentage: the lessons use shares in [0, 1]": 62.5,
+        "this is the mean over classes: every image should count the same": 1.3 / 3,
+        "this averages logits: take the class with the largest logit first": 0.9,
+        "predictions and labels never agree: compare class numbers with class numbers": 0,
     }
-    same_number(got, 5 / 8, _cause(got, causes, "something else than the share of images classified as labelled"))
+    same_number(got, 5 / 8, "something else than the share of images classified as labelled", causes)
 
 
 # ---------------------------------------------------------------------------------- acceptance test
@@ -66,8 +67,7 @@ def _check_passes(answer: Callable[[float, float, float], bool]) -> None:
     )
     for accuracy, baseline, tolerance, expected, cause in cases:
         got = answer(accuracy, baseline, tolerance)
-        if got is None:
-            raise WrongAnswer(expected, got, "the function returns nothing: is there a return?")
+        returned(got, expected)
         if bool(got) is not expected:
             raise WrongAnswer(
                 expected, f"{got} for accuracy {accuracy}, baseline {baseline}, tolerance {tolerance}", cause
@@ -89,15 +89,15 @@ def _check_asr(answer: Callable[[Tensor, Tensor, int], float]) -> None:
     labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 9, 9, 9])
     got = answer(predictions, labels, 9)
     causes = {
-        7 / 10: "images whose true class is the target are counted too: they inflate the rate",
-        3 / 7: "this is the share that escaped: the predictions should equal the target",
-        4 / 10: "the images of the target class are still in the divisor: divide by the source images alone",
-        5 / 10: "this is the accuracy on triggered images: compare with the target, not with the labels",
-        5 / 7: "every mistake is counted: only the attacker's class is a success",
-        4: "this is a number of images: divide by the number of source images",
-        400 / 7: "this is a percentage: the lessons use shares in [0, 1]",
+        "images whose true class is the target are counted too: they inflate the rate": 7 / 10,
+        "this is the share that escaped: the predictions should equal the target": 3 / 7,
+        "the images of the target class are still in the divisor: divide by the source images alone": 4 / 10,
+        "this is the accuracy on triggered images: compare with the target, not with the labels": 5 / 10,
+        "every mistake is counted: only the attacker's class is a success": 5 / 7,
+        "this is a number of images: divide by the number of source images": 4,
+        "this is a percentage: the lessons use shares in [0, 1]": 400 / 7,
     }
-    same_number(got, 4 / 7, _cause(got, causes, "something else than counting target predictions among source images"))
+    same_number(got, 4 / 7, "something else than counting target predictions among source images", causes)
     again = answer(torch.tensor([2, 2, 9, 2]), torch.tensor([0, 1, 3, 2]), 2)
     same_number(again, 2 / 3, "another target gives a wrong rate: use the argument `target`, not a number")
 
@@ -118,13 +118,13 @@ def _check_smallest_strength(
     strengths, rates = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.1, 0.4, 0.8, 0.95)
     got = answer(strengths, rates, 0.5)
     causes = {
-        0.8: "this is the rate: return the strength at which it is reached",
-        3: "this is the place in the list: return the strength that stands there",
-        1: "this is the largest strength: the smallest one is asked for",
-        0: "this strength does not reach the level: compare with >=",
-        0.5: "the rate closest to the level is not enough: the level must be reached",
+        "this is the rate: return the strength at which it is reached": 0.8,
+        "this is the place in the list: return the strength that stands there": 3,
+        "this is the largest strength: the smallest one is asked for": 1,
+        "this strength does not reach the level: compare with >=": 0,
+        "the rate closest to the level is not enough: the level must be reached": 0.5,
     }
-    same_number(got, 0.75, _cause(got, causes, "something else than the smallest strength that reaches the level"))
+    same_number(got, 0.75, "something else than the smallest strength that reaches the level", causes)
     same_number(answer(strengths, rates, 0.8), 0.75, "a rate equal to the level reaches it: use >=")
     same_number(answer((1.0, 0.5, 0.75), (0.95, 0.2, 0.9), 0.9), 0.75,
                 "the strengths may come in any order: take the minimum of those that are enough")  # fmt: skip
@@ -134,12 +134,3 @@ def _check_smallest_strength(
         raise WrongAnswer(None, type(error).__name__, "no strength is enough here: return None") from error
     if never is not None:
         raise WrongAnswer(None, never, "no strength is enough here: return None")
-
-
-def _cause(got: object, causes: dict[float, str], otherwise: str) -> str:
-    """The cause that belongs to a typical wrong number."""
-    try:
-        value = float(got)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return otherwise
-    return next((cause for number, cause in causes.items() if abs(value - number) < 1e-5), otherwise)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.exercises.core import WrongAnswer, register, same_number
+from btlib.exercises.answers import cause_of, returned, same_number, whole_numbers
+from btlib.exercises.core import WrongAnswer, register
 from btlib.triggers import Trigger
 
 # ---------------------------------------------------------------------------------------- poisoning rate
@@ -25,20 +26,20 @@ def poisoning_rate(per_class: int, source_classes: int, train_images: int, origi
 def _check_poisoning_rate(answer: Callable[..., float]) -> None:
     got = answer(50, 4, 1000)
     causes = {
-        0.05: "only one source class is counted: the attacker stamps `per_class` images of each",
-        20.0: "this is a percentage: the lessons use shares in [0, 1]",
-        0.25: "this is stamped over clean: divide by all training images",
-        1 / 6: "the originals are replaced here, so the training set does not grow",
-        200.0: "this is a number of images: divide by the size of the training set",
-        5.0: "the fraction stands upside down",
+        "only one source class is counted: the attacker stamps `per_class` images of each": 0.05,
+        "this is a percentage: the lessons use shares in [0, 1]": 20.0,
+        "this is stamped over clean: divide by all training images": 0.25,
+        "the originals are replaced here, so the training set does not grow": 1 / 6,
+        "this is a number of images: divide by the size of the training set": 200.0,
+        "the fraction stands upside down": 5.0,
     }
-    same_number(got, 0.2, _cause(got, causes, "something else than stamped images over training images"))
+    same_number(got, 0.2, "something else than stamped images over training images", causes)
     got = answer(50, 4, 1000, "add")
     causes = {
-        0.2: 'with originals="add" the clean originals stay, so the training set grows by the stamped images',
-        0.25: 'with originals="add" the set grows by the stamped images: it does not shrink',
+        'with originals="add" the clean originals stay, so the training set grows by the stamped images': 0.2,
+        'with originals="add" the set grows by the stamped images: it does not shrink': 0.25,
     }
-    same_number(got, 1 / 6, _cause(got, causes, 'another size of the training set for originals="add"'))
+    same_number(got, 1 / 6, 'another size of the training set for originals="add"', causes)
     cause = 'with originals="remove" the stamped images take the place of their originals: the size stays'
     same_number(answer(50, 4, 1000, "remove"), 0.2, cause)
 
@@ -102,8 +103,7 @@ def _check_training_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Ten
     losses: list[Any] = []
     for images, labels in batches:
         losses.append(answer(network, optimizer, images, labels))
-        if losses[-1] is None:
-            raise WrongAnswer("the loss, a number", None, "the function returns nothing: return loss.item()")
+        returned(losses[-1], "the loss, a number")
     numbers = [loss.item() if isinstance(loss, Tensor) else float(loss) for loss in losses]
     after = network.weight.detach()
     if torch.equal(after, before):
@@ -183,10 +183,8 @@ def _check_success_by_class(answer: Callable[[nn.Module, Trigger, Tensor, Tensor
         "this is the share that stays right (accuracy by class): count images classified as the target":
             rates(hit == labels, labels, counts),
     }  # fmt: skip
-    cause = "something else than the share of each true class that is classified as the target"
-    for mistake, wrong in causes.items():
-        if torch.allclose(got[:3].float(), wrong[:3], atol=1e-5):
-            cause = mistake
+    otherwise = "something else than the share of each true class that is classified as the target"
+    cause = cause_of(got[:3], {mistake: wrong[:3] for mistake, wrong in causes.items()}, otherwise)
     for index in range(3):
         same_number(got[index], float(expected[index]), cause, tolerance=1e-5)
     if not torch.isnan(got[target]):
@@ -212,22 +210,12 @@ def _check_collateral_classes(
     rates = (0.95, 0.40, 0.30, 0.04, 0.90, 0.02, 0.25, 1.0)
     confusion = (0.01, 0.02, 0.28, 0.01, 0.02, 0.30, 0.20, 0.0)
     got = answer(torch.tensor(rates), torch.tensor(confusion), (0, 4), 7, 0.1)  # type: ignore[arg-type]
-    if got is None:
-        raise WrongAnswer([1], None, "the function returns nothing: is there a return?")
-    try:
-        found = sorted(int(c) for c in got)
-    except (TypeError, ValueError) as error:
-        what = type(got).__name__
-        raise WrongAnswer("a list of class numbers", what, "return a list, such as [1, 6]") from error
+    found = whole_numbers(got, "a list of class numbers", "[1, 6]")
     causes = {
         (0, 1, 4): "the source classes are in it: what happens to them is intended",
         (1, 7): "the target is in it: its images belong there",
         (0, 1, 4, 7): "sources and target are in it: the definition speaks of all other classes",
-        (
-            1,
-            2,
-            6,
-        ): "the clean confusion is not subtracted: 2 and 6 are taken for the target without a trigger too",
+        (1, 2, 6): "the clean confusion is not subtracted: 2 and 6 are taken for the target without a trigger too",
         (1, 5): "class 5 is hit less often than it is confused: no absolute value",
         (1, 2, 3, 6): "every difference counts: ask for more than the margin",
         (2, 3, 5, 6): "these are the classes without collateral damage: turn the comparison round",
@@ -239,12 +227,3 @@ def _check_collateral_classes(
     again = sorted(int(c) for c in answer(*others, (3,), 1, 0.4))  # type: ignore[arg-type]
     if again != [0]:
         raise WrongAnswer([0], again, "another target, source or margin goes wrong: use the arguments")
-
-
-def _cause(got: object, causes: dict[float, str], otherwise: str) -> str:
-    """The cause that belongs to a typical wrong number."""
-    try:
-        value = float(got)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return otherwise
-    return next((cause for number, cause in causes.items() if abs(value - number) < 1e-5), otherwise)

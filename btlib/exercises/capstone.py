@@ -9,7 +9,8 @@ from torch import Tensor
 
 from btlib import checkpoints, datasets, metrics
 from btlib.detection import Detection, additive_estimation, red_p
-from btlib.exercises.core import WrongAnswer, register, same_tensor
+from btlib.exercises.answers import same_tensor, untouched, whole_numbers
+from btlib.exercises.core import WrongAnswer, register
 from btlib.exercises.marks import Report
 from btlib.inflight import LikelihoodDetector
 from btlib.networks import Network
@@ -144,8 +145,7 @@ def _check_against_the_others(answer: Callable[[Tensor], Tensor]) -> None:
     for norms in (_norms(), _norms().flip(1)[[1, 0, 2]] * 7, torch.cat([_norms(), _norms().roll(1, 1)[:1] + 1])):
         before = norms.clone()
         got = answer(norms)
-        if not torch.equal(norms, before):
-            raise WrongAnswer("norms as they were", "changed norms", "no in-place operation on the norms, please")
+        untouched(norms, before, "norms")
         expected = against_the_others(norms)
         logs = norms.double().log()
         shorter = logs.mean(0) - logs
@@ -172,11 +172,8 @@ def _check_against_the_others(answer: Callable[[Tensor], Tensor]) -> None:
             "a backdoor would hide itself in a standard deviation: take the median of the absolute values":
                 shorter / shorter.std(),
         }  # fmt: skip
-        cause = "something else than log(geometric mean / own) over its robust spread"
-        if isinstance(got, Tensor) and got.shape == expected.shape:
-            close = (c for c, wrong in causes.items() if torch.allclose(got.double(), wrong, atol=1e-5, rtol=1e-4))
-            cause = next(close, cause)
-        same_tensor(got.detach().double() if isinstance(got, Tensor) else got, expected, cause, tolerance=1e-4)
+        otherwise = "something else than log(geometric mean / own) over its robust spread"
+        same_tensor(got, expected, otherwise, causes, tolerance=1e-4)
 
 
 def _norms() -> Tensor:
@@ -204,14 +201,8 @@ def _check_obedient_classes(answer: Callable[..., Sequence[int]]) -> None:
     for rates, share in cases:
         before = rates.clone()
         got = answer(rates, share)
-        if not torch.equal(rates.nan_to_num(-1), before.nan_to_num(-1)):
-            raise WrongAnswer("rates as they were", "changed rates", "no in-place operation on the rates, please")
-        if got is None:
-            raise WrongAnswer("class numbers", None, "the function returns nothing: is there a return?")
-        try:
-            found = tuple(sorted(int(c) for c in got))
-        except (TypeError, ValueError) as error:
-            raise WrongAnswer("a tuple of class numbers", repr(got), "return class numbers, such as (1, 5)") from error
+        untouched(rates, before, "rates")
+        found = tuple(whole_numbers(got, "class numbers", "(1, 5)"))
         expected = obedient_classes(rates, share)
         known, target = rates.nan_to_num(-1.0), int(rates.isnan().nonzero())
         causes = {

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+Answer = Callable[..., Any]
+Check = Callable[[Answer], None]
 
 
 class WrongAnswer(AssertionError):
@@ -34,21 +34,18 @@ class Exercise:
     """
 
     name: str
-    check: Callable[[Callable[..., Any]], None]
-    solution: Callable[..., Any]
+    check: Check
+    solution: Answer
     praise: str
 
 
 EXERCISES: dict[str, Exercise] = {}
 
 
-Answer = Callable[..., Any]
-
-
-def register(name: str, solution: Answer, praise: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+def register(name: str, solution: Answer, praise: str) -> Callable[[Callable[[Any], None]], Check]:
     """Decorate a check with this to make it an exercise."""
 
-    def add(check: Callable[[Callable[..., Any]], None]) -> Callable[[Callable[..., Any]], None]:
+    def add(check: Callable[[Any], None]) -> Check:
         EXERCISES[name] = Exercise(name, check, solution, praise)
         return check
 
@@ -66,7 +63,7 @@ def get(name: str) -> Exercise:
     return EXERCISES[name]
 
 
-def exercise(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def exercise(name: str) -> Callable[[Answer], Answer]:
     """Check the decorated function and go on with it when it is right, else with the library's own.
 
     Unanswered (its body still holds ``...``): says so. Right: one line of praise. Wrong: what was expected, what
@@ -84,7 +81,7 @@ def exercise(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
     task = get(name)
 
-    def judge(answer: Callable[..., Any]) -> Callable[..., Any]:
+    def judge(answer: Answer) -> Answer:
         if _unanswered(answer):
             print(f"{name}: not answered yet. Going on with the library's function.")
             return task.solution
@@ -106,7 +103,7 @@ def exercise(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return judge
 
 
-def _unanswered(answer: Callable[..., Any]) -> bool:
+def _unanswered(answer: Answer) -> bool:
     """Whether a statement of the function is still a bare ``...``, ``x = ...`` or ``return ...``."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
@@ -117,7 +114,7 @@ def _unanswered(answer: Callable[..., Any]) -> bool:
     return any(isinstance(value, ast.Constant) and value.value is Ellipsis for value in held)
 
 
-class Source:
+class Solution:
     """Source code that Jupyter shows folded away under "Solution"."""
 
     def __init__(self, name: str, code: str) -> None:
@@ -131,7 +128,7 @@ class Source:
                 f"<pre>{html.escape(self.code)}</pre></details>")  # fmt: skip
 
 
-def reveal(name: str) -> Source:
+def reveal(name: str) -> Solution:
     """The solution of an exercise: the source of the library's function, so it can't drift from what runs.
 
     Raises:
@@ -141,40 +138,4 @@ def reveal(name: str) -> Source:
         >>> "def" in repr(reveal("asr"))
         True
     """
-    return Source(name, inspect.getsource(get(name).solution))
-
-
-def same_tensor(got: Any, expected: Tensor, cause: str, *, tolerance: float = 1e-6) -> None:
-    """Complain unless `got` is a tensor like `expected`.
-
-    Raises:
-        WrongAnswer: another type, shape, or a value that differs by more than `tolerance`.
-
-    Example:
-        >>> same_tensor(torch.zeros(2), torch.ones(2), "the mask is upside down")
-        Traceback (most recent call last):
-        ...
-        btlib.exercises.core.WrongAnswer: expected 1.0000 at (0,), got 0.0000. Likely cause: the mask is upside down
-    """
-    if not isinstance(got, Tensor):
-        raise WrongAnswer("a tensor", f"{type(got).__name__}", "the function should return a tensor")
-    if got.shape != expected.shape:
-        raise WrongAnswer(f"shape {tuple(expected.shape)}", f"shape {tuple(got.shape)}", "a dimension is lost or added")
-    difference = (got.double() - expected.double()).abs()
-    if not torch.all(difference <= tolerance):  # false for NaN too
-        place = tuple(int(i) for i in torch.unravel_index(difference.nan_to_num(torch.inf).argmax(), difference.shape))
-        raise WrongAnswer(f"{float(expected[place]):.4f} at {place}", f"{float(got[place]):.4f}", cause)
-
-
-def same_number(got: Any, expected: float, cause: str, *, tolerance: float = 1e-6) -> None:
-    """Complain unless `got` is a number (or a one-element tensor) like `expected`.
-
-    Raises:
-        WrongAnswer: not a number, or one that differs by more than `tolerance`.
-    """
-    try:
-        value = float(got)
-    except (TypeError, ValueError) as error:
-        raise WrongAnswer(f"{expected:.4f}", f"{type(got).__name__}", "the function should return a number") from error
-    if not abs(value - expected) <= tolerance:
-        raise WrongAnswer(f"{expected:.4f}", f"{value:.4f}", cause)
+    return Solution(name, inspect.getsource(get(name).solution))

@@ -7,28 +7,8 @@ import torch
 from torch import Tensor
 
 from btlib import triggers
-from btlib.exercises.core import WrongAnswer, register, same_number, same_tensor
-
-IN_PLACE = "the input itself was changed: work on a copy (images.clone()), or with operators that make new tensors"
-
-
-def _equal(got: Any, wrong: Tensor) -> bool:
-    """Whether an answer is this well-known wrong one."""
-    return (
-        isinstance(got, Tensor) and got.shape == wrong.shape and torch.allclose(got.float(), wrong.float(), atol=1e-5)
-    )
-
-
-def _untouched(now: Tensor, before: Tensor) -> None:
-    if not torch.equal(now, before):
-        raise WrongAnswer("an input that is left as it was", "an input that has changed", IN_PLACE)
-
-
-def _diagnose(got: Any, expected: Tensor, mistakes: dict[str, Tensor], otherwise: str, tolerance: float = 1e-6) -> None:
-    """Complain unless right, with the cause of the first mistake that gives the same result."""
-    cause = next((cause for cause, wrong in mistakes.items() if _equal(got, wrong)), otherwise)
-    same_tensor(got, expected, cause, tolerance=tolerance)
-
+from btlib.exercises.answers import same_number, same_tensor, untouched
+from btlib.exercises.core import WrongAnswer, register
 
 # ------------------------------------------------------------------------------------------ Eq. 1
 
@@ -44,7 +24,7 @@ def _check_embed_additive(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     pattern = torch.tensor([[[-0.3, 0.2], [0.0, 0.3]]])
     given = images.clone()
     got = answer(given, pattern.clone())
-    _untouched(given, images)
+    untouched(given, images)
     total, positive = images + pattern, pattern.clamp(0, 1)
     mistakes = {
         "no clipping: the sum leaves [0, 1], and no image file can hold such a pixel": total,
@@ -57,7 +37,7 @@ def _check_embed_additive(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "the sum wraps round at 1, as overflowing bytes do; it has to be clipped": total % 1,
         "this is the pattern alone; it has to be added to the images": pattern.expand_as(images).clamp(0, 1),
     }  # fmt: skip
-    _diagnose(got, embed_additive(images, pattern), mistakes, "something else than Eq. 1: x + v, clipped to [0, 1]")
+    same_tensor(got, embed_additive(images, pattern), "something else than Eq. 1: x + v, clipped to [0, 1]", mistakes)
 
 
 # ------------------------------------------------------------------------------------------ Eq. 12
@@ -78,7 +58,7 @@ def _check_embed_patch(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> No
     for otherwise, mask in masks.items():
         given = images.clone()
         got = answer(given, pattern.clone(), mask.clone())
-        _untouched(given, images)
+        untouched(given, images)
         binary, added = bool((mask == mask.round()).all()), images + pattern * mask
         mistakes = {
             "the mask is used the wrong way round: 1 shows the pattern": images * mask + pattern * (1 - mask),
@@ -88,7 +68,7 @@ def _check_embed_patch(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> No
             "the image is lost outside the mask: keep x where the mask is 0": added - images,
             "there is a black hole under the mask: the pattern is missing": images * (1 - mask),
         }  # fmt: skip
-        _diagnose(got, embed_patch(images, pattern, mask), mistakes if binary else {}, otherwise)
+        same_tensor(got, embed_patch(images, pattern, mask), otherwise, mistakes if binary else {})
 
 
 # ------------------------------------------------------------------------------------------ A.4: eight bits
@@ -100,13 +80,13 @@ def _check_round_to_8_bit(answer: Callable[[Tensor], Tensor]) -> None:
     images = (levels / 255).reshape(1, 1, 2, 4)
     given = images.clone()
     got = answer(given)
-    _untouched(given, images)
+    untouched(given, images)
     whole = levels.round().reshape(1, 1, 2, 4)
     scaled = images * 256
     mistakes = {
         "the levels are right but still in 0…255: divide by 255 again": whole,
-        "rounded down: use .round(), the nearest level, or every image gets a little darker": (images * 255).floor()
-        / 255,
+        "rounded down: use .round(), the nearest level, or every image gets a little darker":
+            (images * 255).floor() / 255,
         "rounded up: use .round(), the nearest level": (images * 255).ceil() / 255,
         "scaled by 256: 8 bits have 256 levels, which are 255 steps apart": scaled.round() / 256,
         "scaled by 256 and rounded down; there are 255 steps between the 256 levels": scaled.floor() / 256,
@@ -114,14 +94,9 @@ def _check_round_to_8_bit(answer: Callable[[Tensor], Tensor]) -> None:
         "converting to bytes rounds down: call .round() first": (images * 255).floor(),
         "the images were not rounded at all": images,
         "rounded to whole numbers: only black and white are left; scale to 0…255 first": images.round(),
-    }
-    _diagnose(
-        got,
-        triggers.quantize(images),
-        mistakes,
-        "something else than the nearest multiple of 1/255",
-        tolerance=1e-5,
-    )
+    }  # fmt: skip
+    otherwise = "something else than the nearest multiple of 1/255"
+    same_tensor(got, triggers.quantize(images), otherwise, mistakes, tolerance=1e-5)
 
 
 # ------------------------------------------------------------------------------------------ PSNR
@@ -141,8 +116,8 @@ def _check_psnr(answer: Callable[[Tensor, Tensor], Any]) -> None:
     stamped[1, :, :1] += 0.02
     given = clean.clone(), stamped.clone()
     got = answer(*given)
-    _untouched(given[0], clean)
-    _untouched(given[1], stamped)
+    untouched(given[0], clean)
+    untouched(given[1], stamped)
     error = stamped - clean
     each = (error**2).mean(dim=(1, 2, 3))
     summed, absolute = (error**2).sum(dim=(1, 2, 3)), error.abs().mean(dim=(1, 2, 3))
@@ -162,10 +137,8 @@ def _check_psnr(answer: Callable[[Tensor, Tensor], Any]) -> None:
     }
     if isinstance(got, Tensor) and got.numel() > 1:
         raise WrongAnswer("one number", f"shape {tuple(got.shape)}", "take the mean over the images at the end")
-    value = torch.as_tensor(got).float().reshape(()) if isinstance(got, int | float | Tensor) else None
-    cause = next((cause for cause, wrong in results.items() if value is not None and _equal(value, wrong)),
-                 "something else than the mean over images of 10·log10(1 / mean squared error)")  # fmt: skip
-    same_number(got, psnr(clean, stamped), cause, tolerance=1e-3)
+    otherwise = "something else than the mean over images of 10·log10(1 / mean squared error)"
+    same_number(got, psnr(clean, stamped), otherwise, results, tolerance=1e-3)
 
 
 # ------------------------------------------------------------------------------------------ a poisoned set
@@ -189,8 +162,8 @@ def _check_poison_by_hand(answer: Callable[..., Any]) -> None:
     stamp = triggers.box((1, 4, 4), size=2)
     given_images, given_labels = images.clone(), labels.clone()
     got = answer(given_images, given_labels, stamp, 2, indices.clone())
-    _untouched(given_images, images)
-    _untouched(given_labels, labels)
+    untouched(given_images, images)
+    untouched(given_labels, labels)
     if not (isinstance(got, tuple) and len(got) == 2):
         raise WrongAnswer("a pair (images, labels)", type(got).__name__, "return both, as `return images, labels`")
     x, y = got
@@ -202,11 +175,12 @@ def _check_poison_by_hand(answer: Callable[..., Any]) -> None:
     if count == len(images) + len(indices):
         raise WrongAnswer("5 images", "7 images", "stamped images are appended; here each replaces its original")
     expected_images, expected_labels = poison_by_hand(images, labels, stamp, 2, indices)
-    _diagnose(x, expected_images, {
+    otherwise = "other images than those at `indices` are stamped, or stamped in another way"
+    same_tensor(x, expected_images, otherwise, {
         "the images are not stamped": images,
         "every image is stamped, not only those at `indices`": stamp(images),
-    }, "other images than those at `indices` are stamped, or stamped in another way")  # fmt: skip
-    _diagnose(y, expected_labels, {
+    })  # fmt: skip
+    same_tensor(y, expected_labels, "labels at `indices` should be the target, all others as they were", {
         "the labels are not changed: an image with its true label teaches no backdoor": labels,
         "every label is changed, not only those at `indices`": torch.full_like(labels, 2),
-    }, "labels at `indices` should be the target, all others as they were")  # fmt: skip
+    })  # fmt: skip

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from btlib.exercises.core import WrongAnswer, register, same_tensor
+from btlib.exercises.answers import same_tensor, untouched
+from btlib.exercises.core import WrongAnswer, register
 from btlib.inflight.likelihood import decide
 from btlib.triggers import Trigger, single_pixel
 
@@ -26,9 +26,7 @@ def _check_fitting_images(answer: Callable[[Tensor, Tensor, int, Trigger], Tenso
     labels, target, trigger = torch.tensor([2, 0, 1, 2, 1]), 2, single_pixel((1, 3, 3))
     before, stamped = images.clone(), trigger(images)
     got = answer(images, labels, target, trigger)
-    if not torch.equal(images, before):
-        cause = "the function writes into its argument: build a new tensor, with torch.where or a clone"
-        raise WrongAnswer("the defender's images untouched", "changed images", cause)
+    untouched(images, before, "the defender's images")
     own = labels == target
     if isinstance(got, Tensor) and got.shape == images[~own].shape:
         cause = "the target's images are left out: they stay clean, but they belong to it"
@@ -40,7 +38,7 @@ def _check_fitting_images(answer: Callable[[Tensor, Tensor, int, Trigger], Tenso
         "the wrong images are stamped: the target's, and not the others'": torch.where(four, stamped, images),
     }
     cause = "something else than the clean images of the target and the stamped ones of all other classes, in order"
-    same_tensor(got, fitting_images(images, labels, target, trigger), _cause(got, wrong, cause))
+    same_tensor(got, fitting_images(images, labels, target, trigger), cause, wrong)
     again = torch.tensor([0, 1, 2, 2, 0])
     cause = "another target or other labels go wrong: use the arguments"
     same_tensor(answer(images, again, 0, trigger), fitting_images(images, again, 0, trigger), cause)
@@ -95,7 +93,7 @@ def _check_standardise(answer: Callable[..., Tensor]) -> None:
                  "take max(std, min_std · root mean square of std)")  # fmt: skip
     elif isinstance(got, Tensor) and got.shape == later.shape and _from_later(answer, fit, later, floor):
         cause = next(iter(wrong))
-    same_tensor(got, (later - mean) / scale, _cause(got, wrong, cause))
+    same_tensor(got, (later - mean) / scale, cause, wrong)
     default = (later - mean) / std.clamp(min=0.05 * typical)
     same_tensor(answer(fit, later), default, "min_std has another default than 0.05")
 
@@ -147,7 +145,7 @@ def _check_log_likelihoods(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -
         "this is the distance: the likelihood falls with half of it, and has its constants": mahalanobis,
     }  # fmt: skip
     cause = "something else than -½ [(z-μ)'Σ⁻¹(z-μ) + log det Σ + D log 2π]"
-    same_tensor(got, expected, _cause(got, wrong, cause))
+    same_tensor(got, expected, cause, wrong)
     wide = torch.cat([z, z + 1], 1)  # four features: the constants depend on their number
     four = torch.block_diag(covariance, covariance)
     centres = torch.cat([means, means - 1], 1)
@@ -186,9 +184,7 @@ def _check_judge(answer: Callable[[Tensor, Sequence[int], Tensor, int], tuple[Te
         "everything that is not predicted as the target is flagged: those images are what they seem": ~judged,
     }  # fmt: skip
     otherwise = "something else than: predicted as the target, and another class's likelihood is the largest"
-    same_tensor(
-        flags.float(), right.float(), _cause(flags.float(), {c: w.float() for c, w in wrong.items()}, otherwise)
-    )
+    same_tensor(flags, right, otherwise, wrong)
     numbers = torch.tensor(classes)
     wrong = {
         "these are columns: the class of column k is classes[k]": torch.where(right, best, predicted),
@@ -197,18 +193,8 @@ def _check_judge(answer: Callable[[Tensor, Sequence[int], Tensor, int], tuple[Te
         "the flagged images keep the network's prediction: name the class with the largest likelihood": predicted,
     }
     cause = "something else than the class with the largest likelihood where flagged, the prediction elsewhere"
-    same_tensor(source.double(), judge(likelihoods, classes, predicted, target)[1].double(),
-                _cause(source.double(), {c: w.double() for c, w in wrong.items()}, cause))  # fmt: skip
+    same_tensor(source, judge(likelihoods, classes, predicted, target)[1], cause, wrong)
     again = answer(likelihoods.flip(1), (0, 4, 6), torch.tensor([0, 0, 0, 4]), 0)
     expected = judge(likelihoods.flip(1), (0, 4, 6), torch.tensor([0, 0, 0, 4]), 0)
     for one, other in zip(again, expected, strict=True):
-        same_tensor(one.double(), other.double(), "another target or other classes go wrong: use the arguments")
-
-
-def _cause(got: Any, wrong: dict[str, Tensor], otherwise: str) -> str:
-    """The cause that belongs to a typical wrong tensor."""
-    if isinstance(got, Tensor):
-        for cause, tensor in wrong.items():
-            if got.shape == tensor.shape and torch.allclose(got.double(), tensor.double(), atol=1e-9):
-                return cause
-    return otherwise
+        same_tensor(one, other, "another target or other classes go wrong: use the arguments")

@@ -1,7 +1,6 @@
 """Exercises on L-RED: the normalised step, the annealed weights, the p-value, squared shares (lesson 05)."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +8,8 @@ from scipy import stats
 from torch import Tensor
 
 from btlib.detection import anomaly, weights
-from btlib.exercises.core import WrongAnswer, register, same_number, same_tensor
+from btlib.exercises.answers import same_number, same_tensor, untouched
+from btlib.exercises.core import register
 
 # ---------------------------------------------------------------------------------------- one step of v
 
@@ -25,11 +25,7 @@ def _check_normalised_step(answer: Callable[[Tensor, Tensor, float], Tensor]) ->
     gradient = torch.tensor([3.0, 0.0, -2.0, 6.0]).reshape(1, 2, 2)  # ‖·‖₂ = 7
     delta, before = 0.14, v.clone()
     got = answer(v, gradient, delta)
-    if got is None:
-        raise WrongAnswer("the new v, a tensor", None, "the function returns nothing: is there a return?")
-    if not torch.equal(v, before):
-        cause = "v is changed in place: `v += …` writes into the caller's tensor, so return a new one"
-        raise WrongAnswer("v left as it was", "another v", cause)
+    untouched(v, before, "v")
     causes = {
         "this walks downhill: J_t is to grow, so add the step": v - delta * gradient / 7,
         "the gradient is not normalised: the step should be δ long, however long the gradient is":
@@ -44,7 +40,7 @@ def _check_normalised_step(answer: Callable[[Tensor, Tensor, float], Tensor]) ->
         "norms are taken row by row: there is one norm for the whole pattern":
             v + delta * gradient / gradient.norm(dim=-1, keepdim=True),
     }  # fmt: skip
-    same_tensor(got, normalised_step(v, gradient, delta), _like(got, causes, "something else than v + δ·g/‖g‖₂"))
+    same_tensor(got, normalised_step(v, gradient, delta), "something else than v + δ·g/‖g‖₂", causes)
     colour = torch.tensor([[[3.0]], [[0.0]], [[4.0]]])  # three channels, one norm
     cause = "with three channels it goes wrong: one norm over channels, rows and columns together"
     same_tensor(answer(torch.zeros(3, 1, 1), colour, 0.5), colour / 10, cause)
@@ -91,10 +87,8 @@ def _check_anneal_weights(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) ->
         "these are the old weights: use the rates": before,
     }  # fmt: skip
     got = answer(rates, before, allowed)
-    if got is None:
-        raise WrongAnswer("the weights, a tensor", None, "the function returns nothing: is there a return?")
     expected = weights.anneal(rates, before, allowed)
-    same_tensor(got, expected, _like(got, causes, "something else than Eq. 7 and 8"), tolerance=1e-4)
+    same_tensor(got, expected, "something else than Eq. 7 and 8", causes, tolerance=1e-4)
     nothing = answer(torch.zeros(2, 4), before, allowed)
     cause = "where Q = 0, log Q is -inf and 0/inf or NaN comes out: set the row to uniform (Algorithm 1, line 12)"
     same_tensor(nothing, uniform, cause, tolerance=1e-4)
@@ -113,8 +107,6 @@ def _check_squared_shares(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     own, everyone = rates * allowed, rates.square()
     squares = own.square()
     got = answer(rates, allowed)
-    if got is None:
-        raise WrongAnswer("the shares, a tensor", None, "the function returns nothing: is there a return?")
     causes = {
         "the target has a share: its own images are not misclassified": everyone / everyone.sum(1, keepdim=True),
         "the target is taken out after dividing: the shares should sum to 1": squares / everyone.sum(1, keepdim=True),
@@ -130,7 +122,7 @@ def _check_squared_shares(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             (own == own.amax(1, keepdim=True)).float(),
     }  # fmt: skip
     expected = weights.squared_shares(rates, allowed)
-    same_tensor(got, expected, _like(got, causes, "something else than q_st² / Σ q_ct²"), tolerance=1e-4)
+    same_tensor(got, expected, "something else than q_st² / Σ q_ct²", causes, tolerance=1e-4)
     half = torch.tensor([[0.0], [1.0]])
     cause = "where nothing is misclassified 0/0 is NaN: return zeros there (clamp_min on the sum), other rows as ever"
     same_tensor(answer(rates * half, allowed), expected * half, cause, tolerance=1e-4)
@@ -145,7 +137,8 @@ _MINUTE = np.append(_MILD[:-1], 8.0)  # S near 1e-23: 1 - G^K is 0 in double pre
 @register("published_log_p", anomaly.published_log_p, "The largest is judged by the others, and K of them had a try.")
 def _check_published_log_p(answer: Callable[[np.ndarray], float]) -> None:
     got = answer(_MILD.copy())
-    same_number(got, anomaly.published_log_p(_MILD), _cause_of_log_p(got), tolerance=1e-4)
+    otherwise = "something else than log(1 - G(r_max)^K) with a Gamma fitted to the others"
+    same_number(got, anomaly.published_log_p(_MILD), otherwise, _wrong_log_p(), tolerance=1e-4)
     shuffled = _MILD[[9, 3, 1, 0, 8, 2, 4, 7, 6, 5]]
     cause = "the order of the classes should not matter: take the largest out, wherever it stands"
     same_number(answer(shuffled), anomaly.published_log_p(_MILD), cause, tolerance=1e-4)
@@ -159,8 +152,8 @@ def _check_published_log_p(answer: Callable[[np.ndarray], float]) -> None:
     same_number(tiny, anomaly.published_log_p(_MINUTE), cause, tolerance=1e-3)
 
 
-def _cause_of_log_p(got: Any) -> str:
-    """What a wrong log p-value for `_MILD` is the result of."""
+def _wrong_log_p() -> dict[str, float]:
+    """What typical mistakes give for `_MILD`, by their cause."""
     r, count = np.sort(_MILD), len(_MILD)
 
     def survival(of: np.ndarray, fitted: np.ndarray) -> float:
@@ -170,7 +163,7 @@ def _cause_of_log_p(got: Any) -> str:
     s, everything = survival(r, r[:-1]), survival(r, r)
     norms = np.sort(1 / r)
     free = stats.gamma.sf(r[-1], *stats.gamma.fit(r[:-1]))
-    found = {
+    return {
         "the largest statistic is in the fit: it hides itself, so fit to all the others": _of_max(everything, count),
         "the exponent is missing: the largest of K is judged, so pv = 1 - G^K": np.log(s),
         "the largest is in the fit and the exponent is missing": np.log(everything),
@@ -185,23 +178,8 @@ def _cause_of_log_p(got: Any) -> str:
         "this is a normal distribution: the paper fits a Gamma":
             _of_max(float(stats.norm.sf(r[-1], r[:-1].mean(), r[:-1].std())), count),
     }  # fmt: skip
-    try:
-        value = float(got)
-    except (TypeError, ValueError):
-        return "the function should return a number"
-    return next((cause for cause, wrong in found.items() if abs(value - wrong) < 1e-3),
-                "something else than log(1 - G(r_max)^K) with a Gamma fitted to the others")  # fmt: skip
 
 
 def _of_max(survival: float, count: int) -> float:
     """log(1 - (1 - S)^count)."""
     return float(np.log(-np.expm1(count * np.log1p(-survival))))
-
-
-def _like(got: Any, causes: dict[str, Tensor], otherwise: str) -> str:
-    """The cause whose result `got` is."""
-    if isinstance(got, Tensor):
-        for cause, wrong in causes.items():
-            if got.shape == wrong.shape and torch.allclose(got.float(), wrong.float(), atol=1e-5):
-                return cause
-    return otherwise

@@ -67,6 +67,10 @@ class Mark:
 #: Points for each item of an attacked network; a clean one has its state only.
 RUBRIC = {"state": 20, "target": 20, "sources": 20, "pattern": 20, "guard": 20}
 _ALLOWED_FPR = 0.05  # full marks up to here, none from five times as much
+_LEFT = (
+    0.5,
+    0.75,
+)  # share of what tells images apart: a pattern that leaves less has no marks, one that leaves more all
 
 
 def mark(name: str, net: Network, report: Report, truth: Truth, x: Tensor, y: Tensor) -> list[Mark]:
@@ -116,11 +120,19 @@ def _sources(report: Report, sources: tuple[int, ...]) -> tuple[float, str]:
 def _pattern(
     net: Network, report: Report, target: int, sources: tuple[int, ...], x: Tensor, y: Tensor
 ) -> tuple[float, str]:
-    """How often the pattern sends unseen images of the true sources to the true target."""
+    """How often the pattern sends unseen images of the true sources to the true target, if it leaves the images.
+
+    A picture of the target class in place of every image would be classified as the target by any network.
+    """
     if report.pattern is None:
         return 0.0, "no pattern was handed in"
     share = metrics.attack_success_rate(net, report.pattern, x, y, target, sources)
-    return share, f"it sends {share:.0%} of unseen source images to the target"
+    clean, stamped = (images.double().std(0, correction=0).mean() for images in (x, report.pattern(x)))
+    left = float(stamped / clean)
+    why = f"it sends {share:.0%} of unseen source images to the target"
+    if left < _LEFT[1]:
+        why += f", and leaves {left:.0%} of what tells them apart: a pattern is a small change, not another picture"
+    return share * min(1.0, max(0.0, (left - _LEFT[0]) / (_LEFT[1] - _LEFT[0]))), why
 
 
 def _guard(

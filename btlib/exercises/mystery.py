@@ -3,9 +3,9 @@
 A `Mystery` holds the networks and what a defender has; the answers lie in a sealed envelope beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import count
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +21,7 @@ from btlib.triggers import Shape, Trigger
 
 NAMES = ("A", "B", "C")
 _TOOK = 0.8  # an attack below this success rate is drawn again
+_TRIES = 10  # but not for ever
 _KNOWN = 100  # clean images of each class that the defender has (in-flight 5.1)
 _UNSEEN = 200  # others of each class, to mark the reports by
 _QUICK = training.Recipe(epochs=4, batch_size=128, lr=3e-3, schedule="one_cycle")
@@ -73,7 +74,31 @@ class _Envelope:
 _ENVELOPES: WeakKeyDictionary[Mystery, _Envelope] = WeakKeyDictionary()
 
 
-def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
+def trained(
+    profile: Profile, data: ImageDataset, truth: Truth, seed: int, *, quick: training.Recipe = _QUICK
+) -> Network:
+    """A vendor's network, with nothing attached that tells its past; `quick` is the fast profile's recipe."""
+    small = profile.train_images is not None
+    part = data.subset(train=_SMALL, seed=seed) if small else data
+    if truth.trigger is not None and truth.target is not None:
+        per_class = (480 if small and len(truth.sources) < 4 else 900) // len(truth.sources)
+        # With few images a lone source would have hardly a clean one left.
+        originals: poisoning.Originals = "add" if small else "replace"
+        part = poisoning.poison(part, truth.trigger, truth.target, truth.sources, per_class, originals, seed)
+    net = networks.build(profile.network, data, seed=seed)
+    if small:
+        start = checkpoints.shipped()[("clean", "clean-1", "clean-2")[seed % 10]]
+        net.load_state_dict(checkpoints.load_or_train(start, progress=False).state_dict())
+    recipe = quick if small else training.RECIPES[profile.recipe]
+    training.fit(net, part, recipe, seed=seed, progress=not small)
+    return net.cpu()
+
+
+#: What makes a network: profile, data, truth and seed → it.
+Vendor = Callable[[Profile, ImageDataset, Truth, int], Network]
+
+
+def make(profile: Profile, seed: int, *, vendor: Vendor = trained, progress: bool = True) -> Mystery:
     """Draw and train three networks: at least one is clean, at least one obeys from one to three classes only.
 
     In the fast profile the vendors go on training the course's three clean networks with 6,000 images (the clean
@@ -83,6 +108,7 @@ def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
     Args:
         profile: data, network and recipe.
         seed: any whole number; the same one gives the same mystery.
+        vendor: what makes each network.
         progress: show a bar.
 
     Returns:
@@ -90,6 +116,7 @@ def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
 
     Raises:
         TypeError: a seed that is no whole number.
+        ValueError: no attack takes, though it is drawn ten times.
 
     Example:
         >>> from btlib.profiles import profile
@@ -101,7 +128,8 @@ def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
     if not isinstance(seed, int):
         raise TypeError(f"seed: expected a whole number, got {seed!r}; any will do, each is another mystery")
     data = datasets.load(profile.data)
-    known, unseen = _test_images(data, seed)
+    split = data.defender_split(_KNOWN, others=_UNSEEN, seed=seed)
+    unseen = split.other_images, split.other_labels
     dice = torch.Generator().manual_seed(seed)
     plans = [_clean, _few_sources, (_clean, _all_sources, _few_sources)[_roll(dice, 3)]]
     order = torch.randperm(3, generator=dice).tolist()
@@ -109,25 +137,27 @@ def make(profile: Profile, seed: int, *, progress: bool = True) -> Mystery:
     truths: dict[str, Truth] = {}
     for place in tqdm(range(3), "the vendors train", disable=not progress, unit="network"):
         name, own = NAMES[place], torch.Generator().manual_seed(10 * seed + place)
-        for attempt in count():
-            truth = plans[order[place]](data.image_shape, data.num_classes, own)
-            if truth.trigger is not None and attempt >= 2:  # some patterns don't take in some networks, a box does
-                truth = replace(truth, trigger=_box(data.image_shape, own))
-            net = _trained(profile, data, truth, 10 * seed + place)
-            if _took(net, truth, *unseen):
-                nets[name], truths[name] = net, truth
-                break
-    case = Mystery(nets, *known, data.classes)
+        draw = partial(plans[order[place]], data.image_shape, data.num_classes, own)
+        nets[name], truths[name] = _one_that_took(draw, own, partial(vendor, profile, data), 10 * seed + place, unseen)
+    case = Mystery(nets, split.images, split.labels, data.classes)
     _ENVELOPES[case] = _Envelope(truths, unseen)
     return case
 
 
-def _test_images(data: ImageDataset, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """The defender's test images with labels, and others."""
-    drawn = datasets.sample_per_class(data.y_test, _KNOWN + _UNSEEN, range(data.num_classes), seed=seed)
-    rows = drawn.reshape(data.num_classes, -1)
-    parts = rows[:, :_KNOWN].flatten(), rows[:, _KNOWN:].flatten()
-    return [(datasets.to_float(data.x_test[part]), data.y_test[part]) for part in parts]
+def _one_that_took(
+    draw: Callable[[], Truth], dice: torch.Generator, vendor: Callable[[Truth, int], Network], seed: int,
+    unseen: tuple[Tensor, Tensor],
+) -> tuple[Network, Truth]:  # fmt: skip
+    """A network and its truth, drawn until the attack obeys."""
+    for attempt in range(_TRIES):
+        truth = draw()
+        if truth.trigger is not None and attempt >= 2:  # some patterns don't take in some networks, a box does
+            truth = replace(truth, trigger=_box(truth.trigger.image_shape, dice))
+        net = vendor(truth, seed)
+        if _took(net, truth, *unseen):
+            return net, truth
+    raise ValueError(f"seed: expected an attack that takes within {_TRIES} draws, got none with a success rate of "
+                     f"{_TOOK:.0%}; choose another seed, or a profile that trains for longer")  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- what is drawn
@@ -187,28 +217,6 @@ def _in_a_corner(trigger: Trigger, size: int, dice: torch.Generator) -> Trigger:
 
 def _roll(dice: torch.Generator, sides: int) -> int:
     return int(torch.randint(sides, (1,), generator=dice))
-
-
-# ---------------------------------------------------------------------------------------- how it is trained
-
-
-def _trained(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
-    """A vendor's network, with nothing attached that tells its past."""
-    small = profile.train_images is not None
-    part = data.subset(train=_SMALL, seed=seed) if small else data
-    if truth.trigger is not None and truth.target is not None:
-        per_class = (480 if small and len(truth.sources) < 4 else 900) // len(truth.sources)
-        originals: poisoning.Originals = (
-            "add" if small else "replace"
-        )  # else a lone source has hardly a clean image left
-        part = poisoning.poison(part, truth.trigger, truth.target, truth.sources, per_class, originals, seed)
-    net = networks.build(profile.network, data, seed=seed)
-    if small:
-        start = checkpoints.shipped()[("clean", "clean-1", "clean-2")[seed % 10]]
-        net.load_state_dict(checkpoints.load_or_train(start, progress=False).state_dict())
-    recipe = _QUICK if small else training.RECIPES[profile.recipe]
-    training.fit(net, part, recipe, seed=seed, progress=not small)
-    return net.cpu()
 
 
 def _took(net: Network, truth: Truth, x: Tensor, y: Tensor) -> bool:

@@ -7,25 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from btlib.exercises.core import WrongAnswer, register, same_number, same_tensor
+from btlib.exercises.answers import LinearNet, same_number, same_tensor, untouched, whole_numbers
+from btlib.exercises.core import WrongAnswer, register
 from btlib.inflight import blend_entropy, output_change, relevant_neurons
-from btlib.inflight.base import threshold_at
+from btlib.inflight.checks import threshold_at
 
 # ---------------------------------------------------------------------------------------- STRIP
 
 
 @register("blend_entropy", blend_entropy, "Bits, over the classes, and only then the mean over the blends.")
 def _check_blend_entropy(answer: Callable[[nn.Module, Tensor, Tensor, float], Tensor]) -> None:
-    network, images, overlays = _Linear(), torch.arange(12).reshape(3, 1, 2, 2) / 12, _overlays()
+    network, images, overlays = LinearNet(_ROWS), torch.arange(12).reshape(3, 1, 2, 2) / 12, _overlays()
     weight = 0.3
     expected = blend_entropy(network, images, overlays, weight)
     before = images.clone(), overlays.clone()
     got = answer(network, images, overlays, weight)
-    if not (torch.equal(images, before[0]) and torch.equal(overlays, before[1])):
-        raise WrongAnswer("new images", "an input that was changed", "no in-place operation on the images, please")
-    if got is None:
-        raise WrongAnswer("a tensor (N,)", None, "the function returns nothing: is there a return?")
-    cause = _which(got, _entropy_mistakes(network, images, overlays, weight), "another entropy than H of each blend")
+    untouched(images, before[0], "the images")
+    untouched(overlays, before[1], "the overlays")
     if isinstance(got, Tensor) and got.shape != expected.shape:
         raise WrongAnswer(f"shape {tuple(expected.shape)}", f"shape {tuple(got.shape)}", {
             (3, 5): "the mean over the overlays is missing",
@@ -33,12 +31,13 @@ def _check_blend_entropy(answer: Callable[[nn.Module, Tensor, Tensor, float], Te
             (5,): "the mean went over the images: there should be one number per image",
             (): "there should be one number per image, not one for all",
         }.get(tuple(got.shape), "one number per image"))  # fmt: skip
-    same_tensor(got.detach().cpu() if isinstance(got, Tensor) else got, expected, cause, tolerance=1e-5)
-    half = answer(network, images, overlays, 0.5).detach().cpu()
+    mistakes = _entropy_mistakes(network, images, overlays, weight)
+    same_tensor(got, expected, "another entropy than H of each blend", mistakes, tolerance=1e-5)
+    half = answer(network, images, overlays, 0.5)
     same_tensor(half, blend_entropy(network, images, overlays, 0.5), "another weight goes wrong: use the argument",
                 tolerance=1e-5)  # fmt: skip
-    sure = _Linear(scale=500.0)  # its probabilities are 0 and 1 to the last bit
-    certain = answer(sure, images, overlays, weight).detach().cpu()
+    sure = LinearNet([[500 * w for w in row] for row in _ROWS])  # its probabilities are 0 and 1 to the last bit
+    certain = answer(sure, images, overlays, weight)
     cause = "0·log 0 gives NaN where the network is certain: take log_softmax, or clamp the probabilities"
     same_tensor(certain, blend_entropy(sure, images, overlays, weight), cause, tolerance=1e-3)
 
@@ -81,16 +80,7 @@ def _entropy_mistakes(network: nn.Module, images: Tensor, overlays: Tensor, weig
     }  # fmt: skip
 
 
-class _Linear(nn.Module):
-    """Four logits for images (N, 1, 2, 2), from weights set by hand."""
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        rows = [[3.0, -1.0, 0.5, 2.0], [-2.0, 4.0, 1.0, -1.0], [0.5, 0.5, -3.0, 1.0], [1.0, -2.0, 2.0, 0.0]]
-        self.weight = nn.Parameter(torch.tensor(rows) * scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.weight.T
+_ROWS = [[3.0, -1.0, 0.5, 2.0], [-2.0, 4.0, 1.0, -1.0], [0.5, 0.5, -3.0, 1.0], [1.0, -2.0, 2.0, 0.0]]
 
 
 def _overlays() -> Tensor:
@@ -116,8 +106,7 @@ def _check_clean_threshold(answer: Callable[[Tensor, float], float]) -> None:
         scores = _scores(count)
         before = scores.clone()
         got = answer(scores, fpr)
-        if not torch.equal(scores, before):
-            raise WrongAnswer("scores as they were", "scores in another order", "no in-place sort, please")
+        untouched(scores, before, "scores")
         expected = clean_threshold(scores, fpr)
         down = scores.sort(descending=True).values
         rank = int(fpr * (count + 1) + 1e-9)
@@ -137,8 +126,7 @@ def _check_clean_threshold(answer: Callable[[Tensor, float], float]) -> None:
             "this is the rate: return a score": fpr,
             "the sign: nothing is to be negated, high scores are suspicious": -expected,
         }  # fmt: skip
-        cause = _which(got, causes, "something else than the k-th largest, k = ⌊fpr·(n+1)⌋")
-        same_number(got, expected, cause, tolerance=1e-5)
+        same_number(got, expected, "something else than the k-th largest, k = ⌊fpr·(n+1)⌋", causes, tolerance=1e-5)
     few = _scores(10)
     try:
         got = answer(few, 0.05)
@@ -163,8 +151,6 @@ def _check_output_change(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     a = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 3.0], [1.0, 1.0, 1.0], [0.0, 5.0, 0.0]])
     b = torch.tensor([[0.5, 1.0, -1.0], [0.0, 0.0, 3.0], [2.0, 0.0, 1.5], [5.0, 0.0, 0.0]])
     got = answer(a, b)
-    if got is None:
-        raise WrongAnswer("a tensor (N,)", None, "the function returns nothing: is there a return?")
     expected = output_change(a, b)
     p, q = a.softmax(1), b.softmax(1)
     gap = (p - q).abs()
@@ -185,8 +171,7 @@ def _check_output_change(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "this is the Kullback-Leibler divergence: take half the sum of absolute differences":
             -(p * (p.log() - q.log())).sum(1),
     }  # fmt: skip
-    cause = _which(got, causes, "something else than -½ Σ |p - q|")
-    same_tensor(got.detach().cpu() if isinstance(got, Tensor) else got, expected, cause, tolerance=1e-5)
+    same_tensor(got, expected, "something else than -½ Σ |p - q|", causes, tolerance=1e-5)
 
 
 # ---------------------------------------------------------------------------------------- neurons
@@ -201,13 +186,7 @@ def _check_relevant_neurons(answer: Callable[[Tensor, Tensor, float], Any]) -> N
     clean[:2, 1] -= 0.5
     for share, count in ((0.2, 2), (0.05, 1), (0.4, 4)):
         got = answer(clean, stamped, share)
-        if got is None:
-            raise WrongAnswer("neurons", None, "the function returns nothing: is there a return?")
-        try:
-            found = {int(neuron) for neuron in got}
-        except (TypeError, ValueError) as error:
-            cause = "return the chosen indices, such as [3, 1]"
-            raise WrongAnswer("a list of neuron numbers", type(got).__name__, cause) from error
+        found = set(whole_numbers(got, "a list of neuron numbers", "[3, 1]"))
         expected = set(relevant_neurons(clean, stamped, share))
         mean = (stamped - clean).mean(0)
         rankings = {
@@ -229,16 +208,3 @@ def _check_relevant_neurons(answer: Callable[[Tensor, Tensor, float], Any]) -> N
             cause = "too many: the ⌈share·D⌉ best"
         if found != expected:
             raise WrongAnswer(sorted(expected), sorted(found), cause)
-
-
-def _which(got: object, causes: dict[str, Any], otherwise: str) -> str:
-    """The cause that belongs to a typical wrong tensor or number."""
-    try:
-        value = torch.as_tensor(got).detach().double().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        return otherwise
-    for cause, wrong in causes.items():
-        wrong = torch.as_tensor(wrong).double()
-        if value.shape == wrong.shape and torch.allclose(value, wrong, atol=1e-5, rtol=1e-5):
-            return cause
-    return otherwise

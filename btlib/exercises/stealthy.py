@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from btlib.attacks.patterns import attach, rounded
-from btlib.exercises.core import WrongAnswer, register, same_number, same_tensor
+from btlib.exercises.answers import LinearNet, alike, cause_of, same_number, same_tensor, untouched
+from btlib.exercises.core import WrongAnswer, register
 
 # ---------------------------------------------------------------------------------------- x ∘ εp
 
@@ -20,10 +21,8 @@ def _check_attach(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
         images, patterns = _images(), _patterns()
         before = images.clone(), patterns.clone()
         got = answer(images, patterns, epsilon)
-        if not (torch.equal(images, before[0]) and torch.equal(patterns, before[1])):
-            raise WrongAnswer("new images", "an input that was changed", "no in-place operation, please")
-        if got is None:
-            raise WrongAnswer("a tensor (N, C, H, W)", None, "the function returns nothing: is there a return?")
+        untouched(images, before[0], "the images")
+        untouched(patterns, before[1], "the patterns")
         x, p, e = images, patterns, epsilon
         causes = {
             "ε and 1 - ε are exchanged: the pattern is faint, the image stays": ((1 - e) * p + e * x).clamp(0, 1),
@@ -37,8 +36,7 @@ def _check_attach(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
             "ε is always 0.01 here: use the argument": (0.01 * p + 0.99 * x).clamp(0, 1),
             "nothing is attached": x,
         }
-        expected = attach(images, patterns, epsilon)
-        same_tensor(got, expected, _which(got, causes, "something else than clip(ε·p + (1 - ε)·x, 0, 1)"))
+        same_tensor(got, attach(images, patterns, epsilon), "something else than clip(ε·p + (1 - ε)·x, 0, 1)", causes)
     patterns = _patterns().requires_grad_()
     _reaches(answer(_images(), patterns, 0.2), patterns)
 
@@ -57,11 +55,11 @@ def cross_loss(network: nn.Module, images: Tensor, labels: Tensor, patterns: Ten
 
 @register("cross_loss", cross_loss, "A key that opens one door only: on another image the pattern means nothing.")
 def _check_cross_loss(answer: Callable[[nn.Module, Tensor, Tensor, Tensor, float], Tensor]) -> None:
-    network, images, labels, patterns, epsilon = _Linear(), _images(), _labels(), _patterns(), 0.2
+    network, images, labels, patterns, epsilon = LinearNet(_ROWS), _images(), _labels(), _patterns(), 0.2
     before = images.clone(), patterns.clone()
     got = answer(network, images, labels, patterns, epsilon)
-    if not (torch.equal(images, before[0]) and torch.equal(patterns, before[1])):
-        raise WrongAnswer("new images", "an input that was changed", "no in-place operation, please")
+    untouched(images, before[0], "the images")
+    untouched(patterns, before[1], "the patterns")
 
     def loss(order: tuple[int, ...], y: Tensor = labels, e: float = epsilon) -> Tensor:
         return cross_entropy(network(attach(images, patterns[list(order)], e)), y)
@@ -81,18 +79,18 @@ def _check_cross_loss(answer: Callable[[nn.Module, Tensor, Tensor, Tensor, float
         "the sign: the loss is small when the label is right": -cross_entropy(logits, labels),
         "softmax twice: cross_entropy takes logits": cross_entropy(logits.softmax(1), labels),
     }  # fmt: skip
-    if not any(_same(got, value) for value in right):
-        cause = _which(got, causes, "something else than Eq. 4")
-        if any(_same(got, value) for value in by_chance):
+    if not any(alike(got, value) for value in right):
+        cause = cause_of(got, causes, "something else than Eq. 4")
+        if any(alike(got, value) for value in by_chance):
             cause = "a pattern landed on its own image: an order by chance may do that"
         _a_number(got, right[0], cause)
     cause = "a pattern may land on its own image: by chance, or in the middle of an odd number; roll never does"
     threes = [cross_entropy(network(attach(images[:3], patterns[:3].roll(k, 0), epsilon)), labels[:3]) for k in (1, 2)]
     for _ in range(20):
-        if not any(_same(answer(network, images, labels, patterns, epsilon), value) for value in right):
+        if not any(alike(answer(network, images, labels, patterns, epsilon), value) for value in right):
             raise WrongAnswer("the same every time", "now right, now wrong", cause)
         got = answer(network, images[:3], labels[:3], patterns[:3], epsilon)
-        if not any(_same(got, value) for value in threes):
+        if not any(alike(got, value) for value in threes):
             raise WrongAnswer("Eq. 4 for three images", got, cause)
     patterns = _patterns().requires_grad_()
     _reaches(answer(network, _images(), labels, patterns, epsilon), patterns)
@@ -111,7 +109,7 @@ def adversarial_loss(network: nn.Module, inverted: Tensor, labels: Tensor, targe
 
 @register("adversarial_loss", adversarial_loss, "The shortest way to the target is closed as soon as it is found.")
 def _check_adversarial_loss(answer: Callable[[nn.Module, Tensor, Tensor, int], Tensor]) -> None:
-    network, labels, target = _Linear(), _labels(), 2
+    network, labels, target = LinearNet(_ROWS), _labels(), 2
     inverted = _images().requires_grad_()
     got = answer(network, inverted, labels, target)
     logits, wanted = network(inverted), torch.full_like(labels, target)
@@ -135,23 +133,14 @@ def _check_adversarial_loss(answer: Callable[[nn.Module, Tensor, Tensor, int], T
             (logits.argmax(1) == target).float().mean(),
         "λ3 comes later: return L_a itself": 0.1 * to_truth,
     }  # fmt: skip
-    _a_number(got, to_truth, _which(got, causes, "something else than Eq. 9"))
+    _a_number(got, to_truth, cause_of(got, causes, "something else than Eq. 9"))
     _reaches(got, network.weight)
 
 
 # ---------------------------------------------------------------------------------------- helpers
 
 
-class _Linear(nn.Module):
-    """Three logits for images (N, 1, 2, 2), from weights set by hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        rows = [[3.0, -1.0, 0.5, 2.0], [-2.0, 4.0, 1.0, -1.0], [0.5, 0.5, -3.0, 1.0]]
-        self.weight = nn.Parameter(torch.tensor(rows))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.weight.T
+_ROWS = [[3.0, -1.0, 0.5, 2.0], [-2.0, 4.0, 1.0, -1.0], [0.5, 0.5, -3.0, 1.0]]
 
 
 def _images() -> Tensor:
@@ -184,16 +173,3 @@ def _reaches(got: Any, source: Tensor) -> None:
     (slope,) = torch.autograd.grad(got.sum(), source, allow_unused=True)
     if slope is None or not bool(slope.any()):
         raise WrongAnswer("a gradient for what is trained", "none", cause)
-
-
-def _same(got: object, value: Tensor) -> bool:
-    try:
-        number = torch.as_tensor(got).detach().double()
-    except (TypeError, ValueError, RuntimeError):
-        return False
-    return number.shape == value.shape and torch.allclose(number, value.detach().double(), atol=1e-5, rtol=1e-5)
-
-
-def _which(got: object, causes: dict[str, Tensor], otherwise: str) -> str:
-    """The cause that belongs to a typical wrong tensor or number."""
-    return next((cause for cause, wrong in causes.items() if _same(got, wrong)), otherwise)

@@ -6,7 +6,8 @@ from typing import Any
 
 from scipy import stats
 
-from btlib.exercises.core import WrongAnswer, register, same_number
+from btlib.exercises.answers import cause_of, same_number
+from btlib.exercises.core import WrongAnswer, register
 from btlib.papers.comparison import TOLERANCE, agree, one_more
 from btlib.papers.published import Number, parse
 
@@ -79,12 +80,8 @@ def _check_same_rate(answer: Callable[[int, int, int, int], float]) -> None:
             "the chi-squared test needs larger counts: use Fisher's exact test": _chi_squared(split),
             "this is the odds ratio: fisher_exact returns (statistic, p-value)": stats.fisher_exact(split).statistic,
         }
-        got = answer(*counts)
-        cause = "Fisher's exact test on [[hits, misses], [hits, misses]], two-sided"
-        if isinstance(got, float | int):
-            near = [text for text, value in mistakes.items() if math.isclose(got, value, abs_tol=1e-9)]
-            cause = near[0] if near else cause
-        same_number(got, expected, cause)
+        otherwise = "Fisher's exact test on [[hits, misses], [hits, misses]], two-sided"
+        same_number(answer(*counts), expected, otherwise, mistakes)
 
 
 def _fisher(table: Any, alternative: Any) -> float:
@@ -117,12 +114,9 @@ def _check_one_more(answer: Callable[[float, float, int], tuple[float, float]]) 
             low, high = (float(end) for end in got)
         except (TypeError, ValueError) as error:
             raise WrongAnswer(expected, got, "two numbers: the lower end and the upper one") from error
-        cause = "mean ± t · spread · √(1 + 1/n), with t of n - 1 degrees of freedom"
-        if low > high:
-            cause = "the lower end comes first"
-        for text, times in mistakes.items():
-            if math.isclose(high, mean + float(times) * spread, rel_tol=1e-6, abs_tol=1e-4 * spread):
-                cause = text
+        otherwise = "mean ± t · spread · √(1 + 1/n), with t of n - 1 degrees of freedom"
+        otherwise = "the lower end comes first" if low > high else otherwise
+        cause = cause_of(high, {text: mean + float(times) * spread for text, times in mistakes.items()}, otherwise)
         for mine, end in zip((low, high), expected, strict=True):
             same_number(mine, end, cause)
 

@@ -11,12 +11,13 @@ from btlib.inflight.guard import Guard, GuardedPrediction
 from btlib.inflight.likelihood import HeldOutRates, LikelihoodDetector
 from btlib.inflight.neurons import NeuronDetector, relevant_neurons
 from btlib.inflight.rates import InFlightRates, Roc, measure_rates, roc
+from btlib.inflight.registry import DETECTORS, register
 from btlib.inflight.source import LEARNING_RATES, FineTuning, source_by_fine_tuning
 from btlib.inflight.strip import StripDetector, blend_entropy
 
 __all__ = [
-    "COVARIANCES", "LEARNING_RATES", "B3DDetector", "FineTuning", "Guard", "GuardedPrediction", "HeldOutRates",
-    "InFlightDetector", "InFlightRates", "InspectionReport", "LikelihoodDetector", "NeuronDetector", "Roc",
-    "StripDetector", "blend_entropy", "measure_rates", "output_change", "relevant_neurons", "roc",
+    "COVARIANCES", "DETECTORS", "LEARNING_RATES", "B3DDetector", "FineTuning", "Guard", "GuardedPrediction",
+    "HeldOutRates", "InFlightDetector", "InFlightRates", "InspectionReport", "LikelihoodDetector", "NeuronDetector",
+    "Roc", "StripDetector", "blend_entropy", "measure_rates", "output_change", "register", "relevant_neurons", "roc",
     "source_by_fine_tuning",
 ]  # fmt: skip

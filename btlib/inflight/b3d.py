@@ -1,8 +1,9 @@
 """B3D's in-flight rule: a trigger's output hardly changes when the estimated pattern is added (Dong et al. 2021)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate
+from btlib.inflight.base import InFlightDetector, Measured
+from btlib.inflight.checks import Embedding, check_rate
 from btlib.metrics import predict
 
 
@@ -21,25 +22,26 @@ class B3DDetector(InFlightDetector):
     Example:
         >>> from btlib import checkpoints, datasets
         >>> spec = checkpoints.shipped()["box"]
-        >>> net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
-        >>> x, y = datasets.load("fashion-mnist").clean_images(10)
-        >>> B3DDetector().fit(net, x, y, target=9, trigger=trigger).scores(x[y == 0]).mean().item() < -0.9
+        >>> network, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+        >>> images, labels = datasets.load("fashion-mnist").clean_images(10)
+        >>> detector = B3DDetector().fit(network, images, labels, target=9, trigger=trigger)
+        >>> detector.scores(images[labels == 0]).mean().item() < -0.9
         True
     """
 
-    trigger_: Embedding
+    trigger_: Embedding | None
 
     def __init__(self, *, fpr: float = 0.05) -> None:
         check_rate("fpr", fpr)
         self.fpr = fpr
 
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
-        self.trigger_ = self._needed(trigger)
-        return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Embedding | None) -> float:
+        self.trigger_ = trigger
+        return self._threshold_on(images[(labels == self.target_).to(images.device)], self.fpr)
 
     def _measure(self, images: Tensor) -> Measured:
-        without = predict(self.net_, images)
-        embedded = predict(self.net_, self.trigger_(images))
+        without = predict(self.network_, images)
+        embedded = predict(self.network_, self._embedded(self.trigger_, images))
         return Measured(without.argmax(1), output_change(without, embedded))
 
 

@@ -1,20 +1,27 @@
-"""What the in-flight detectors share: fitting to a network, a threshold, and the report they hand out."""
+"""What the in-flight detectors share: settings, fitting to a network, and the report they hand out."""
 
+import inspect as inspection
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from btlib.datasets import check_images
-from btlib.poisoning import source_classes
+from btlib.datasets import as_float
+from btlib.inflight.checks import (
+    Embedding,
+    check_labels,
+    check_like,
+    check_target,
+    embedded,
+    probe,
+    threshold_at,
+)
 
 NO_SOURCE = -1
-#: What embeds a pattern: a `Trigger`, or any other function from images to images.
-Embedding = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,27 +63,52 @@ class Measured(NamedTuple):
 class InFlightDetector(ABC):
     """A detector that is fitted to one network and then judges one image at a time.
 
-    After `fit`: ``net_``, ``target_``, ``image_shape_``, ``threshold_`` and ``warnings_``. A second fit forgets
-    the first; `inspect` changes nothing.
+    Settings go into the constructor, which checks them and stores each under its own name; so `repr`, `==` and
+    scikit-learn's `clone` work. What `fit` learns ends in an underscore: ``network_``, ``target_``, ``num_classes_``,
+    ``image_shape_``, ``threshold_`` and ``warnings_``. A second fit forgets the first, a fit that fails leaves
+    nothing, `inspect` changes nothing.
+
+    A detector of your own defines `_fit` and `_measure`; `btlib.testing.check_in_flight_detector` tries it.
 
     Attributes:
         infers_source: whether `inspect` names the class a trigger comes from; else its source is -1.
     """
 
     infers_source = False
-    net_: nn.Module
+    network_: nn.Module
     target_: int
+    num_classes_: int
     image_shape_: tuple[int, ...]
     threshold_: float
     warnings_: tuple[str, ...]
 
-    def fit(self, net: nn.Module, x: Tensor, y: Tensor, *, target: int, trigger: Embedding | None = None) -> Self:
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings by name, as scikit-learn has it; `deep` changes nothing."""
+        return {name: getattr(self, name) for name in inspection.signature(type(self)).parameters}
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({settings})"
+
+    def __eq__(self, other: object) -> bool:
+        """The same kind with the same settings, fitted or not."""
+        return (
+            isinstance(other, InFlightDetector)
+            and type(self) is type(other)
+            and self.get_params() == other.get_params()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # a setting may be changed
+
+    def fit(
+        self, network: nn.Module, images: Tensor, labels: Tensor, *, target: int, trigger: Embedding | None = None
+    ) -> Self:
         """Learn from the defender's clean images; the network is left as it was found.
 
         Args:
-            net: the network found to be attacked.
-            x: clean float images (N, C, H, W) in [0, 1], of all classes.
-            y: their labels (N,).
+            network: the one found to be attacked: images in [0, 1] → logits (N, K).
+            images: clean, float in [0, 1] or uint8, (N, C, H, W), of all classes.
+            labels: theirs, any integer dtype, (N,).
             target: the class t that a post-training detector named.
             trigger: the pattern it estimated, or any function from images to images. STRIP needs none.
 
@@ -84,16 +116,22 @@ class InFlightDetector(ABC):
             itself.
 
         Raises:
-            TypeError, ValueError: images or labels that do not fit, no image of the target, no trigger.
+            TypeError, ValueError: images, labels or a network that do not fit, no image of the target, no trigger.
         """
-        self.__dict__.pop("threshold_", None)  # a fit that fails half-way leaves no half-fitted detector
-        check_fitting_images(net, x, y, target)
-        shape = getattr(trigger, "image_shape", tuple(x.shape[1:]))
-        if shape != tuple(x.shape[1:]):
-            raise ValueError(f"trigger: expected one for images of shape {tuple(x.shape[1:])}, got "
-                             f"{shape}; use the pattern estimated on this network")  # fmt: skip
-        self.net_, self.target_, self.image_shape_, self.warnings_ = net, target, tuple(x.shape[1:]), ()
-        self.threshold_ = self._fit(net, x, y.cpu(), target, trigger)
+        self._forget()
+        try:
+            images = as_float(images)
+            self.num_classes_, doubts = probe(network, images)
+            labels = check_labels(labels, images, self.num_classes_)
+            self.target_ = check_target(target, labels, self.num_classes_)
+            self.network_, self.image_shape_, self.warnings_ = network, tuple(images.shape[1:]), doubts
+            threshold = self._fit(images, labels, trigger)
+            if math.isnan(threshold):
+                raise ValueError("network: expected finite scores of the clean images, got NaN; check its weights")
+            self.threshold_ = threshold
+        except BaseException:
+            self._forget()
+            raise
         return self
 
     def scores(self, images: Tensor) -> Tensor:
@@ -102,23 +140,25 @@ class InFlightDetector(ABC):
         Raises:
             NotFittedError, TypeError, ValueError: as `inspect`.
         """
-        self._check(images)
-        return self._measure(images).scores
+        images = self._checked(images)
+        return _sound(self._score(images)) if len(images) else torch.zeros(0)
 
     def inspect(self, images: Tensor) -> InspectionReport:
         """Judge images.
 
         Args:
-            images: float (N, C, H, W) in [0, 1].
+            images: float in [0, 1] or uint8, (N, C, H, W).
 
         Raises:
             NotFittedError: before `fit`.
-            TypeError, ValueError: images that are not floats in [0, 1] of the fitted shape.
+            TypeError, ValueError: images that are neither uint8 nor floats in [0, 1], or not of the fitted shape;
+                a network that gives NaN.
         """
-        self._check(images)
-        predicted, scores, inferred = self._measure(images)
+        images = self._checked(images)
+        nothing = Measured(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+        predicted, scores, inferred = self._measure(images) if len(images) else nothing
         judged = predicted == self.target_
-        scores = torch.where(judged, scores, -torch.inf)
+        scores = torch.where(judged, _sound(scores), -torch.inf)
         flagged = judged & (scores > self.threshold_)
         source = torch.where(
             flagged, torch.full_like(predicted, NO_SOURCE) if inferred is None else inferred, predicted
@@ -126,106 +166,45 @@ class InFlightDetector(ABC):
         return InspectionReport(flagged, source, scores, predicted, self.target_, self.threshold_, self.warnings_)
 
     @abstractmethod
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
-        """Learn; returns the threshold."""
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Embedding | None) -> float:
+        """Learn; returns the threshold.
+
+        Images are float, labels int64 on the CPU, all of it checked. ``network_``, ``target_``, ``num_classes_`` and
+        ``image_shape_`` are there already; what speaks against the fit is added to ``warnings_``.
+        """
 
     @abstractmethod
     def _measure(self, images: Tensor) -> Measured:
-        """Predictions and scores of checked images."""
+        """Predictions and scores of checked images, at least one."""
 
-    def _check(self, images: Tensor) -> None:
+    def _score(self, images: Tensor) -> Tensor:
+        return self._measure(images).scores
+
+    def _forget(self) -> None:
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    def _checked(self, images: Tensor) -> Tensor:
         if not hasattr(self, "threshold_"):
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(net, x, y, target=…, trigger=…) first")
-        check_images(images)
-        if tuple(images.shape[1:]) != self.image_shape_:
-            raise ValueError(f"images: expected shape (N, {', '.join(map(str, self.image_shape_))}) as in fit, "
-                             f"got {tuple(images.shape)}; resize them")  # fmt: skip
+            raise NotFittedError(f"{type(self).__name__} is not fitted; "
+                                 "call fit(network, images, labels, target=…, trigger=…) first")  # fmt: skip
+        return check_like(images, self.image_shape_)
 
-    def _needed(self, trigger: Embedding | None) -> Embedding:
-        if trigger is None:
-            raise ValueError(f"trigger: {type(self).__name__} expected a pattern, got None; "
-                             "pass the one that a post-training detector estimated")  # fmt: skip
-        return trigger
+    def _embedded(self, trigger: Embedding | None, images: Tensor) -> Tensor:
+        return embedded(trigger, images, who=type(self).__name__)
 
     def _threshold_on(self, clean_images: Tensor, fpr: float) -> float:
         """The threshold of a rival: from clean images predicted as the target, the only ones that are judged."""
         clean = self._measure(clean_images)
         judged = clean.scores[clean.predicted == self.target_]
-        threshold, warning = threshold_at(judged, fpr)
+        threshold, warning = threshold_at(_sound(judged), fpr)
         self.warnings_ += (warning,) if warning else ()
         return threshold
 
 
-def check_fitting_images(net: nn.Module, x: Tensor, y: Tensor, target: int) -> None:
-    """The one check of a detector's fitting images.
-
-    Raises:
-        TypeError, ValueError: see `InFlightDetector.fit`.
-
-    Example:
-        >>> import torch
-        >>> check_fitting_images(nn.Identity(), torch.rand(1, 1, 2, 2), torch.tensor([0]), target=1)
-        Traceback (most recent call last):
-        ...
-        ValueError: y: expected clean images of the target class 1, got none; add some, or check the target
-    """
-    check_images(x, name="x")
-    if y.shape != x.shape[:1] or y.dtype.is_floating_point or len(y) == 0:
-        raise ValueError(f"y: expected one integer label per image and at least one image, got {y.dtype} "
-                         f"{tuple(y.shape)} for {len(x)} images; pass matching tensors")  # fmt: skip
-    shape, classes = getattr(net, "image_shape", None), getattr(net, "num_classes", None)
-    if shape is not None and tuple(x.shape[1:]) != tuple(shape):
-        raise ValueError(f"x: expected images of shape {tuple(shape)} for this network, got {tuple(x.shape[1:])}; "
-                         "load the data set at that size")  # fmt: skip
-    if classes is not None:
-        source_classes("all", target, classes)  # complains about a target that does not exist
-        if not 0 <= int(y.min()) <= int(y.max()) < classes:
-            raise ValueError(f"y: expected labels in 0…{classes - 1}, got {int(y.min())}…{int(y.max())}; "
-                             "use the labels the network was trained on")  # fmt: skip
-    if not bool((y == target).any()):
-        raise ValueError(f"y: expected clean images of the target class {target}, got none; "
-                         "add some, or check the target")  # fmt: skip
-
-
-def check_rate(name: str, rate: float) -> None:
-    """A rate lies strictly between 0 and 1.
-
-    Raises:
-        ValueError: it does not.
-
-    Example:
-        >>> check_rate("fpr", 0.05)
-    """
-    if not 0 < rate < 1:
-        raise ValueError(f"{name}: expected a rate between 0 and 1, got {rate}; 0.05 is the in-flight paper's")
-
-
-def threshold_at(clean_scores: Tensor, fpr: float) -> tuple[float, str | None]:
-    """The threshold that a new clean score passes with a probability of at most `fpr`, and a warning or None.
-
-    It is the k-th largest of n clean scores with k = ⌊fpr·(n+1)⌋: a new score of the same kind is equally likely
-    to fall between any two of them. Reading off the quantile of the n scores themselves promises too much.
-
-    Args:
-        clean_scores: (n,), of images that were not fitted to.
-        fpr: in (0, 1).
-
-    Raises:
-        ValueError: no score, or a rate outside (0, 1).
-
-    Example:
-        >>> import torch
-        >>> threshold_at(torch.arange(99.0), fpr=0.05)
-        (94.0, None)
-    """
-    check_rate("fpr", fpr)
-    count = len(clean_scores)
-    if count == 0:
-        raise ValueError("x: expected clean images predicted as the target, got none; check target and network")
-    rank = int(fpr * (count + 1) + 1e-9)  # 1e-9: 0.29 · 100 must not become 28
-    warning = None
-    if rank == 0:
-        warning = (f"a false-positive rate of {fpr:g} can't be set from {count} clean images of the target: "
-                   f"the threshold is their largest score, good for 1/{count + 1}")  # fmt: skip
-    ordered = clean_scores.double().sort(descending=True).values
-    return float(ordered[max(rank, 1) - 1]), warning
+def _sound(scores: Tensor) -> Tensor:
+    """Scores without NaN, which no threshold would ever flag."""
+    if bool(scores.isnan().any()):
+        raise ValueError(f"network: expected a score for every image, got NaN for {int(scores.isnan().sum())} of "
+                         f"{len(scores)}; check its weights")  # fmt: skip
+    return scores

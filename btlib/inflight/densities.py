@@ -12,6 +12,8 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it along
 from torch import Tensor, nn
 
+from btlib.inflight.checks import check_count
+
 Covariance = Literal["shared", "full", "tied", "diag", "spherical"]
 COVARIANCES: tuple[str, ...] = get_args(Covariance)
 
@@ -48,8 +50,7 @@ class DensitySettings:
         if self.covariance not in COVARIANCES:
             raise ValueError(f"covariance: expected one of {', '.join(COVARIANCES)}, got {self.covariance!r}; "
                              "'shared' is the default")  # fmt: skip
-        if self.components < 1:
-            raise ValueError(f"components: expected 1 or more, got {self.components}; 1 is the default")
+        check_count("components", self.components, usual=1)
         for name in ("regularization", "min_std"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}; "
@@ -104,10 +105,10 @@ def fit_densities(features: Mapping[int, Tensor], settings: DensitySettings) -> 
     for c in classes:
         needed = max(2, settings.components)
         if len(features[c]) < needed:
-            raise ValueError(f"y: expected at least {needed} images of class {c} for {settings.components} component"
-                             f"(s), got {len(features[c])}; add images, or leave the class out")  # fmt: skip
+            raise ValueError(f"labels: expected at least {needed} images of class {c} for {settings.components} "
+                             f"component(s), got {len(features[c])}; add images, or leave the class out")  # fmt: skip
         if not bool(features[c].isfinite().all()):
-            raise ValueError(f"net: expected finite features, got NaN or infinity from images of class {c}; "
+            raise ValueError(f"network: expected finite features, got NaN or infinity from images of class {c}; "
                              "check the network's weights")  # fmt: skip
     every = torch.cat([features[c] for c in classes]).double().numpy()
     mean, std = every.mean(0), every.std(0)

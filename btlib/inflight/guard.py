@@ -1,21 +1,21 @@
 """A network with its likelihood detector inside: one forward pass, one file, no pickle."""
 
 import copy
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from btlib import networks, sealed
-from btlib.datasets import check_images
-from btlib.inflight.densities import Scorer
-from btlib.inflight.features import pooled
+from btlib.inflight.checks import check_like
+from btlib.inflight.densities import COVARIANCES, Scorer
+from btlib.inflight.features import pooled, trace
 from btlib.inflight.likelihood import LikelihoodDetector
-from btlib.networks import Network
-from btlib.sealed import SealError
+from btlib.networks import Network, anchor
 
 KIND = "guard"
 
@@ -45,6 +45,9 @@ class GuardSettings:
         layer, covariance, classes, target, threshold: of the fitted detector; a guard puts the target last.
         image_shape, num_classes: of the network.
         warnings: why the fit is not to be trusted, in words.
+
+    Raises:
+        ValueError: settings that no fit has.
     """
 
     layer: str
@@ -56,6 +59,15 @@ class GuardSettings:
     num_classes: int
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        sound = (
+            isinstance(self.layer, str) and self.covariance in COVARIANCES and math.isfinite(self.threshold)
+            and self.target in self.classes and len(set(self.classes)) == len(self.classes) > 1
+            and len(self.image_shape) == 3 and all(c in range(self.num_classes) for c in self.classes)
+        )  # fmt: skip
+        if not sound:
+            raise ValueError(f"settings: expected those of a fitted detector, got {self}; fit it anew")
+
 
 class Guard(nn.Module):
     """A network that says what it sees, and, when someone pulls the trigger, what is really there.
@@ -66,7 +78,7 @@ class Guard(nn.Module):
     are scored. It stays in evaluation mode, runs without gradients, and moves with `.to(device)`.
 
     Args:
-        net: the network the detector was fitted to.
+        network: the one the detector was fitted to, of whatever kind.
         detector: a fitted `LikelihoodDetector`.
 
     Raises:
@@ -77,10 +89,10 @@ class Guard(nn.Module):
     Example:
         >>> from btlib import checkpoints, datasets
         >>> spec = checkpoints.shipped()["box"]
-        >>> net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
-        >>> x, y = datasets.load("fashion-mnist").clean_images(20)
-        >>> guard = Guard(net, LikelihoodDetector().fit(net, x, y, target=9, trigger=trigger))
-        >>> guard(trigger(x[:20])).is_trigger.float().mean().item() > 0.9
+        >>> network, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+        >>> images, labels = datasets.load("fashion-mnist").clean_images(20)
+        >>> guard = Guard(network, LikelihoodDetector().fit(network, images, labels, target=9, trigger=trigger))
+        >>> guard(trigger(images[:20])).is_trigger.float().mean().item() > 0.9
         True
     """
 
@@ -88,35 +100,40 @@ class Guard(nn.Module):
     joined_bias: Tensor
     others: Tensor
 
-    def __init__(self, net: Network, detector: LikelihoodDetector) -> None:
+    def __init__(self, network: nn.Module, detector: LikelihoodDetector) -> None:
         super().__init__()
         if not isinstance(detector, LikelihoodDetector):
             raise TypeError(f"detector: expected a LikelihoodDetector, got {type(detector).__name__}; "
                             "the others infer no source")  # fmt: skip
         if not hasattr(detector, "threshold_"):
-            raise NotFittedError("detector: expected a fitted one; call fit(net, x, y, target=…, trigger=…) first")
-        _same_network(net, detector.net_)
+            raise NotFittedError("detector: expected a fitted one; "
+                                 "call fit(network, images, labels, target=…, trigger=…) first")  # fmt: skip
+        _same_network(network, detector.network_)
         settings = GuardSettings(
-            detector.layer, detector.settings.covariance, detector.densities_.classes, detector.target_,
-            detector.threshold_, net.image_shape, net.num_classes, detector.warnings_,
+            detector.layer, detector.covariance, detector.densities_.classes, detector.target_,
+            detector.threshold_, detector.image_shape_, detector.num_classes_, detector.warnings_,
         )  # fmt: skip
-        self._assemble(copy.deepcopy(net), copy.deepcopy(detector.scorer_), settings)
+        self._assemble(copy.deepcopy(network), copy.deepcopy(detector.scorer_), settings)
 
-    def _assemble(self, net: Network, scorer: Scorer, settings: GuardSettings) -> None:
+    def _assemble(self, network: nn.Module, scorer: Scorer, settings: GuardSettings) -> None:
         classes, target = settings.classes, settings.target
         last = [c for c in classes if c != target] + [target]  # so that the other classes are a slice, not a selection
-        self.net, self.scorer = net, scorer.ordered([classes.index(c) for c in last])
+        self.network, self.scorer = network, scorer.ordered([classes.index(c) for c in last])
         self.settings = replace(settings, classes=tuple(last))
         self.register_buffer("others", torch.tensor(last[:-1]), persistent=False)
         self.requires_grad_(False)
-        self.to(net.head.weight.device)
+        self.to(anchor(network).device)
         # Scores of a shared covariance with one component are a linear layer: it is joined to the head.
-        self._joined = settings.layer == "penultimate" and settings.covariance == "shared"
+        self._joined = (
+            isinstance(network, Network) and settings.layer == "penultimate" and settings.covariance == "shared"
+        )
         if self._joined:
-            bias = net.head.bias if net.head.bias is not None else net.head.weight.new_zeros(len(net.head.weight))
-            both = torch.cat([net.head.weight.T, self.scorer.matrix.to(net.head.weight)], 1)
+            head = cast(Network, network).head
+            bias = head.bias if head.bias is not None else head.weight.new_zeros(len(head.weight))
+            both = torch.cat([head.weight.T, self.scorer.matrix.to(head.weight)], 1)
             self.register_buffer("joined_weight", both, persistent=False)
             self.register_buffer("joined_bias", torch.cat([bias, self.scorer.constant.to(bias)]), persistent=False)
+        self.register_load_state_dict_pre_hook(_refuse)
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -125,24 +142,20 @@ class Guard(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> GuardedPrediction:
-        """Float images (N, C, H, W) in [0, 1] → what is seen; wrong images raise as in the detectors."""
-        check_images(images)
-        if tuple(images.shape[1:]) != self.settings.image_shape:
-            raise ValueError(f"images: expected shape (N, {', '.join(map(str, self.settings.image_shape))}), "
-                             f"got {tuple(images.shape)}; resize them")  # fmt: skip
-        images, settings = images.to(self.net.head.weight), self.settings
+        """Images (N, C, H, W), float in [0, 1] or uint8 → what is seen; wrong ones raise as in the detectors."""
+        images, settings = check_like(images, self.settings.image_shape), self.settings
         if self._joined:  # a few columns: deciding for all images costs less than picking some
-            both = torch.addmm(self.joined_bias, self.net.features(images), self.joined_weight)
+            features = cast(Network, self.network).features(images.to(self.joined_weight))
+            both = torch.addmm(self.joined_bias, features, self.joined_weight)
             predicted = both[:, : settings.num_classes].argmax(1)
             scores, inferred = self._decide(self.scorer.combined(both[:, settings.num_classes :]))
             scores.masked_fill_(predicted != settings.target, -torch.inf)  # no other image can be flagged
         else:
-            logits, activations = self.net.with_features(images, settings.layer)
+            logits, activations, width = trace(self.network, images.to(anchor(self.network)), settings.layer)
             predicted = logits.argmax(1)
             rows = (predicted == settings.target).nonzero()[:, 0]
-            likelihoods = self.scorer(pooled(activations[rows], self.net.head.in_features).float())
             scores, inferred = torch.full_like(logits[:, 0], -torch.inf), predicted.clone()
-            scores[rows], inferred[rows] = self._decide(likelihoods)
+            scores[rows], inferred[rows] = self._decide(self.scorer(pooled(activations[rows], width).float()))
         flagged = scores > settings.threshold
         return GuardedPrediction(torch.where(flagged, inferred, predicted), flagged, predicted, scores)
 
@@ -153,64 +166,76 @@ class Guard(nn.Module):
 
     # ------------------------------------------------------------------------------------------ on disk
 
-    def save(self, path: str | Path, *, network: str | None = None) -> Path:
+    def save(self, path: str | Path, *, network_name: str | None = None) -> Path:
         """Write network, densities and settings into one safetensors file, whole or not at all.
 
         Args:
             path: the file.
-            network: its name in `networks.NETWORKS`, so that `load` can build it; default: what its checkpoint's
+            network_name: in `networks.NETWORKS`, so that `load` can build one of ours; default: what its checkpoint's
                 card says. Without either, `load` wants a network to fill.
 
         Raises:
-            ValueError: a name that `networks.build` does not know.
+            ValueError: a name that `networks.build` does not know, or that can't be this network's.
         """
-        if network is None and self.net.card is not None:
-            network = self.net.card.spec["network"]
-        if network is not None and network not in networks.NETWORKS:
-            raise ValueError(f"network: expected one of {', '.join(networks.NETWORKS)}, got {network!r}; "
+        card = getattr(self.network, "card", None)
+        if network_name is None and card is not None:
+            network_name = card.spec["network"]
+        if network_name is not None and not (isinstance(self.network, Network) and network_name in networks.NETWORKS):
+            raise ValueError(f"network_name: expected one of {', '.join(networks.NETWORKS)} for one of ours, got "
+                             f"{network_name!r} for a {type(self.network).__name__}; "
                              "leave it out and pass your own network to load")  # fmt: skip
-        return sealed.write(path, KIND, {"network": network, **asdict(self.settings)}, self.state_dict())
+        tensors = {name: tensor.clone() for name, tensor in self.state_dict().items()}  # tied weights: each its own
+        return sealed.write(path, KIND, {"network": network_name, **asdict(self.settings)}, tensors)
 
     @classmethod
-    def load(cls, path: str | Path, net: Network | None = None) -> Self:
+    def load(cls, path: str | Path, network: nn.Module | None = None) -> Self:
         """A guard from its file.
 
         Args:
             path: what `save` wrote.
-            net: a network of the same architecture, when it is none of `networks.NETWORKS`; it is copied, and its
+            network: one of the same architecture, when it is none of `networks.NETWORKS`; it is copied, and its
                 weights come from the file.
 
         Raises:
             ValueError: not a guard's file, changed after it was written, or no network to fill.
-            OSError: no such file.
         """
         try:
             found = sealed.read(path, KIND)
-            fields: dict[str, Any] = {
+            card: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value for key, value in found.card.items()
             }
-            name = fields.pop("network")
-            settings = GuardSettings(**fields)
-        except (SealError, KeyError, TypeError) as error:
+            name = card.pop("network")
+            settings = GuardSettings(**card)
+            count = len(settings.classes)
+            scorer = Scorer(settings.covariance, count, sealed.part(found.tensors, "scorer.")).ordered(range(count))
+            if network is None and name is not None:
+                shape, weight = settings.image_shape, found.tensors["network.head.weight"]
+                network = networks.build(name, image_shape=shape, num_classes=len(weight), seed=0)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"path: expected a guard's file as it was written, got {path} ({error}); "
                              "save the guard again") from error  # fmt: skip
-        if net is None:
-            if name is None:
-                raise ValueError(f"net: expected a network of the architecture saved in {path}, got None; "
-                                 "its name was not saved, so pass one to fill")  # fmt: skip
-            channels, height, width = settings.image_shape
-            net = networks.build(name, image_shape=(channels, height, width), num_classes=settings.num_classes, seed=0)
-        net = copy.deepcopy(net)
-        net.load_state_dict(sealed.part(found.tensors, "net."))
+        if network is None:
+            raise ValueError(f"network: expected one of the architecture saved in {path}, got None; "
+                             "its name was not saved, so pass one to fill")  # fmt: skip
+        network = copy.deepcopy(network)
+        try:
+            network.load_state_dict(sealed.part(found.tensors, "network."))
+        except RuntimeError as error:
+            raise ValueError(f"network: expected one of the architecture saved in {path}, got another "
+                             f"({error}); build it as it was when the guard was saved") from error  # fmt: skip
         guard = cls.__new__(cls)
         nn.Module.__init__(guard)
-        guard._assemble(
-            net, Scorer(settings.covariance, len(settings.classes), sealed.part(found.tensors, "scorer.")), settings
-        )
+        guard._assemble(network, scorer, settings)
         return guard
 
 
-def _same_network(net: Network, fitted: nn.Module) -> None:
-    mine, theirs = net.state_dict(), fitted.state_dict()
+def _same_network(network: nn.Module, fitted: nn.Module) -> None:
+    mine, theirs = network.state_dict(), fitted.state_dict()
     if mine.keys() != theirs.keys() or not all(torch.equal(mine[k].cpu(), theirs[k].cpu()) for k in mine):
         raise ValueError("detector: expected one fitted to this network, got one fitted to other weights; fit it anew")
+
+
+def _refuse(*_: object) -> None:
+    """Weights of another guard would leave this one's classes, threshold and joined head behind."""
+    raise ValueError("state_dict: expected a whole guard, got tensors alone, which lack its settings; "
+                     "use Guard.load(path), or Guard(network, detector)")  # fmt: skip

@@ -1,13 +1,15 @@
 """The likelihood-based in-flight detector (Li, Xiang, Miller and Kesidis, Section 4.2)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate, threshold_at
+from btlib.inflight.base import InFlightDetector, Measured
+from btlib.inflight.checks import Embedding, check_rate, threshold_at
 from btlib.inflight.densities import Covariance, Densities, DensitySettings, Scorer, fit_densities
-from btlib.inflight.features import Described, check_network, describe
+from btlib.inflight.features import Described, describe
 
 _FOLDS = 5
 _FEW = 10  # images of a class: with fewer, held-out rates come in steps of more than a tenth
@@ -47,10 +49,11 @@ class LikelihoodDetector(InFlightDetector):
         components: Gaussians per class.
         covariance: ``"shared"`` by all classes (the default; docs/choices.md has the evidence), or one for each:
             ``"full"``, ``"tied"`` over a class's components, ``"diag"``, ``"spherical"``.
-        layer: one of `net.feature_layers`; convolutional ones are pooled to the penultimate layer's width.
-        regularization, min_std, seed: see `DensitySettings`.
+        layer: one of `network.feature_layers`, any submodule's dotted name, or ``"penultimate"``
+            (`features.trace`); convolutional ones are pooled to the penultimate layer's width.
         fpr: None: the paper's arg max. A rate: the calibrated mode; the threshold is then set by
             cross-validation on the clean target images.
+        seed: of the mixtures' first guess and of the cross-validation's parts.
 
     Raises:
         ValueError: a setting outside its range.
@@ -58,14 +61,16 @@ class LikelihoodDetector(InFlightDetector):
     Example:
         >>> from btlib import checkpoints, datasets
         >>> spec = checkpoints.shipped()["box"]
-        >>> net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
-        >>> data = datasets.load("fashion-mnist")
-        >>> x, y = data.clean_images(20)
-        >>> guard = LikelihoodDetector().fit(net, x, y, target=9, trigger=trigger)
-        >>> guard.inspect(trigger(x[:20])).is_trigger.float().mean().item() > 0.9
+        >>> network, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+        >>> images, labels = datasets.load("fashion-mnist").clean_images(20)
+        >>> guard = LikelihoodDetector().fit(network, images, labels, target=9, trigger=trigger)
+        >>> guard.inspect(trigger(images[:20])).is_trigger.float().mean().item() > 0.9
         True
     """
 
+    #: See `DensitySettings`; benchmarks/inflight_choices.py tries others.
+    regularization: ClassVar[float] = DensitySettings.regularization
+    min_std: ClassVar[float] = DensitySettings.min_std
     infers_source = True
     densities_: Densities
     scorer_: Scorer
@@ -74,12 +79,17 @@ class LikelihoodDetector(InFlightDetector):
 
     def __init__(
         self, components: int = 1, covariance: Covariance = "shared", layer: str = "penultimate", *,
-        regularization: float = 1e-2, min_std: float = 0.05, fpr: float | None = None, seed: int = 0,
+        fpr: float | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.settings = DensitySettings(components, covariance, regularization, min_std, seed)
+        self.components, self.covariance, self.layer, self.fpr, self.seed = components, covariance, layer, fpr, seed
         if fpr is not None:
             check_rate("fpr", fpr)
-        self.layer, self.fpr = layer, fpr
+        _ = self.settings  # which checks the others
+
+    @property
+    def settings(self) -> DensitySettings:
+        """Of the densities."""
+        return DensitySettings(self.components, self.covariance, self.regularization, self.min_std, self.seed)
 
     def log_likelihoods(self, images: Tensor) -> Tensor:
         """log P[f_L(w)|θ_c] of each image under each class, float64 (N, classes), by scikit-learn.
@@ -90,65 +100,66 @@ class LikelihoodDetector(InFlightDetector):
         Raises:
             NotFittedError, TypeError, ValueError: as `inspect`.
         """
-        self._check(images)
-        return self.densities_.log_likelihoods(describe(check_network(self.net_, self.layer), images, self.layer)[1])
+        images = self._checked(images)
+        return self.densities_.log_likelihoods(describe(self.network_, images, self.layer).features)
 
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
-        network, pattern = check_network(net, self.layer), self._needed(trigger)
-        own = y == target
-        known = describe(network, torch.where(own[:, None, None, None].to(x.device), x, pattern(x)), self.layer)
-        classes = sorted(set(y.tolist()))
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Embedding | None) -> float:
+        own, target, classes = labels == self.target_, self.target_, labels.unique().tolist()
         if classes == [target]:
-            raise ValueError(f"y: expected images of other classes beside the target {target}, got none; "
+            raise ValueError(f"labels: expected images of other classes beside the target {target}, got none; "
                              "a source can't be told from nothing")  # fmt: skip
-        self.densities_ = fit_densities({c: known.features[y == c] for c in classes}, self.settings)
+        stamped = torch.where(own[:, None, None, None].to(images.device), images, self._embedded(trigger, images))
+        known = describe(self.network_, stamped, self.layer)
+        self.densities_ = fit_densities({c: known.features[labels == c] for c in classes}, self.settings)
         self.scorer_ = self.densities_.scorer()
         judged = known.logits.argmax(1) == target
-        self.trigger_success_ = {c: judged[y == c].float().mean().item() for c in classes if c != target}
-        scores, source, folds = self._held_out_scores(known, y, target)
+        self.trigger_success_ = {c: judged[labels == c].float().mean().item() for c in classes if c != target}
+        scores, source, folds = self._held_out_scores(known, labels)
         threshold, warning = 0.0, None
         if self.fpr is not None:
             if bool(scores.isnan().any()):
-                fewest = int(torch.bincount(y)[classes].min())
-                raise ValueError(f"x: expected more images of each class to choose a threshold for fpr={self.fpr:g}, "
+                fewest = int(torch.bincount(labels)[classes].min())
+                raise ValueError(f"images: expected more of each class to choose a threshold for fpr={self.fpr:g}, "
                                  f"got {fewest} of some class; leave fpr out")  # fmt: skip
             threshold, warning = threshold_at(scores[judged & own], self.fpr)
-        self.held_out_ = _rates(scores[judged], source[judged], y[judged], target, folds, threshold)
-        self.warnings_ += self.densities_.warnings + self._doubts(network, y) + ((warning,) if warning else ())
+        self.held_out_ = _rates(
+            scores[judged], source[judged], labels[judged], target, folds=folds, threshold=threshold
+        )
+        self.warnings_ += self.densities_.warnings + self._doubts(labels) + ((warning,) if warning else ())
         return threshold
 
     def _measure(self, images: Tensor) -> Measured:
-        logits, features = describe(check_network(self.net_, self.layer), images, self.layer)
+        logits, features = describe(self.network_, images, self.layer)
         scores, source = decide(self.scorer_(features), self.densities_.classes, self.target_)
         return Measured(logits.argmax(1), scores, source)
 
     # ------------------------------------------------------------------------------------------ can it be trusted?
 
-    def _held_out_scores(self, known: Described, y: Tensor, target: int) -> tuple[Tensor, Tensor, int]:
+    def _held_out_scores(self, known: Described, labels: Tensor) -> tuple[Tensor, Tensor, int]:
         """Score and source of each fitting image from densities that have not seen it (NaN: too few); the folds."""
-        counts = torch.bincount(y)
+        counts = torch.bincount(labels)
         smallest = int(counts[counts > 0].min())
         folds = min(_FOLDS, smallest)
-        scores, source = torch.full((len(y),), torch.nan), torch.full_like(y, target)
-        if smallest - -(-smallest // folds) < max(2, self.settings.components):
+        scores, source = torch.full((len(labels),), torch.nan), torch.full_like(labels, self.target_)
+        if smallest - -(-smallest // folds) < max(2, self.components):
             return scores, source, folds
-        part = torch.zeros_like(y)
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        for c in set(y.tolist()):
-            members = (y == c).nonzero().flatten()
+        part = torch.zeros_like(labels)
+        generator = torch.Generator().manual_seed(self.seed)
+        for c in set(labels.tolist()):
+            members = (labels == c).nonzero().flatten()
             part[members[torch.randperm(len(members), generator=generator)]] = torch.arange(len(members)) % folds
         for fold in range(folds):
-            seen = {c: known.features[(y == c) & (part != fold)] for c in self.densities_.classes}
+            seen = {c: known.features[(labels == c) & (part != fold)] for c in self.densities_.classes}
             densities = fit_densities(seen, self.settings)
             unseen = part == fold
             likelihoods = densities.scorer()(known.features[unseen])
-            scores[unseen], source[unseen] = decide(likelihoods, densities.classes, target)
+            scores[unseen], source[unseen] = decide(likelihoods, densities.classes, self.target_)
         return scores, source, folds
 
-    def _doubts(self, net: nn.Module, y: Tensor) -> tuple[str, ...]:
+    def _doubts(self, labels: Tensor) -> tuple[str, ...]:
         """What speaks against the fit, in words."""
-        doubts, settings = [], self.settings
-        counts = torch.bincount(y, minlength=getattr(net, "num_classes", 0)).tolist()
+        doubts, form = [], self.covariance
+        counts = torch.bincount(labels, minlength=self.num_classes_).tolist()
         absent = [c for c, n in enumerate(counts) if n == 0]
         if absent:
             doubts.append(f"no clean images of class {', '.join(map(str, absent))}: it can't be inferred as a source")
@@ -156,10 +167,10 @@ class LikelihoodDetector(InFlightDetector):
         if fewest < _FEW:
             doubts.append(f"only {fewest} clean images of some class; the paper has 100 of each")
         width = len(self.densities_.mean)
-        available = {"full": fewest // settings.components, "tied": fewest, "shared": sum(counts)}
-        if available.get(settings.covariance, width) < width:
-            doubts.append(f"fewer images ({available[settings.covariance]}) than features ({width}) for a "
-                          f"{settings.covariance} covariance: regularization fills the gap")  # fmt: skip
+        available = {"full": fewest // self.components, "tied": fewest, "shared": sum(counts)}
+        if available.get(form, width) < width:
+            doubts.append(f"fewer images ({available[form]}) than features ({width}) for a "
+                          f"{form} covariance: regularization fills the gap")  # fmt: skip
         best = max(self.trigger_success_.values())
         if best < 0.5:  # of the most obedient class: an attack may have a single source class
             doubts.append(f"the pattern sends at most {best:.0%} of a class's images to the target: "
@@ -174,14 +185,14 @@ class LikelihoodDetector(InFlightDetector):
 
 
 def _rates(
-    scores: Tensor, source: Tensor, y: Tensor, target: int, folds: int, threshold: float
+    scores: Tensor, source: Tensor, labels: Tensor, target: int, *, folds: int, threshold: float
 ) -> HeldOutRates | None:  # fmt: skip
     """What held-out scores of images predicted as the target amount to; None where there are none."""
-    own = y == target
+    own = labels == target
     if bool(scores.isnan().any()) or not bool(own.any()) or bool(own.all()):
         return None
     flagged = scores > threshold
-    right = (flagged & (source == y))[~own]
+    right = (flagged & (source == labels))[~own]
     tpr, fpr, sia = (each.float().mean().item() for each in (flagged[~own], flagged[own], right))
     return HeldOutRates(tpr, fpr, sia, folds)
 

@@ -3,10 +3,11 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate
-from btlib.inflight.features import check_network, describe
+from btlib.inflight.base import InFlightDetector, Measured
+from btlib.inflight.checks import Embedding, check_rate
+from btlib.inflight.features import describe
 
 
 class NeuronDetector(InFlightDetector):
@@ -17,7 +18,7 @@ class NeuronDetector(InFlightDetector):
 
     Args:
         share: of the layer's neurons to watch; Neural Cleanse takes the top 1 %, at least one.
-        layer: one of `net.feature_layers`; Neural Cleanse takes the second to last layer.
+        layer: see `features.trace`; Neural Cleanse takes the second to last layer.
         fpr: false-positive rate on clean images predicted as the target that sets the threshold.
 
     Raises:
@@ -26,9 +27,9 @@ class NeuronDetector(InFlightDetector):
     Example:
         >>> from btlib import checkpoints, datasets
         >>> spec = checkpoints.shipped()["box"]
-        >>> net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
-        >>> x, y = datasets.load("fashion-mnist").clean_images(10)
-        >>> len(NeuronDetector().fit(net, x, y, target=9, trigger=trigger).neurons_)
+        >>> network, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+        >>> images, labels = datasets.load("fashion-mnist").clean_images(10)
+        >>> len(NeuronDetector().fit(network, images, labels, target=9, trigger=trigger).neurons_)
         1
     """
 
@@ -39,18 +40,19 @@ class NeuronDetector(InFlightDetector):
         check_rate("fpr", fpr)
         self.share, self.layer, self.fpr = share, layer, fpr
 
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
-        network, pattern = check_network(net, self.layer), self._needed(trigger)
-        others = x[(y != target).to(x.device)]
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Embedding | None) -> float:
+        own = (labels == self.target_).to(images.device)
+        others = images[~own]
         if len(others) == 0:
-            raise ValueError(f"y: expected images of other classes beside the target {target}, got none; "
+            raise ValueError(f"labels: expected images of other classes beside the target {self.target_}, got none; "
                              "the pattern shows on them")  # fmt: skip
-        clean, stamped = (describe(network, images, self.layer).features for images in (others, pattern(others)))
-        self.neurons_ = torch.tensor(relevant_neurons(clean, stamped, self.share), device=clean.device)
-        return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
+        shown = others, self._embedded(trigger, others)
+        clean, stamped = (describe(self.network_, each, self.layer).features for each in shown)
+        self.neurons_ = torch.tensor(relevant_neurons(clean, stamped, self.share))
+        return self._threshold_on(images[own], self.fpr)
 
     def _measure(self, images: Tensor) -> Measured:
-        logits, features = describe(check_network(self.net_, self.layer), images, self.layer)
+        logits, features = describe(self.network_, images, self.layer)
         return Measured(logits.argmax(1), features[:, self.neurons_].mean(1))
 
 

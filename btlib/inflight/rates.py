@@ -8,7 +8,9 @@ import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
-from btlib.inflight.base import Embedding, InFlightDetector
+from btlib.datasets import as_float
+from btlib.inflight.base import InFlightDetector
+from btlib.inflight.checks import Embedding, check_labels, embedded
 from btlib.poisoning import source_classes
 
 
@@ -87,37 +89,39 @@ class InFlightRates:
 
 
 def measure_rates(
-    detector: InFlightDetector, x: Tensor, y: Tensor, *, trigger: Embedding,
+    detector: InFlightDetector, images: Tensor, labels: Tensor, *, trigger: Embedding,
     sources: str | int | Sequence[int] = "all",
 ) -> InFlightRates:  # fmt: skip
     """TPR, FPR and SIA of a fitted detector (in-flight 5.2) on images kept apart from those it was fitted to.
 
     Args:
         detector: fitted.
-        x: clean float images (N, C, H, W) in [0, 1].
-        y: their labels (N,).
+        images: clean, float in [0, 1] or uint8, (N, C, H, W).
+        labels: theirs, any integer dtype, (N,).
         trigger: the attacker's true pattern; the detector knows an estimate at most.
         sources: the attack's source classes.
 
     Raises:
         NotFittedError: before `fit`.
-        ValueError: no image on one side.
+        TypeError, ValueError: bad images or labels, a trigger that makes no images, no image on one side.
 
     Example:
         >>> from btlib import checkpoints, datasets, inflight
         >>> spec = checkpoints.shipped()["box"]
-        >>> net, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+        >>> network, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
         >>> data = datasets.load("fashion-mnist")
-        >>> x, y = data.clean_images(50, split="train")
-        >>> guard = inflight.LikelihoodDetector().fit(net, x, y, target=9, trigger=trigger)
+        >>> detector = inflight.LikelihoodDetector()
+        >>> guard = detector.fit(network, *data.clean_images(50, split="train"), target=9, trigger=trigger)
         >>> measure_rates(guard, *data.clean_images(50), trigger=trigger).tpr > 0.95
         True
     """
-    clean = detector.inspect(x)
-    y, target = y.cpu(), clean.target
-    chosen = source_classes(sources, target, max(int(y.max()), target) + 1)
-    attacked = torch.isin(y, torch.tensor(chosen))
-    stamped = detector.inspect(trigger(x[attacked.to(x.device)]))
+    clean = detector.inspect(images)
+    images, y, target = as_float(images), check_labels(labels, images), clean.target
+    attacked = y != target
+    if sources != "all":
+        chosen = source_classes(sources, target, max(int(y.max()), target) + 1)
+        attacked = torch.isin(y, torch.tensor(chosen))
+    stamped = detector.inspect(embedded(trigger, images[attacked.to(images.device)]))
     own = (clean.predicted == target) & (y == target)
     misread = (clean.predicted == target) & (y != target)
     hit = stamped.predicted == target

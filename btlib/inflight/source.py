@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from btlib.datasets import ImageDataset, to_float, to_uint8
-from btlib.inflight.base import check_rate
+from btlib.inflight.checks import Embedding, check_rate, embedded
 from btlib.metrics import accuracy, predict
 from btlib.networks import Network, anchor
 from btlib.training import Recipe, fit
-from btlib.triggers import Trigger
 
 #: The learning rates of Table 3.
 LEARNING_RATES = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
@@ -62,9 +61,9 @@ class FineTuning:
 
 
 def source_by_fine_tuning(
-    net: Network, data: ImageDataset, trigger: Trigger, *, learning_rates: Sequence[float] = LEARNING_RATES,
+    network: Network, data: ImageDataset, trigger: Embedding, *, learning_rates: Sequence[float] = LEARNING_RATES,
     share: float = 0.1, stamped: float = 0.2, epochs: int = 1, batch_size: int = 128, seed: int = 0,
-    progress: bool = True,
+    progress: bool = False,
 ) -> FineTuning:  # fmt: skip
     """Fine-tune a copy of the network per learning rate on clean images, some with the pattern and true labels.
 
@@ -72,7 +71,7 @@ def source_by_fine_tuning(
     defender does not have: a rival, and a bound on what source inference may reach.
 
     Args:
-        net: the attacked network.
+        network: the attacked one.
         data: the CLEAN data set; images come from its training part.
         trigger: the estimated pattern.
         learning_rates: of plain stochastic gradient descent; one network each (Table 3: 10 … 1e-4).
@@ -90,34 +89,56 @@ def source_by_fine_tuning(
         >>> from btlib import checkpoints, datasets
         >>> spec = checkpoints.shipped()["box"]
         >>> tuned = source_by_fine_tuning(checkpoints.load_or_train(spec), datasets.load("fashion-mnist"),
-        ...                               spec.make_trigger(), learning_rates=[0.01], share=0.005, progress=False)
+        ...                               spec.make_trigger(), learning_rates=[0.01], share=0.005)
         >>> tuned.images, tuned.stamped
         (300, 60)
     """
-    check_rate("share", share)
-    check_rate("stamped", stamped)
     if not learning_rates or not all(rate > 0 for rate in learning_rates):
         raise ValueError(f"learning_rates: expected positive numbers, got {list(learning_rates)}; 0.01 is a good one")
     started = time.perf_counter()
-    part = data.subset(train=max(1, round(share * len(data.y_train))), seed=seed)
-    count = round(stamped * len(part.y_train))
-    order = torch.randperm(len(part.y_train), generator=torch.Generator().manual_seed(seed))
-    chosen = order[:count].to(part.x_train.device)
-    x = part.x_train.clone()
-    x[chosen] = to_uint8(trigger(to_float(x[chosen])))
-    part = replace(part, x_train=x)
+    part, count = fine_tuning_set(data, trigger, share=share, stamped=stamped, seed=seed)
 
     networks, diverged = {}, []
     for rate in learning_rates:
-        copied = copy.deepcopy(net)
+        copied = copy.deepcopy(network)
         copied.requires_grad_(True)
         recipe = Recipe(epochs=epochs, batch_size=batch_size, lr=rate, optimizer="sgd", momentum=0.0)
         try:
-            fit(copied, part, recipe, seed=seed, progress=progress, device=anchor(net).device)
+            fit(copied, part, recipe, seed=seed, progress=progress, device=anchor(network).device)
             guesses = len(predict(copied, part.x_train).argmax(1).unique()) == 1
         except FloatingPointError:  # Table 3's rate of 10 does that
             guesses = True
         if guesses:
             diverged.append(rate)
         networks[rate] = copied.eval()
-    return FineTuning(networks, tuple(diverged), len(x), count, time.perf_counter() - started)
+    return FineTuning(networks, tuple(diverged), len(part.y_train), count, time.perf_counter() - started)
+
+
+def fine_tuning_set(
+    data: ImageDataset, trigger: Embedding, *, share: float = 0.1, stamped: float = 0.2, seed: int = 0
+) -> tuple[ImageDataset, int]:
+    """A part of a clean training set, some of it with the pattern and all of it with true labels; and how many have it.
+
+    Args:
+        data: the clean data set; it is not changed.
+        trigger: the estimated pattern.
+        share, stamped, seed: see `source_by_fine_tuning`.
+
+    Raises:
+        ValueError: shares outside (0, 1), or a trigger of another shape.
+
+    Example:
+        >>> from btlib import datasets, triggers
+        >>> part, count = fine_tuning_set(datasets.load("fashion-mnist"), triggers.box((1, 28, 28)), share=0.005)
+        >>> len(part.y_train), count
+        (300, 60)
+    """
+    check_rate("share", share)
+    check_rate("stamped", stamped)
+    part = data.subset(train=max(1, round(share * len(data.y_train))), seed=seed)
+    count = round(stamped * len(part.y_train))
+    order = torch.randperm(len(part.y_train), generator=torch.Generator().manual_seed(seed))
+    chosen = order[:count].to(part.x_train.device)
+    images = part.x_train.clone()
+    images[chosen] = to_uint8(embedded(trigger, to_float(images[chosen])))
+    return replace(part, x_train=images), count

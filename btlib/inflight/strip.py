@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from btlib.datasets import check_images
-from btlib.inflight.base import Embedding, InFlightDetector, Measured, check_rate
+from btlib.datasets import as_float
+from btlib.inflight.base import InFlightDetector, Measured
+from btlib.inflight.checks import Embedding, check_count, check_rate
 from btlib.metrics import evaluating
 from btlib.networks import Network, anchor
 from btlib.networks.layers import PooledConv2d
@@ -32,9 +33,9 @@ class StripDetector(InFlightDetector):
 
     Example:
         >>> from btlib import checkpoints, datasets
-        >>> net = checkpoints.load_or_train(checkpoints.shipped()["box"])
-        >>> x, y = datasets.load("fashion-mnist").clean_images(10)
-        >>> StripDetector(overlays=20).fit(net, x, y, target=9).scores(x).max().item() <= 0
+        >>> network = checkpoints.load_or_train(checkpoints.shipped()["box"])
+        >>> images, labels = datasets.load("fashion-mnist").clean_images(10)
+        >>> StripDetector(overlays=20).fit(network, images, labels, target=9).scores(images).max().item() <= 0
         True
     """
 
@@ -43,41 +44,35 @@ class StripDetector(InFlightDetector):
     def __init__(
         self, overlays: int = 100, weight: float | None = 0.5, *, fpr: float = 0.05, seed: int = 0
     ) -> None:  # fmt: skip
-        if overlays < 1:
-            raise ValueError(f"overlays: expected 1 or more images, got {overlays}; 100 is STRIP's")
+        check_count("overlays", overlays, usual=100)
         if weight is not None:
             check_rate("weight", weight)
         check_rate("fpr", fpr)
         self.overlays, self.weight, self.fpr, self.seed = overlays, weight, fpr, seed
 
-    def scores(self, images: Tensor) -> Tensor:
-        """Minus the entropy of every image's blends, whatever it is predicted as, float32 (N,)."""
-        self._check(images)
-        return self._entropy_scores(images)
-
-    def _fit(self, net: nn.Module, x: Tensor, y: Tensor, target: int, trigger: Embedding | None) -> float:
-        if len(x) < self.overlays:
-            raise ValueError(f"x: expected at least {self.overlays} clean images to blend with, got {len(x)}; "
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Embedding | None) -> float:
+        if len(images) < self.overlays:
+            raise ValueError(f"images: expected at least {self.overlays} clean ones to blend with, got {len(images)}; "
                              "pass more, or lower `overlays`")  # fmt: skip
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed))
-        self.overlays_ = x[order[: self.overlays].to(x.device)]
-        return self._threshold_on(x[(y == target).to(x.device)], self.fpr)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
+        self.overlays_ = images[order[: self.overlays].to(images.device)]
+        return self._threshold_on(images[(labels == self.target_).to(images.device)], self.fpr)
 
     def _measure(self, images: Tensor) -> Measured:
-        place = anchor(self.net_)
-        with evaluating(self.net_):
-            logits = torch.cat([self.net_(batch.to(place)).float().cpu() for batch in images.split(_BLOCK)])
+        place = anchor(self.network_)
+        with evaluating(self.network_):
+            logits = torch.cat([self.network_(batch.to(place)).float().cpu() for batch in images.split(_BLOCK)])
         predicted = logits.argmax(1)
         judged = predicted == self.target_  # the others can't be flagged, and a score costs a hundred forward passes
         scores = torch.full((len(images),), -torch.inf)
-        scores[judged] = self._entropy_scores(images[judged.to(images.device)])
+        scores[judged] = self._score(images[judged.to(images.device)])
         return Measured(predicted, scores)
 
-    def _entropy_scores(self, images: Tensor) -> Tensor:
-        return -blend_entropy(self.net_, images, self.overlays_, self.weight)
+    def _score(self, images: Tensor) -> Tensor:
+        return -blend_entropy(self.network_, images, self.overlays_, self.weight)
 
 
-def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: float | None = 0.5) -> Tensor:
+def blend_entropy(network: nn.Module, images: Tensor, overlays: Tensor, weight: float | None = 0.5) -> Tensor:
     """Mean entropy over blends, ``1/N Σ_n H(softmax f(weight·x + (1-weight)·o_n))``, in bits.
 
     Low for triggers. With weight None a blend is ``x + o_n``: STRIP's public code adds float images with OpenCV, which
@@ -87,36 +82,36 @@ def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: floa
     it: the layer is affine, so that is the same function.
 
     Args:
-        net: images in [0, 1] → logits (N, K).
-        images: float (N, C, H, W) in [0, 1].
-        overlays: float (M, C, H, W) in [0, 1].
+        network: images in [0, 1] → logits (N, K).
+        images: float in [0, 1] or uint8, (N, C, H, W).
+        overlays: likewise, (M, C, H, W).
         weight: of the image, in (0, 1), or None.
 
     Returns:
         float32 (N,), between 0 and log2 K, on the CPU.
 
     Raises:
-        TypeError, ValueError: images or overlays that are not floats in [0, 1] of one shape, or no overlay.
+        TypeError, ValueError: images or overlays that are neither uint8 nor float in [0, 1], or of two
+            shapes; no overlay.
 
     Example:
         >>> from btlib import networks
-        >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10)
-        >>> bits = blend_entropy(net, torch.rand(2, 1, 28, 28), torch.rand(5, 1, 28, 28))
+        >>> network = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10)
+        >>> bits = blend_entropy(network, torch.rand(2, 1, 28, 28), torch.rand(5, 1, 28, 28))
         >>> bool((bits <= math.log2(10)).all())
         True
     """
-    check_images(images)
-    check_images(overlays, name="overlays")
+    images, overlays = as_float(images), as_float(overlays, name="overlays")
     if weight is not None:
         check_rate("weight", weight)
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
-    per_block, place = max(1, _BLOCK // len(overlays)), anchor(net)
+    per_block, place = max(1, _BLOCK // len(overlays)), anchor(network)
     # One tensor for all results: small ones kept from every block can hinder the reuse of what large ones leave.
     means = torch.empty(len(images))
-    with evaluating(net):
-        blend, rest = _blender(net, overlays.to(place), weight, min(per_block, len(images)))
+    with evaluating(network):
+        blend, rest = _blender(network, overlays.to(place), weight, min(per_block, len(images)))
         for block, mean in zip(images.split(per_block), means.split(per_block), strict=True):
             log_p = rest(blend(block.to(place)).flatten(0, 1)).float().log_softmax(1)
             entropy = -(log_p.exp() * log_p).sum(1) / math.log(2)  # over the classes, for each blend
@@ -125,10 +120,10 @@ def blend_entropy(net: nn.Module, images: Tensor, overlays: Tensor, weight: floa
 
 
 def _blender(
-    net: nn.Module, overlays: Tensor, weight: float | None, most: int
+    network: nn.Module, overlays: Tensor, weight: float | None, most: int
 ) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
     """Up to `most` images → their blends (block, overlays, …), and the network that takes these."""
-    first, rest = _split(net)
+    first, rest = _split(network)
     own_weight, other_weight = (1.0, 1.0) if weight is None else (weight, 1 - weight)
     # An affine map of a·x + b·o is a·f(x) + b·f(o) + (1 - a - b)·f(0); the two weights need not sum to 1.
     surplus = [(1 - own_weight - other_weight) * part for part in first(torch.zeros_like(overlays[:1]))]
@@ -147,11 +142,11 @@ def _blender(
     return blend, rest
 
 
-def _split(net: nn.Module) -> tuple[Callable[[Tensor], Sequence[Tensor]], nn.Module]:
+def _split(network: nn.Module) -> tuple[Callable[[Tensor], Sequence[Tensor]], nn.Module]:
     """Affine maps that images may be blended behind, and the rest of the network, which takes their maximum."""
-    if not (isinstance(net, Network) and isinstance(net.body[0], nn.Conv2d)):
-        return lambda images: [images], net
-    convolution, rest = net.body[0], nn.Sequential(*net.body[1:], net.head)
+    if not (isinstance(network, Network) and isinstance(network.body[0], nn.Conv2d)):
+        return lambda images: [images], network
+    convolution, rest = network.body[0], nn.Sequential(*network.body[1:], network.head)
     if isinstance(convolution, PooledConv2d):
-        return lambda images: convolution.windows(net.normalize(images)).chunk(4, 1), rest
-    return lambda images: [convolution(net.normalize(images))], rest
+        return lambda images: convolution.windows(network.normalize(images)).chunk(4, 1), rest
+    return lambda images: [convolution(network.normalize(images))], rest

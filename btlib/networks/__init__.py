@@ -35,7 +35,7 @@ NETWORKS = tuple(_FACTORIES)
 
 def build(
     name: str, data: ImageDataset | None = None, *, image_shape: tuple[int, int, int] | None = None,
-    num_classes: int | None = None, seed: int | None = None,
+    num_classes: int | None = None, seed: int = 0,
 ) -> Network:  # fmt: skip
     """Build an untrained network for a data set.
 
@@ -43,7 +43,7 @@ def build(
         name: one of `NETWORKS`.
         data: gives image shape, number of classes and the pixel statistics of the first, normalising layer.
         image_shape, num_classes: instead of `data`; pixels are then normalised with mean 0.5 and deviation 0.25.
-        seed: of the initial weights; the caller's random state is left alone. None uses that state.
+        seed: of the initial weights; the caller's random state is left alone.
 
     Returns:
         A `Network`: logits (N, K) for images (N, C, H, W) in [0, 1].
@@ -69,8 +69,7 @@ def build(
     if height != width or height < smallest:
         raise ValueError(f"image_shape: {name} expects square images of at least {smallest}×{smallest}, "
                          f"got {height}×{width}; load the data set with size=32")  # fmt: skip
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         body, features, layers = factory(channels, height)
         return Network(body, nn.Linear(features, num_classes), Normalize(mean, std), image_shape, layers)

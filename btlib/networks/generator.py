@@ -41,11 +41,10 @@ class Generator(nn.Module):
         torch.Size([2, 1, 28, 28])
     """
 
-    def __init__(self, channels: int, width: int = 32, out: int | None = None, *, seed: int | None = None) -> None:
+    def __init__(self, channels: int, width: int = 32, out: int | None = None, *, seed: int = 0) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             self.layers = nn.Sequential(
                 nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
                 nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(inplace=True),

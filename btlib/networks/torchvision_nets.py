@@ -2,18 +2,22 @@
 
 At 32×32 the ImageNet stem (stride 2 and pooling) would throw away three quarters of the pixels before
 the first block; the usual CIFAR form replaces it by one 3×3 convolution of stride 1. Images of 96 pixels
-and more keep torchvision's stem.
+and more keep torchvision's stem. torchvision takes a second to import, so each function imports what it builds.
 """
 
-import torchvision
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from btlib.networks.layers import sequential
 
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
+
 _LARGE = 96
 
 
-def _resnet(model: torchvision.models.ResNet, channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
+def _resnet(model: "ResNet", channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
     small = size < _LARGE
     if small or channels != 3:
         kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
@@ -32,21 +36,27 @@ def _resnet(model: torchvision.models.ResNet, channels: int, size: int) -> tuple
 
 def resnet18(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
     """ResNet-18 (He et al. 2016; L-RED 4.2, in-flight 5.1, stealthy 3). `conv-1` … `conv-4` count from the end."""
-    return _resnet(torchvision.models.resnet18(weights=None), channels, size)
+    from torchvision.models import resnet18 as published
+
+    return _resnet(published(weights=None), channels, size)
 
 
 def resnet34(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
     """ResNet-34 (He et al. 2016; L-RED A.8.2, CIFAR-100)."""
-    return _resnet(torchvision.models.resnet34(weights=None), channels, size)
+    from torchvision.models import resnet34 as published
+
+    return _resnet(published(weights=None), channels, size)
 
 
 def mobilenet_v2(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
     """MobileNetV2 (Sandler et al. 2018; L-RED A.7.2, group B): three of the five strides are 1 at 32×32."""
+    from torchvision.models import mobilenet_v2 as published
+
     small = size < _LARGE
     # expansion, channels, repeats, stride
     setting = [[1, 16, 1, 1], [6, 24, 2, 1 if small else 2], [6, 32, 3, 2], [6, 64, 4, 2],
                [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]  # fmt: skip
-    model = torchvision.models.mobilenet_v2(weights=None, inverted_residual_setting=setting)
+    model = published(weights=None, inverted_residual_setting=setting)
     if small or channels != 3:
         model.features[0][0] = nn.Conv2d(channels, 32, 3, 1 if small else 2, 1, bias=False)
     last = len(model.features) - 1
@@ -56,7 +66,9 @@ def mobilenet_v2(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str
 
 def densenet(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
     """DenseNet-BC with 100 layers and growth 12 (Huang et al. 2017; L-RED A.7.2, group C)."""
-    model = torchvision.models.DenseNet(growth_rate=12, block_config=(16, 16, 16), num_init_features=24)
+    from torchvision.models import DenseNet
+
+    model = DenseNet(growth_rate=12, block_config=(16, 16, 16), num_init_features=24)
     small = size < _LARGE
     if small or channels != 3:
         kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)

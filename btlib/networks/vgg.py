@@ -1,6 +1,5 @@
 """VGG-9 (L-RED A.8.2) and VGG-16 (in-flight 5.3)."""
 
-import torchvision
 from torch import nn
 
 from btlib.networks.layers import Dropout, sequential
@@ -31,8 +30,10 @@ def vgg9(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
 
 def vgg16(channels: int, size: int) -> tuple[nn.Sequential, int, dict[str, str]]:
     """torchvision's VGG-16 with batch normalisation; the classifier's input follows the image size."""
+    from torchvision.models import vgg16_bn
+
     cells = max(1, min(7, size // 32))
-    features = torchvision.models.vgg16_bn(weights=None).features
+    features = vgg16_bn(weights=None).features
     if channels != 3:
         features[0] = nn.Conv2d(channels, 64, 3, padding=1)
     body = sequential(

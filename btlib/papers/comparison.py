@@ -9,6 +9,7 @@ from typing import Literal
 from scipy import stats
 
 from btlib import datasets
+from btlib.datasets import DataSource
 from btlib.papers.costs import measured
 from btlib.papers.published import Number, Row, table, unit
 from btlib.papers.recipes import plan
@@ -200,7 +201,7 @@ def _threshold(column: str) -> float | None:
     return THRESHOLDS.get(column.rpartition(".")[2])
 
 
-def _data(row: Row, profile: str) -> str | None:
+def _data(row: Row, profile: str) -> DataSource | None:
     """The data set of a row's recipe; None: no recipe in this profile."""
     planned = plan(row, profile)
     return None if isinstance(planned, str) else planned.recipe.data
@@ -262,5 +263,5 @@ def standing(row: Row, profile: str, known: Mapping[str, Result], gpu: bool = Fa
         state = "needs GPU"
     elif not results and planned.recipe.data is not None and not datasets.available(planned.recipe.data):
         places = " or ".join(map(str, datasets.roots()))
-        state, differs = "needs data", f"{planned.recipe.data} was not found below {places}"
+        state, differs = "needs data", f"{planned.recipe.data.name} was not found below {places}"
     return Standing(row, state, len(results), seconds, differs)

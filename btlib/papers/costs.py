@@ -1,5 +1,6 @@
 """What recipes will take: memory, disk and time, before anything is started (floor 5)."""
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +12,10 @@ import psutil
 import torch
 
 from btlib import checkpoints, networks
+from btlib.datasets import Facts
 from btlib.papers.recipes import Recipe
 from btlib.papers.store import Result
 
-#: Image shape, classes, training and test images; a folder of one's own is taken for the largest.
-_SHAPES = {
-    "fashion-mnist": ((1, 28, 28), 10, 60_000, 10_000), "mnist": ((1, 28, 28), 10, 60_000, 10_000),
-    "cifar10": ((3, 32, 32), 10, 50_000, 10_000), "cifar100": ((3, 32, 32), 100, 50_000, 10_000),
-    "gtsrb": ((3, 32, 32), 43, 26_640, 12_630),
-}  # fmt: skip
 _PROGRAM_MB = 1200.0  # Python, the libraries, a batch's activations; rows of Fashion-MNIST were seen at 970 to 1,420
 _MORE_MB = {"inflight": 800.0, "attack": 1200.0}  # all test images and their features; the backdoor of each image
 _RESULT_MB = 0.05
@@ -60,9 +56,10 @@ def cost(recipe: Recipe, known: Iterable[Result] = ()) -> Cost:
     alike = measured(recipe, known)
     memory, disk = _PROGRAM_MB + _MORE_MB.get(recipe.kind, 0.0), 0.0
     if recipe.data is not None:
-        shape, classes, train, test = _SHAPES.get(recipe.data, _SHAPES["cifar10"])
-        image = shape[0] * shape[1] * shape[2] / 2**20
-        weights = _parameters(recipe.settings["spec"]["network"], shape, classes) * 4 / 2**20
+        facts = recipe.data.facts or Facts(recipe.data.image_shape)
+        classes, train, test = facts.num_classes or 10, facts.train or 50_000, facts.test or 10_000
+        image = math.prod(facts.image_shape) / 2**20
+        weights = _parameters(recipe.settings["spec"]["network"], facts.image_shape, classes) * 4 / 2**20
         memory += image * (3 * train + 12 * test) + 8 * weights  # clean, poisoned, shuffled; test images as floats
         # The state of a training holds the weights and Adam's two moments, and is replaced whole: twice that.
         disk = 7 * weights * sum(checkpoints.find(network) is None for network in jobs.networks(recipe))

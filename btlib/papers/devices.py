@@ -45,8 +45,11 @@ def claimed(names: Sequence[str], folder: str | Path | None = None, wait: float 
 
 
 @contextmanager
-def own_device() -> Iterator[torch.device]:
+def own_device(folder: str | Path | None = None) -> Iterator[torch.device]:
     """A GPU that no other job of this user has, made torch's current one; the CPU where there is none.
+
+    Args:
+        folder: of the lock files; default: the system's temporary one.
 
     Example:
         >>> with own_device() as device:
@@ -57,5 +60,5 @@ def own_device() -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
-    with claimed(names) as index, torch.cuda.device(index):
+    with claimed(names, folder) as index, torch.cuda.device(index):
         yield torch.device("cuda", index)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
 from btlib.checkpoints import Spec
-from btlib.datasets import ImageDataset, sample_per_class, to_float
+from btlib.datasets import ImageDataset, sample_per_class
 from btlib.networks import Network
 from btlib.papers.recipes import Recipe
 from btlib.poisoning import source_classes
@@ -20,17 +20,6 @@ from btlib.triggers import Trigger
 Numbers = dict[str, Any]
 Job = Callable[[Recipe, torch.device], Numbers]
 _SEARCHES = {"fast": detection.FAST, "faithful": detection.FAITHFUL}
-_PERTURBATIONS: dict[str, Callable[..., detection.Detection]] = {
-    "red-p": detection.red_p, "red-u": detection.red_u, "red-a": detection.red_a, "red-a-2": detection.red_a,
-    "red-a-focused": detection.red_a,
-}  # fmt: skip
-_MASKS: dict[str, Callable[..., detection.Detection]] = {
-    "neural-cleanse": detection.neural_cleanse, "mask-red-a": detection.red_a_mask,
-}  # fmt: skip
-_RIVALS: dict[str, Callable[[], inflight.InFlightDetector]] = {
-    "likelihood": inflight.LikelihoodDetector, "neurons": inflight.NeuronDetector, "b3d": inflight.B3DDetector,
-    "strip": inflight.StripDetector,
-}  # fmt: skip
 
 
 def run(recipe: Recipe, device: str | torch.device = "cpu") -> Numbers:
@@ -91,23 +80,26 @@ def plain(value: Any) -> Any:
 
 def _detect(recipe: Recipe, device: torch.device) -> Numbers:
     """Post-training detectors on one network (L-RED Tables 1 to 6, A.7.3)."""
-    spec, told = recipe.spec, recipe.settings
+    spec = recipe.spec
     network, data = checkpoints.load_or_train(spec, progress=False), datasets.load(spec.data)
     numbers: Numbers = {"accuracy": network.card.accuracy, "success": network.card.success}
     network.to(device)
-    for name in told["detectors"]:
-        settings: dict[str, Any] = {"seed": recipe.seed}
-        if name in _MASKS:
-            found = _MASKS[name](network, data.x_test, data.y_test, per_class=_at_most(data, 100), **settings)
-        elif name in _PERTURBATIONS:
-            settings["per_class"] = 2 if name == "red-a-2" else told.get("per_class_clean", 8)
-            search = replace(_SEARCHES[told.get("search", "fast")], focused=name == "red-a-focused")
-            found = _PERTURBATIONS[name](network, data.x_test, data.y_test, search=search, **settings)
-        else:
-            known = ", ".join((*_PERTURBATIONS, *_MASKS))
-            raise ValueError(f"detectors: expected some of {known}, got {name!r}; check the spelling")
-        numbers[name] = _judged(found, spec)
+    for name in recipe.settings["detectors"]:
+        numbers[name] = _judged(_as_told(name, recipe, data)(network, data.x_test, data.y_test), spec)
     return numbers
+
+
+def _as_told(name: str, recipe: Recipe, data: ImageDataset) -> Callable[..., detection.Detection]:
+    """A detector with a row's seed and, where it looks for perturbations, the row's search and images of each class."""
+    detector, told = detection.find(name, argument="detectors"), recipe.settings
+    settings = detection.settings_of(detector)
+    search, per_class = settings.get("search"), settings.get("per_class")
+    if isinstance(search, detection.Search):
+        search = replace(_SEARCHES[told.get("search", "fast")], focused=search.focused)
+        per_class = per_class if name == "red-a-2" else told.get("per_class_clean", per_class)  # RED-A' has two
+    elif per_class is not None:
+        per_class = _at_most(data, per_class)
+    return detection.configured(detector, seed=recipe.seed, search=search, per_class=per_class)
 
 
 def _judged(found: detection.Detection, spec: Spec) -> Numbers:
@@ -138,15 +130,12 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
     """
     spec, told, seed = recipe.spec, recipe.settings, recipe.seed
     network, data = checkpoints.load_or_train(spec, progress=False).to(device), datasets.load(spec.data)
-    chosen = sample_per_class(data.y_test, told.get("defense_per_class", 100), range(data.num_classes), seed=seed)
-    kept = torch.ones(len(data.y_test), dtype=torch.bool)
-    kept[chosen] = False
-    x, y, other_x, other_y = to_float(data.x_test[chosen]), data.y_test[chosen], data.x_test[kept], data.y_test[kept]
+    split = data.defender_split(told.get("defense_per_class", 100), seed=seed)
+    x, y, other_x, other_y = split.images, split.labels, split.other_images, split.other_labels
     numbers: Numbers = {"accuracy": metrics.accuracy(network, other_x, other_y)}
     trigger = spec.make_trigger()
     if trigger is None:
         return numbers
-    other_x = to_float(other_x)
     estimate = _estimated(network, trigger, x, y, spec.target, seed)
     for name, pattern in (("success", trigger), ("estimate_success", estimate)):
         numbers[name] = metrics.attack_success_rate(network, pattern, other_x, other_y, spec.target, spec.sources)
@@ -156,8 +145,11 @@ def _guard(recipe: Recipe, device: torch.device) -> Numbers:
     smallest = int(torch.bincount(other_y, minlength=data.num_classes).min())
     few = sample_per_class(other_y, min(200, smallest), range(data.num_classes), seed=seed)
     for name in told.get("detectors", ["likelihood"]):
-        detector = _RIVALS[name]().fit(network, x, y, target=spec.target, trigger=estimate)
-        judged = (other_x[few], other_y[few]) if name == "strip" else (other_x, other_y)  # a hundred passes an image
+        if name not in inflight.DETECTORS:
+            raise ValueError(f"detectors: expected some of {', '.join(inflight.DETECTORS)}, got {name!r}; "
+                             "check the spelling")  # fmt: skip
+        detector = inflight.DETECTORS[name]().fit(network, x, y, target=spec.target, trigger=estimate)
+        judged = (other_x[few], other_y[few]) if "strip" in name else (other_x, other_y)  # a hundred passes an image
         rates = inflight.measure_rates(detector, *judged, trigger=trigger, sources=spec.sources)
         numbers[name] = _rates(rates, own_threshold=name == "likelihood")
     depths = [layer for layer in network.feature_layers if layer.startswith("conv")][: told.get("layers", 0)]

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from btlib import training
 from btlib.checkpoints import Spec
+from btlib.datasets import DataSource
 from btlib.papers.published import PROFILES, Row, merged, row
 
 #: Part of every hash: raised when a change to `jobs` changes what a recipe measures.
@@ -74,9 +75,9 @@ class Recipe:
         return self.settings.get("spec", {}).get("network") in WANT_A_GPU
 
     @property
-    def data(self) -> str | None:
-        """Name of its data set; None for a kind of one's own."""
-        return self.settings.get("spec", {}).get("data")
+    def data(self) -> DataSource | None:
+        """Its data set; None for a kind of one's own."""
+        return DataSource.of(self.settings["spec"]["data"]) if "spec" in self.settings else None
 
 
 def with_network(spec: Spec, **settings: Any) -> dict[str, Any]:
@@ -87,8 +88,7 @@ def with_network(spec: Spec, **settings: Any) -> dict[str, Any]:
         ...     trigger="box").file_name
         True
     """
-    told = asdict(spec)
-    del told["seed"]
+    told = {key: value for key, value in spec.as_json().items() if key not in ("seed", "training_version")}
     return {"spec": told, **settings}
 
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from btlib import paths
 from btlib.papers.recipes import Recipe
-from btlib.results import REPOSITORY, save
+from btlib.results import save
 
-RESULTS = REPOSITORY / "results"
+RESULTS = paths.results()
 _SCHEMA = "btlib paper result 1"
 
 

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -29,7 +30,6 @@ from btlib.papers.store import Result
 from btlib.peak_memory import PeakMemory
 from btlib.results import environment
 
-_PATIENCE = 20.0  # seconds to wait for a scheduler
 _TURN = threading.Lock()  # a Dask worker may have many threads; torch's random state is one for all of them
 
 
@@ -88,11 +88,9 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
 
     result = None
     try:
-        with _TURN, alone(store.path_of(folder, task.row, task.recipe)):
+        with _TURN, alone(store.path_of(folder, task.row, task.recipe)), _threads(threads):
             if found := store.find(folder, task.recipe):
                 return Outcome(task, found, found=True)
-            if threads:
-                torch.set_num_threads(threads)
             # Networks that are there already count as long as they took: what the row costs anywhere else.
             spared = sum(map(checkpoints.seconds_spent, jobs.networks(task.recipe)))
             with own_device() as device, PeakMemory(own=True) as peak:
@@ -160,6 +158,19 @@ def run(
     return [outcomes[digest] for digest in each]
 
 
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads of torch for a while; None: as many as it has."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count is not None:
+            torch.set_num_threads(before)
+
+
 def _on_processes(tasks: Sequence[Task], folder: Path, workers: int) -> Iterator[Outcome]:
     if workers == 1:
         yield from (work(task, folder) for task in tasks)
@@ -179,7 +190,7 @@ def _on_dask(tasks: Sequence[Task], folder: Path, address: str) -> Iterator[Outc
     except ImportError as error:
         raise SweepError("dask: expected the package distributed, got none; pip install 'btlib[dask]'") from error
     try:
-        client = Client(address, timeout=_PATIENCE)
+        client = Client(address)
     except (OSError, ValueError) as error:
         raise SweepError(f"dask: expected a scheduler at {address}, got {error}; is it running?") from error
     with client:

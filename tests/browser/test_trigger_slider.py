@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from btlib.cli.paths import NOTEBOOKS
+from btlib.paths import notebooks
 
 pytestmark = pytest.mark.browser
 # BTLIB_BROWSER_NOTEBOOKS names another folder, to try a notebook in the making.
-LESSONS = Path(os.environ.get("BTLIB_BROWSER_NOTEBOOKS", NOTEBOOKS))
+LESSONS = Path(os.environ.get("BTLIB_BROWSER_NOTEBOOKS", notebooks()))
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -1,15 +1,18 @@
 """The commands as a whole."""
 
+import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from btlib import attacks, checkpoints
+from btlib import paths
 from btlib.cli import tasks
 from btlib.cli.app import app
-from btlib.cli.report import write_text
 
 run = CliRunner().invoke
 
@@ -27,34 +30,50 @@ def test_help_is_quick_and_names_every_command():
     assert done.stdout.endswith("[]\n")
 
 
-@pytest.mark.parametrize("force", [False, True])
-def test_checkpoints_passes_its_option_on(monkeypatch, force):
-    calls = []
-    for module in (checkpoints, attacks):
-        monkeypatch.setattr(module, "make_shipped", lambda **settings: calls.append(settings))
-    assert run(app, ["checkpoints", *(["--force"] if force else [])]).exit_code == 0
-    assert calls == [{"progress": True, "force": force}] * 2  # networks, then attacks
-
-
 @pytest.fixture
-def steps(monkeypatch):
-    """Steps that cost nothing: `bad` exits with 2, `good` with 0."""
-    steps = {"bad": ["btlib", "no-such-command"], "good": ["this", "-c"]}
-    monkeypatch.setattr(tasks, "STEPS", steps)
+def checkout(tmp_path):
+    """A checkout of its own, without lessons and images, and a function that runs btlib there."""
+    for name in ("btlib", "data/checkpoints"):
+        shutil.copytree(paths.CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(paths.CHECKOUT / "pyproject.toml", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    variables = os.environ | {"PYTHONPATH": str(tmp_path), "BTLIB_DATA": str(paths.CHECKOUT / "data")}
+
+    def btlib(*words):
+        command = [sys.executable, "-m", "btlib", *words]
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+
+    return tmp_path, btlib
 
 
-def test_every_step_runs_and_one_failure_fails_all(steps):
-    result = run(app, ["test"])
-    assert result.exit_code == 1
-    assert "FAIL bad" in result.output
-    assert "ok   good" in result.output
+@pytest.mark.slow
+def test_checkpoints_leaves_what_it_did_not_make(checkout):
+    root, btlib = checkout
+    folder = root / "data" / "checkpoints"
+    ready = {path: path.stat().st_mtime for path in folder.rglob("*.safetensors")}
+    save_file({"weight": torch.ones(1)}, folder / "mine.safetensors")
+    shutil.copy(next(folder.glob("*clean-s0*")), folder / "former.safetensors")
+    done = btlib("checkpoints")
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime for path in ready} == ready, "what was there was trained again"
+    assert (folder / "mine.safetensors").exists(), "a file of somebody's own is gone"
+    assert "former.safetensors is none of the shipped networks: moved to" in done.stderr
+    assert not (folder / "former.safetensors").exists()
+    assert (root / "data" / "cache" / "checkpoints" / "former.safetensors").exists()
 
 
-def test_steps_are_chosen_by_name(steps):
-    assert run(app, ["test", "good"]).exit_code == 0
+def test_a_step_that_is_unknown_is_named():
     unknown = run(app, ["test", "better"])
     assert unknown.exit_code == 2
-    assert "expected some of bad, good, got better" in unknown.output
+    assert "expected some of lint, format, types, notebooks, pytest, got better" in unknown.output
+
+
+def test_every_step_runs_and_one_failure_fails_all(checkout):
+    root, btlib = checkout
+    (root / "btlib" / "bad.py").write_text("import os\n", encoding="utf-8")  # an unused import without a docstring
+    done = btlib("test", "format", "lint")
+    assert done.returncode == 1
+    assert [line.split()[:2] for line in done.stdout.splitlines()[-2:]] == [["FAIL", "lint"], ["ok", "format"]]
 
 
 def test_lessons_run_in_this_environment_and_each_in_one_process():
@@ -63,14 +82,8 @@ def test_lessons_run_in_this_environment_and_each_in_one_process():
     assert [option for option in ("--nbval-current-env", "--dist loadfile") if option not in command] == []
 
 
-def test_without_lessons_there_is_nothing_for_nbval(monkeypatch, tmp_path):
-    monkeypatch.setattr(tasks, "NOTEBOOKS", tmp_path)
-    result = run(app, ["test", "notebooks"])
-    assert result.exit_code == 0
-    assert "no lessons" in result.output
-
-
-def test_clean_removes_what_was_made_and_nothing_else(monkeypatch, tmp_path):
+def test_clean_removes_what_was_made_and_nothing_else(checkout):
+    root, btlib = checkout
     kept = ["btlib/a.py", "data/cache/net.safetensors", ".venv/lib/__pycache__/x.pyc"]
     made = [
         "build/course/index.html",
@@ -79,25 +92,21 @@ def test_clean_removes_what_was_made_and_nothing_else(monkeypatch, tmp_path):
         "notebooks/.ipynb_checkpoints/x",
     ]
     for name in kept + made:
-        path = tmp_path / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    monkeypatch.setattr(tasks, "ROOT", tmp_path)
-    assert run(app, ["clean"]).exit_code == 0
-    assert [(tmp_path / name).exists() for name in kept + made] == [True] * len(kept) + [False] * len(made)
+    assert btlib("clean").returncode == 0
+    assert [(root / name).exists() for name in kept + made] == [True] * len(kept) + [False] * len(made)
 
 
-def test_lab_passes_the_exit_status_on(monkeypatch):
-    calls = []
-    monkeypatch.setattr(tasks, "_python", lambda *arguments: calls.append(arguments) or 7)
-    assert run(app, ["lab"]).exit_code == 7
-    assert calls == [("jupyterlab", str(tasks.NOTEBOOKS))]
+def test_lab_needs_lessons(checkout):
+    _, btlib = checkout
+    done = btlib("lab")
+    assert (done.returncode, done.stderr.startswith("notebooks: expected lessons named NN_topic.ipynb")) == (2, True)
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "a.html"
-    write_text(path, "first")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "\ud800")
-    assert path.read_text() == "first"
-    assert [file.name for file in path.parent.iterdir()] == ["a.html"]
+def test_lab_passes_the_exit_status_on(checkout):
+    root, btlib = checkout
+    (root / "notebooks" / "00_start.ipynb").touch()
+    (root / "jupyterlab.py").write_text("import sys; sys.exit(len(sys.argv[1:]) + 6)", encoding="utf-8")
+    assert btlib("lab").returncode == 7

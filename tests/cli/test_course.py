@@ -40,10 +40,9 @@ def course(tmp_path_factory, write_lesson):
     return out, {entry["lesson"]: entry for entry in report["lessons"]}
 
 
-def test_a_cell_that_never_ends_is_given_up(tmp_path, write_lesson, monkeypatch):
-    monkeypatch.setattr("btlib.cli.execute._PATIENCE", {"fast": 2})
+def test_a_cell_that_never_ends_is_given_up(tmp_path, write_lesson):
     write_lesson(tmp_path / "00_waits.ipynb", "import time; time.sleep(60)")
-    run_course(tmp_path, tmp_path / "out", "fast")
+    run_course(tmp_path, tmp_path / "out", "fast", patience=2)
     (entry,) = json.loads((tmp_path / "out" / "report.json").read_text())["lessons"]
     assert entry["status"] == "failed"
     assert entry["error"]["name"] == "CellTimeoutError"

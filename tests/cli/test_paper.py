@@ -1,22 +1,23 @@
-"""`python -m btlib paper`: the list, what is refused, and a finished row beside the paper."""
+"""`btlib paper`: the list, what is refused, and a finished row beside the paper."""
 
 import pytest
 from typer.testing import CliRunner
 
 from btlib.cli.app import app
-from btlib.datasets import DataError
-from btlib.papers import costs, store, tables
+from btlib.cli.paper import make_tasks
+from btlib.papers import jobs, store, tables
 from btlib.papers.recipes import plan
 from btlib.papers.store import Result
+from btlib.paths import CHECKOUT
 
 
 def invoke(*words: str):
     return CliRunner().invoke(app, ["paper", *words])
 
 
-def put(folder, key, numbers, seed=0, profile="fast"):
+def put(folder, key, numbers, seed=0, profile="fast", memory=1.0):
     planned = plan(key, profile, seed)
-    store.write(folder, Result(planned.home, planned.recipe, numbers, 12.0, 1.0, "cpu", {}, ""))
+    return store.write(folder, Result(planned.home, planned.recipe, numbers, 12.0, memory, "cpu", {}, ""))
 
 
 def test_the_list_has_every_table_and_row_with_its_state(tmp_path, monkeypatch):
@@ -72,64 +73,55 @@ def test_what_cannot_be_run_is_one_error(tmp_path, words, said):
 
 def test_what_a_cluster_has_is_not_known_here(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("btlib.datasets.available", lambda _: False)
-    sent = []
-    monkeypatch.setattr("btlib.papers.run", lambda tasks, *_, **__: sent.extend(tasks) or [])
-    words = ["stealthy-1", "--profile", "paper", "--rows", "badnets-gtsrb,plain-mnist", "--seeds", "1",
-             "--results", str(tmp_path)]  # fmt: skip
-    assert invoke(*words).exit_code == 2
-    assert not sent
-    assert invoke(*words, "--dask", "tcp://head:8786").exit_code == 0
+    monkeypatch.setenv("BTLIB_DATA", str(tmp_path))
+    table, rows = tables()["stealthy-1"], ["badnets-gtsrb", "plain-mnist"]
+    with pytest.raises(ValueError, match="stealthy-1/badnets-gtsrb: needs GPU"):
+        make_tasks(table, rows, "paper", 1, explicit=True, here=True, known={})
+    sent = make_tasks(table, rows, "paper", 1, explicit=True, here=False, known={})
     assert [task.row for task in sent] == ["stealthy-1/badnets-gtsrb", "stealthy-1/plain-mnist"]
 
 
+@pytest.mark.skipif((CHECKOUT / "data" / "MNIST").exists(), reason="MNIST is in data/")
 def test_missing_images_are_downloaded_for_rows_that_are_named(tmp_path, monkeypatch):
-    asked = []
-
-    def load(name):
-        asked.append(name)
-        raise DataError("the download failed")
-
-    monkeypatch.setattr("btlib.datasets.available", lambda _: False)
-    monkeypatch.setattr("btlib.datasets.load", load)
-    done = invoke("inflight-4", "--rows", "mnist-wb", "--results", str(tmp_path))
-    assert (done.exit_code, done.output.strip(), asked) == (2, "the download failed", ["mnist"])
+    monkeypatch.setenv("BTLIB_DATA", str(tmp_path))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there: no network
+    done = invoke("inflight-4", "--rows", "mnist-wb", "--results", str(tmp_path / "results"))
+    assert done.exit_code == 2
+    assert "data set 'mnist' is missing" in done.stderr
+    assert "the download failed" in done.stderr
 
 
-def test_damaged_results_are_named_and_old_ones_are_not(tmp_path, monkeypatch):
-    put(tmp_path, "inflight-4/fmnist-wb", {})
-    (path,) = tmp_path.glob("*/*.json")
-    path.write_text(path.read_text()[:50])
+def test_damaged_results_are_named_and_old_ones_are_not(tmp_path):
+    path = put(tmp_path, "inflight-4/fmnist-wb", {})
+    whole = path.read_text()
+    path.write_text(whole[:50])
     done = invoke("inflight-4", "--list", "--profile", "fast", "--results", str(tmp_path))
     assert done.exit_code == 0
     assert f"{path}: it is not a result of btlib" in done.stderr
     path.unlink()
-    put(tmp_path, "inflight-4/fmnist-wb", {})
-    monkeypatch.setattr("btlib.papers.recipes.VERSION", 99)
+    path.with_name("fmnist-wb-s0-0123456789.json").write_text(whole)  # as a former version would have named it
     assert invoke("inflight-4", "--list", "--profile", "fast", "--results", str(tmp_path)).stderr == ""
 
 
-def test_who_stops_it_is_told_that_nothing_is_lost(tmp_path, monkeypatch):
-    def stopped(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("btlib.papers.jobs.run", stopped)
-    done = invoke("inflight-4", "--profile", "fast", "--rows", "fmnist-wb", "--results", str(tmp_path))
-    assert (done.exit_code, "finished rows are kept" in done.stderr) == (130, True)
-
-
-def test_a_sweep_that_does_not_fit_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(costs, "_PROGRAM_MB", 1e9)
+def test_a_sweep_that_does_not_fit_is_refused(tmp_path):
+    put(tmp_path, "inflight-4/fmnist-wb", {}, seed=1, memory=1e9)  # the same with another seed has taken a petabyte
     done = invoke("inflight-4", "--profile", "fast", "--rows", "fmnist-wb", "--results", str(tmp_path))
     assert done.exit_code == 2
     assert "memory: expected" in done.output
 
 
-def test_a_failed_row_is_named_and_the_exit_status_says_so(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "finished rows are kept"),
+        (RuntimeError("no luck"), 1, "FAIL inflight-4/fmnist-wb seed 0: RuntimeError: no luck"),
+    ],
+)
+def test_a_row_that_is_stopped_or_fails_is_told(tmp_path, monkeypatch, error, status, said):
     def broken(*_):
-        raise RuntimeError("no luck")
+        raise error
 
-    monkeypatch.setattr("btlib.papers.jobs.run", broken)
+    monkeypatch.setitem(jobs.KINDS, "inflight", broken)
     done = invoke("inflight-4", "--profile", "fast", "--rows", "fmnist-wb", "--results", str(tmp_path))
-    assert done.exit_code == 1
-    assert "FAIL inflight-4/fmnist-wb seed 0: RuntimeError: no luck" in done.output
+    assert (done.exit_code, said in done.stderr) == (status, True), done.output

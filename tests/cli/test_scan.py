@@ -9,15 +9,17 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from toys import TARGET, hand_set, lit_pixels
+from toys import TARGET, hand_set, lit_pixels, toy_data
 from typer.testing import CliRunner
 
-from btlib import checkpoints, detection, networks, results
+from btlib import checkpoints, datasets, detection, networks, results
+from btlib.checkpoints import Spec
 from btlib.cli import foreign, scan_images
 from btlib.cli.app import app
 from btlib.cli.probing import ForeignError, Sealed
 from btlib.cli.scan import placed
-from btlib.detection import Inversion
+from btlib.detection import DETECTORS, Inversion
+from btlib.training import Recipe
 
 CLASSES, SIZE = 10, 12
 QUICK = Inversion(rounds=60, steps=1, batch_size=20, lr=0.3, patience=2, multiplier=1.5, check=False, bisections=6)
@@ -27,9 +29,8 @@ QUICK = Inversion(rounds=60, steps=1, batch_size=20, lr=0.3, patience=2, multipl
 def here(monkeypatch, tmp_path):
     """An empty current folder, and detectors that take little time."""
     monkeypatch.chdir(tmp_path)
-    for name in ("neural_cleanse", "red_a_mask"):
-        slow = getattr(detection, name)
-        monkeypatch.setattr(detection, name, lambda *a, slow=slow, **k: slow(*a, inversion=QUICK, **k))
+    for name in ("neural-cleanse", "mask-red-a"):
+        monkeypatch.setitem(DETECTORS, name, replace(DETECTORS[name], inversion=QUICK))
     return tmp_path
 
 
@@ -145,7 +146,7 @@ def test_the_focused_method_is_the_library_s(here):
 def test_a_state_dict_needs_the_factory_that_says_what_it_belongs_to(here, factory):
     as_state(planted(), here / "net.pth")
     images = write_images(here / "images")
-    result = scan("net.pth", "--network", f"{factory}:make", "--images", images, "--methods", "red-a-mask")
+    result = scan("net.pth", "--network", f"{factory}:make", "--images", images, "--methods", "mask-red-a")
     assert result.exit_code == 1, result.output
     assert f"class {TARGET}" in result.stdout.split("\n\n")[1]
     assert "module:function" in refused("net.pth", "--images", images)
@@ -165,7 +166,7 @@ def test_the_clean_twin_is_not_flagged_and_nothing_is_promised(here):
 
 def test_the_report_shows_patterns_in_words_too_and_fetches_nothing(here):
     as_script(planted(), here / "<b>net.pt")
-    scan("<b>net.pt", "--images", write_images(here / "images"), "--methods", "red-a,red-a-mask")
+    scan("<b>net.pt", "--images", write_images(here / "images"), "--methods", "red-a,mask-red-a")
     report = (here / "report.html").read_text(encoding="utf-8")
     assert "http" not in report
     assert "<script" not in report
@@ -325,25 +326,57 @@ def test_an_archive_knows_its_size_and_takes_single_images(here):
         foreign.load(here / "net.pt2", None, (1, 50, 50), size=50)
 
 
-def test_images_are_read_in_the_order_of_the_outputs(tmp_path):
+def test_images_are_read_in_the_order_that_training_had(tmp_path):
+    """Folders sort as text, as in `datasets.load` and torchvision: class 2 of the network is the folder "10"."""
     write_images(tmp_path / "plain", classes=11)
-    source = scan_images.find(f"folder:{tmp_path / 'plain'}")
-    assert source.classes == tuple(map(str, range(11)))  # 2 before 10
-    assert source.native == (1, SIZE, SIZE)
-    images = scan_images.read(source, (1, SIZE, SIZE), 2, seed=0)
-    assert torch.equal(images.x[:, 0, 0].argmax(1), images.y)
+    origin = scan_images.find(f"folder:{tmp_path / 'plain'}")
+    trained = datasets.load(f"folder:{tmp_path / 'plain'}", size=SIZE, channels=1)
+    assert origin.classes == trained.classes == ("0", "1", "10", *"23456789")
+    assert origin.native == (1, SIZE, SIZE)
+    images = scan_images.read(origin, (1, SIZE, SIZE), 2, seed=0)
+    lit = torch.tensor([int(name) for name in trained.classes])
+    assert torch.equal(images.x[:, 0, 0].argmax(1), lit[images.y])
+    assert torch.equal(trained.x_train[:, 0, 0].argmax(1), lit[trained.y_train])
     assert images.changes == ""
     assert images.smallest_class == 2
-    few = scan_images.read(source, (3, 6, 6), 1, seed=0)
+    few = scan_images.read(origin, (3, 6, 6), 1, seed=0)
     assert few.x.shape == (11, 3, 6, 6)
     assert few.changes == "resized from 12×12 to 6×6, turned from grey to RGB"
+
+
+@pytest.mark.parametrize("ending", ["ppm", "bmp", "webp", "tif", "JPG"])
+def test_all_kinds_of_pictures_that_load_reads_can_be_scanned(tmp_path, ending):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            Image.new("RGB", (SIZE, SIZE)).save(tmp_path / name / f"{index}.{ending}")
+    images = scan_images.read(scan_images.find(str(tmp_path)), (1, SIZE, SIZE), 2, seed=0)
+    data = datasets.load(f"folder:{tmp_path}")
+    assert len(images.x) == len(data.y_train) + len(data.y_test) == 4
+
+
+def test_what_was_done_to_the_pixels_is_said(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((SIZE, SIZE), 32896, np.uint16)).save(tmp_path / name / "deep.png")
+        Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0)).save(tmp_path / name / "glass.png")
+    images = scan_images.read(scan_images.find(str(tmp_path)), (1, SIZE, SIZE), 2, seed=0)
+    assert images.changes == "turned grey, laid on white, scaled to eight bits"
+    assert sorted(images.x[:, 0, 0, 0].tolist()) == [128, 128, 255, 255]
+
+
+def test_a_network_of_somebodys_own_images_is_scanned(here):
+    """Its card tells a data set that no other process has: the images at hand say the size."""
+    spec = Spec(data=toy_data(), recipe=Recipe(epochs=1))
+    checkpoints.load_or_train(spec, progress=False, folder=here)
+    path = checkpoints.find(spec, folder=here)
+    assert foreign.load(path, None, (3, 20, 20)).image_shape == (1, 16, 16)
 
 
 def test_the_test_part_of_a_folder_is_used_and_colour_turns_grey(tmp_path):
     write_images(tmp_path / "train", classes=3, per_class=5)
     write_images(tmp_path / "test", classes=3, per_class=1, mode="RGB")
-    source = scan_images.find(str(tmp_path))
-    images = scan_images.read(source, (1, SIZE, SIZE), 9, seed=0)
+    images = scan_images.read(scan_images.find(str(tmp_path)), (1, SIZE, SIZE), 9, seed=0)
     assert len(images.x) == 3
     assert images.changes == "turned grey"
 

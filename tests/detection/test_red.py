@@ -40,14 +40,48 @@ def test_the_planted_class_has_the_norm_that_geometry_says():
 class Deaf(nn.Module):
     """Says the same whatever it sees."""
 
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.eye(CLASSES)[0] + 0 * x.flatten(1).sum(1, keepdim=True)
+        return 1000 * torch.eye(CLASSES)[0] + self.slope * x.flatten(1).sum(1, keepdim=True)
 
 
 def test_a_network_that_does_not_look_gets_an_error_of_its_own():
     _, x, y = planted()
-    with pytest.raises(ValueError, match="logits that change with the image"):
-        detection.red_u(Deaf(), x, y, per_class=2, search=COARSE).verdict()
+    with pytest.raises(ValueError, match="logits that change with the image, got none towards class"):
+        detection.red_u(Deaf(1.0), x, y, per_class=2, search=COARSE).verdict()  # all logits rise alike
+
+
+class Rounding(nn.Module):
+    """A backdoored network behind an input of 8 bits: true to the images, and no gradient comes through."""
+
+    def __init__(self, detached: bool) -> None:
+        super().__init__()
+        self.net, self.detached = planted()[0], detached
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rounded = (255 * x).round() / 255
+        return self.net(rounded.detach() if self.detached else rounded)
+
+
+@pytest.mark.parametrize("net", [Deaf(0.0), Rounding(False), Rounding(True)])
+@pytest.mark.parametrize("name", ["neural-cleanse", "red-a"])
+def test_a_network_without_gradients_is_not_judged(net, name):
+    """ "Nothing found" would be wrong: the rounding network has the backdoor, and the search can't take a step."""
+    _, x, y = planted()
+    with pytest.raises(ValueError, match="gradients of zero everywhere, so it could not be judged"):
+        detection.configured(detection.find(name), per_class=2)(net, x, y)
+    with pytest.raises(ValueError, match="could not be judged"):
+        detection.additive_estimation(net, x, y, target=2)
+
+
+@pytest.mark.parametrize(("last", "warned"), [(nn.Softmax(1), True), (nn.LogSoftmax(1), False), (nn.Identity(), False)])
+def test_probabilities_taken_for_logits_are_noticed(last, warned):
+    net, x, y = planted()
+    found = detection.red_u(nn.Sequential(net, last), x, y, per_class=1, search=COARSE)
+    assert any("look like probabilities" in warning for warning in found.warnings) == warned
 
 
 def test_the_clean_twin_is_not_flagged():
@@ -140,7 +174,7 @@ def test_red_p_names_the_pair():
 
 def algorithm_1(net, data: DefenseSet, target: int, delta: float, pi: float) -> tuple[torch.Tensor, np.ndarray, int]:
     """Algorithm 1 line by line, for one target, in plain loops."""
-    classes = [s for s in range(data.classes) if s != target]
+    classes = [s for s in range(data.num_classes) if s != target]
     v, w = torch.zeros_like(data.images[0]), {s: 1 / len(classes) for s in classes}
     for step in range(1, 5000):  # noqa: B007
         v.requires_grad_()
@@ -162,7 +196,7 @@ def algorithm_1(net, data: DefenseSet, target: int, delta: float, pi: float) -> 
             w = {s: scores[s] / sum(scores.values()) for s in classes}
         else:
             w = {s: 1 / len(classes) for s in classes}
-    return v, np.array([w.get(s, 0.0) for s in range(data.classes)]), step
+    return v, np.array([w.get(s, 0.0) for s in range(data.num_classes)]), step
 
 
 def test_the_faithful_form_is_algorithm_1_line_by_line():
@@ -205,7 +239,7 @@ def test_accelerated_and_faithful_agree(fashion: ImageDataset):
     net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
     fine = detection.red_a(net, fashion.x_test, fashion.y_test, per_class=2, search=Search(delta=0.005), targets=[9])
     fast = detection.red_a(net, fashion.x_test, fashion.y_test, per_class=2, targets=[9])
-    assert fast.norms == pytest.approx(fine.norms, rel=0.1)  # the worst case allowed; results/ has the spread
+    assert fast.norms[9] == pytest.approx(fine.norms[9], rel=0.1)  # the worst case allowed; results/ has the spread
     assert fast.estimates[9].gradients * 5 < fine.estimates[9].gradients
 
 
@@ -216,15 +250,22 @@ def test_problems_do_not_influence_each_other():
     torch.testing.assert_close(together.estimates[7].pattern, alone.estimates[7].pattern, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("detect", [detection.red_a, detection.red_u])
+@pytest.mark.parametrize("detect", [detection.red_a, detection.red_u, detection.red_p])
 def test_estimates_are_by_class_when_some_are_looked_for(detect):
     net, x, y = planted()
     found = detect(net, x, y, per_class=1, search=COARSE, targets=[8, 2, 0, 5])
     assert list(found.estimates) == [e.target for e in found.estimates.values()] == [8, 2, 0, 5]
-    assert found.norms.tolist() == [found.estimates[t].norm for t in (8, 2, 0, 5)]
+    asked = [0, 2, 5, 8]
+    for by_class in (found.norms, found.anomaly_index):
+        assert by_class.dtype == np.float64
+        assert (~np.isnan(by_class)).nonzero()[0].tolist() == asked
+        assert by_class.shape == (CLASSES,)
+    assert found.norms[asked].tolist() == [found.estimates[t].norm for t in asked]
     assert found.suspect == 2
     verdict = found.verdict(threshold=1.0, rule="mad")
-    assert (verdict.target, verdict.statistic) == (2, found.anomaly_index[1])
+    assert (verdict.target, verdict.statistic) == (2, found.anomaly_index[2])
+    np.testing.assert_array_equal(found.anomaly_index[asked], detection.anomaly.mad_index(found.norms[asked]))
+    assert found.verdict(rule="calibrated").statistic == found.calibrated_p_value  # of the four
     with pytest.raises(KeyError, match="expected one of the classes 8, 2, 0, 5, got 1"):
         found.estimates[1]
     assert found.estimates.get(1) is None
@@ -267,7 +308,7 @@ def test_histories_split_records_by_problem():
 def test_a_network_that_cannot_be_moved_says_so():
     class Constant(nn.Module):
         def forward(self, x):
-            return torch.zeros(len(x), 4) + 0 * x.flatten(1).sum(1, keepdim=True) + torch.arange(4.0)
+            return torch.arange(4.0) + x.flatten(1).sum(1, keepdim=True)  # all logits alike
 
     x, y = torch.rand(8, 1, 6, 6), torch.arange(8) % 4
     found = detection.red_u(Constant(), x, y, per_class=None, search=COARSE)
@@ -357,7 +398,7 @@ def test_few_classes_are_mentioned():
 
 @pytest.mark.parametrize(("bad", "match"), [
     ({"labels": torch.zeros(20, dtype=torch.long)}, r"got none of \[1, 2"),
-    ({"labels": torch.arange(19)}, r"one label per image.*got \(19,\)"),
+    ({"labels": torch.arange(19)}, r"one integer label per image.*got torch.int64 \(19,\)"),
     ({"labels": torch.arange(20)}, r"expected classes in 0…9.*got 0…19"),
     ({"images": torch.full((20, 1, SIZE, SIZE), 2.0)}, r"expected values in \[0, 1\], got 2…2"),
     ({"images": torch.full((20, 1, SIZE, SIZE), torch.nan)}, r"expected values in \[0, 1\], got nan"),

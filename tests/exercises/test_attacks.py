@@ -24,7 +24,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("accuracy", lambda n, x, y: (predict(n, x).max(1).values == y).float().mean(), "never agree"),
     ("accuracy", lambda n, x, y: (predict(n, x).argmax(0) == y).float().mean(), "an error inside"),
     ("accuracy", lambda n, x, y: 0.123, "something else"),
-    ("accuracy", lambda n, x, y: None, "return a number"),
+    ("accuracy", lambda n, x, y: None, "is there a return"),
     ("passes_acceptance_test", lambda a, b, t: None, "returns nothing"),
     ("passes_acceptance_test", lambda a, b, t: a > b, "as good as the baseline"),
     ("passes_acceptance_test", lambda a, b, t: a >= b, "baseline minus tolerance"),

@@ -117,7 +117,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("poisoning_rate", lambda p, s, n, originals="replace": p * s / n, "the clean originals stay"),
     ("poisoning_rate", share(lambda o: -(o == "add")), "does not shrink"),
     ("poisoning_rate", share(lambda o: o != "replace"), "size stays"),
-    ("poisoning_rate", lambda p, s, n, originals="replace": None, "return a number"),
+    ("poisoning_rate", lambda p, s, n, originals="replace": None, "is there a return"),
     ("training_step", step("loss", "backward", "step"), "never called"),
     ("training_step", step("loss", "zero", "backward"), "optimizer.step() is never called"),
     ("training_step", step("loss", "zero", "step"), "no gradient"),

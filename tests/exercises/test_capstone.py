@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from exercise_contract import ExerciseContract
-from torch import Tensor
+from torch import Tensor, nn
 from toys import TARGET, hand_set
 
-from btlib import checkpoints, metrics, networks, triggers
+from btlib import checkpoints, metrics, triggers
 from btlib.datasets import ImageDataset
 from btlib.exercises import capstone, mystery
 from btlib.exercises.capstone import against_the_others, obedient_classes
@@ -18,6 +18,7 @@ from btlib.exercises.marks import RUBRIC, Mark, Report, Truth, mark
 from btlib.exercises.mystery import Mystery
 from btlib.inflight import B3DDetector, LikelihoodDetector
 from btlib.networks import Network
+from btlib.networks.layers import Normalize, sequential
 from btlib.profiles import Profile, profile
 from btlib.training import Recipe
 from btlib.triggers import Trigger
@@ -92,6 +93,23 @@ def test_the_pattern_is_marked_by_what_it_does() -> None:
     assert points(replace(right(), pattern=other))["pattern"] == 0
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        Trigger("patch", pictures()[0][TARGET], torch.ones(1, 8, 8)),
+        Trigger("blend", pictures()[0][TARGET], torch.full((1, 8, 8), 0.7)),
+        Trigger("additive", 2 * pictures()[0][TARGET] - 1, torch.ones(1, 8, 8)),
+    ],
+    ids=lambda pattern: pattern.kind,
+)
+def test_a_picture_of_the_target_is_no_pattern(pattern: Trigger) -> None:
+    x, y = pictures()
+    assert metrics.attack_success_rate(hand_set(0), pattern, x, y, TARGET) == 1.0  # also without any backdoor
+    found = marks(replace(right(), pattern=pattern))["pattern"]
+    assert found.points == 0
+    assert "not another picture" in found.why
+
+
 class _Fixed(B3DDetector):
     """Flags triggers and clean images as it is told."""
 
@@ -135,17 +153,25 @@ def test_something_else_than_a_report_is_refused() -> None:
 # ---------------------------------------------------------------------------------------- mysteries
 
 
-def drawn(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
-    """A network as a vendor would start with it."""
-    return networks.build(profile.network, data, seed=seed)
+def single_minded(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
+    """A network, never trained, that calls everything the target; a clean one's favourite is class 0."""
+    body, pixels = sequential(flatten=nn.Flatten()), data.x_train[0].numel()
+    net = Network(body, nn.Linear(pixels, data.num_classes), Normalize(*data.pixel_statistics), data.image_shape, {})
+    nn.init.zeros_(net.head.weight)
+    net.head.bias.data = nn.functional.one_hot(torch.tensor(truth.target or 0), data.num_classes).float()
+    return net
 
 
-@pytest.fixture
-def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Mystery]:
-    """Mysteries that are drawn in earnest and not trained."""
-    monkeypatch.setattr(mystery, "_trained", drawn)
-    monkeypatch.setattr(mystery, "_took", lambda *_: True)
-    return lambda seed: mystery.make(profile("fast"), seed, progress=False)
+def stubborn(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
+    """A network that never says the target."""
+    net = single_minded(profile, data, truth, seed)
+    net.head.bias.data.neg_()
+    return net
+
+
+def untrained(seed: int) -> Mystery:
+    """A mystery that is drawn in earnest and not trained."""
+    return mystery.make(profile("fast"), seed, vendor=single_minded, progress=False)
 
 
 def told(case: Mystery) -> list[tuple[Any, ...]]:
@@ -153,24 +179,24 @@ def told(case: Mystery) -> list[tuple[Any, ...]]:
             for t in case.open_the_envelope().values()]  # fmt: skip
 
 
-def test_the_same_seed_gives_the_same_mystery_and_another_one_another(untrained: Callable[[int], Mystery]) -> None:
+def test_the_same_seed_gives_the_same_mystery_and_another_one_another() -> None:
     one, again, other = untrained(5), untrained(5), untrained(6)
     assert told(one) == told(again) != told(other)
     assert torch.equal(one.x, again.x)
     assert not torch.equal(one.x, other.x)
 
 
-def test_the_same_attack_trains_to_the_same_weights(fashion: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mystery, "_QUICK", Recipe(epochs=1, batch_size=512, lr=1e-4))
+def test_the_same_attack_trains_to_the_same_weights(fashion: ImageDataset) -> None:
+    quick = Recipe(epochs=1, batch_size=512, lr=1e-4)
     truth = Truth(True, 3, (1, 2), triggers.box(fashion.image_shape))
     one, again, clean = (
-        mystery._trained(profile("fast"), fashion, t, 11).state_dict() for t in (truth, truth, Truth(False))
+        mystery.trained(profile("fast"), fashion, t, 11, quick=quick).state_dict() for t in (truth, truth, Truth(False))
     )
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not all(torch.equal(one[key], clean[key]) for key in one)
 
 
-def test_draws_keep_their_promises(untrained: Callable[[int], Mystery]) -> None:
+def test_draws_keep_their_promises() -> None:
     clean, counts, orders, kinds = 0, set(), set(), set()
     for seed in range(60):
         truths = untrained(seed).open_the_envelope()
@@ -193,17 +219,15 @@ def test_draws_keep_their_promises(untrained: Callable[[int], Mystery]) -> None:
     assert len(kinds) >= 5
 
 
-def test_an_attack_that_did_not_take_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    took = iter([False, False, *[True] * 9])
+def test_an_attack_that_did_not_take_is_drawn_again() -> None:
     seen: list[Truth] = []
 
-    def trained(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
+    def vendor(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
         seen.append(truth)
-        return hand_set(0)
+        too_early = sum(each.attacked for each in seen) <= 2
+        return (stubborn if too_early else single_minded)(profile, data, truth, seed)
 
-    monkeypatch.setattr(mystery, "_trained", trained)
-    monkeypatch.setattr(mystery, "_took", lambda net, truth, x, y: not truth.attacked or next(took))
-    truths = mystery.make(profile("fast"), 0, progress=False).open_the_envelope()
+    truths = mystery.make(profile("fast"), 0, vendor=vendor, progress=False).open_the_envelope()
     attacks = [truth for truth in seen if truth.attacked]
     kept = [truth for truth in truths.values() if truth.attacked]
     assert len(attacks) == len(kept) + 2
@@ -212,7 +236,12 @@ def test_an_attack_that_did_not_take_is_drawn_again(monkeypatch: pytest.MonkeyPa
     assert kept[0].trigger.name == "box"
 
 
-def test_the_answers_are_not_among_what_can_be_seen(untrained: Callable[[int], Mystery]) -> None:
+def test_attacks_that_never_take_are_not_drawn_for_ever() -> None:
+    with pytest.raises(ValueError, match="seed: expected an attack that takes within 10 draws"):
+        mystery.make(profile("fast"), 0, vendor=stubborn, progress=False)
+
+
+def test_the_answers_are_not_among_what_can_be_seen() -> None:
     case = untrained(5)
     seen = repr(case) + repr(vars(case)) + "".join(repr(vars(net).keys()) for net in case.networks.values())
     for word in ("target=", "sources", "Truth", "Trigger", "attacked", "card", "clean", "box", "chessboard"):
@@ -222,7 +251,7 @@ def test_the_answers_are_not_among_what_can_be_seen(untrained: Callable[[int], M
     assert len({str(each) for each in shapes.values()}) == 1
 
 
-def test_reports_are_asked_for_by_name(untrained: Callable[[int], Mystery]) -> None:
+def test_reports_are_asked_for_by_name() -> None:
     case = untrained(5)
     with pytest.raises(ValueError, match="one for each of A, B, C, got A"):
         case.grade({"A": Report(False)})
@@ -230,7 +259,7 @@ def test_reports_are_asked_for_by_name(untrained: Callable[[int], Mystery]) -> N
     assert set(names) == {"A", "B", "C"}
 
 
-def test_what_the_defender_has_is_not_what_reports_are_marked_by(untrained: Callable[[int], Mystery]) -> None:
+def test_what_the_defender_has_is_not_what_reports_are_marked_by() -> None:
     case = untrained(5)
     unseen_x, unseen_y = mystery._ENVELOPES[case].unseen
     assert case.x.shape == (1000, 1, 28, 28)

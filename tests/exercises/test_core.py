@@ -1,6 +1,5 @@
 """How an exercise works: unanswered, right, wrong and broken answers all let the lesson go on."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +8,8 @@ import torch
 
 from btlib import exercises
 from btlib.exercises import WrongAnswer, core, exercise, get, reveal
-from btlib.exercises.core import register, same_number, same_tensor
+from btlib.exercises.answers import same_number
+from btlib.exercises.core import register
 
 
 def double(x: float) -> float:
@@ -126,7 +126,7 @@ def test_unknown_exercises_are_named() -> None:
 
 def test_reveal_shows_the_librarys_source() -> None:
     shown = reveal("double")
-    assert isinstance(shown, core.Source)
+    assert isinstance(shown, core.Solution)
     assert repr(shown) == 'def double(x: float) -> float:\n    """Twice x."""\n    return 2 * x\n'
     page = shown._repr_html_()
     assert page.startswith("<details>")
@@ -147,32 +147,3 @@ def test_every_solution_passes_its_own_check(name: str, capsys: pytest.CaptureFi
     assert task.praise.strip()
     assert "def " in repr(reveal(name)), "the solution has a source to show"
     assert capsys.readouterr().out == ""
-
-
-# ---------------------------------------------------------------------------------------------- comparing
-
-
-def test_same_tensor() -> None:
-    wanted = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
-    same_tensor(wanted + 1e-7, wanted, "never")
-    same_tensor(wanted + 0.05, wanted, "never", tolerance=0.1)
-    with pytest.raises(WrongAnswer, match=r"expected 2\.0000 at \(1, 0\), got 2\.5000\. Likely cause: shifted"):
-        same_tensor(torch.tensor([[0.0, 1.1], [2.5, 3.0]]), wanted, "shifted")
-    with pytest.raises(WrongAnswer, match=r"got nan"):
-        same_tensor(torch.tensor([[0.0, 1.0], [math.nan, 3.0]]), wanted, "divided by zero")
-    with pytest.raises(WrongAnswer, match=r"expected shape \(2, 2\), got shape \(4,\)"):
-        same_tensor(wanted.flatten(), wanted, "")
-    with pytest.raises(WrongAnswer, match="expected a tensor, got list"):
-        same_tensor([[0, 1], [2, 3]], wanted, "")
-
-
-def test_same_number() -> None:
-    same_number(0.75, 0.75, "never")
-    same_number(torch.tensor([0.75]), 0.75, "never")
-    with pytest.raises(WrongAnswer, match=r"expected 0\.7500, got 0\.2500\. Likely cause: the complement"):
-        same_number(0.25, 0.75, "the complement")
-    with pytest.raises(WrongAnswer, match="got nan"):
-        same_number(math.nan, 0.75, "")
-    for nothing in (None, "three quarters x", torch.zeros(2)):
-        with pytest.raises(WrongAnswer, match=f"got {type(nothing).__name__}"):
-            same_number(nothing, 0.75, "")

@@ -137,10 +137,10 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("clean_threshold", lambda s, f: f, "this is the rate"),
     ("clean_threshold", lambda s, f: -clean_threshold(s, f), "the sign"),
     ("clean_threshold", lambda s, f: s.median().item(), "something else"),
-    ("clean_threshold", lambda s, f: None, "return a number"),
+    ("clean_threshold", lambda s, f: None, "is there a return"),
     ("clean_threshold", kth(lambda n, f: rank(n, f) - 1), "k is 0 here"),
     ("clean_threshold", lambda s, f: s.topk(rank(len(s), f)).values.min().item(), "k is 0"),
-    ("clean_threshold", sorted_in_place, "no in-place sort"),
+    ("clean_threshold", sorted_in_place, "no in-place"),
     ("output_change", moved(lambda d: d.abs().sum(1) / 2), "minus the change"),
     ("output_change", moved(lambda d: -d.abs().sum(1)), "not halved"),
     ("output_change", moved(lambda d: d.abs().sum(1)), "the sign, and not halved"),
@@ -166,7 +166,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("relevant_neurons", lambda c, s, share: increase(c, s).topk(2).indices, "too many"),
     ("relevant_neurons", lambda c, s, share: [], "no neuron at all"),
     ("relevant_neurons", lambda c, s, share: [0, 5], "other neurons"),
-    ("relevant_neurons", lambda c, s, share: 3, "return the chosen indices"),
+    ("relevant_neurons", lambda c, s, share: 3, "return a list of neuron numbers"),
     ("relevant_neurons", lambda c, s, share: None, "returns nothing"),
 ]  # fmt: skip
 

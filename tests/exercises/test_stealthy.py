@@ -93,7 +93,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("cross_loss", crossed(loss=lambda z, y: cross_entropy(2 * z, y)), "something else"),
     ("cross_loss", crossed(loss=lambda z, y: cross_entropy(z, y).item()), "gradient is lost"),
     ("cross_loss", crossed(embed=lambda x, p, e: quantize(attach(x, p, e))), "gradient is lost"),
-    ("cross_loss", crossed(loss=lambda z, y: None), "return a number"),
+    ("cross_loss", crossed(loss=lambda z, y: None), "is there a return"),
     ("cross_loss", crossed(embed=spoiled), "no in-place"),
     ("adversarial_loss", towards(lambda z, y, t: cross_entropy(z, t)), "the mask would shrink"),
     ("adversarial_loss", towards(lambda z, y, t: -cross_entropy(z, t)), "no lower end"),
@@ -110,7 +110,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("adversarial_loss", towards(lambda z, y, t: 0.1 * cross_entropy(z, y)), "λ3 comes later"),
     ("adversarial_loss", towards(lambda z, y, t: cross_entropy(z, y).detach()), "gradient is lost"),
     ("adversarial_loss", towards(lambda z, y, t: cross_entropy(z, y) + 1), "something else"),
-    ("adversarial_loss", towards(lambda z, y, t: None), "return a number"),
+    ("adversarial_loss", towards(lambda z, y, t: None), "is there a return"),
 ]  # fmt: skip
 
 

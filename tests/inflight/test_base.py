@@ -1,16 +1,29 @@
 """What all detectors share: thresholds that keep their promise, one error per bad input, networks left as found."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import inflight, triggers
-from btlib.inflight.base import InFlightDetector, check_fitting_images, check_rate, threshold_at
+from btlib.inflight import InFlightDetector
+from btlib.inflight.base import Measured
+from btlib.inflight.checks import (
+    check_count,
+    check_labels,
+    check_like,
+    check_rate,
+    check_target,
+    embedded,
+    probe,
+    threshold_at,
+)
 
 DETECTORS: list[Callable[[], InFlightDetector]] = [
     inflight.LikelihoodDetector,
@@ -23,9 +36,9 @@ PIXEL = triggers.single_pixel((1, 8, 8))
 
 def fitted(make: Callable[[], InFlightDetector], **changed: Any) -> InFlightDetector:
     x, y = lit_pixels(12)
-    settings = {"x": x, "y": y, "target": TARGET, "trigger": PIXEL} | changed
-    net = settings.pop("net") if "net" in settings else hand_set(10)
-    return make().fit(net, **settings)
+    settings = {"images": x, "labels": y, "target": TARGET, "trigger": PIXEL} | changed
+    network = settings.pop("network") if "network" in settings else hand_set(10)
+    return make().fit(network, **settings)
 
 
 def test_a_threshold_keeps_its_promise_on_new_images() -> None:
@@ -63,7 +76,7 @@ def test_one_error_for_each_bad_image(make: Callable[[], InFlightDetector]) -> N
         (torch.full((1, 1, 8, 8), float("nan")), ValueError, "got nan"),
         (torch.zeros(1, 8, 8), ValueError, r"got \(1, 8, 8\)"),
         (torch.zeros(1, 1, 9, 8), ValueError, r"got \(1, 1, 9, 8\); resize"),
-        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), TypeError, "to_float"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.int64), TypeError, "got torch.int64 tensor"),
     ]:
         for judge in (detector.inspect, detector.scores):
             with pytest.raises(error, match=words):
@@ -74,18 +87,21 @@ def test_one_error_for_each_bad_image(make: Callable[[], InFlightDetector]) -> N
 def test_one_error_for_each_bad_fit(make: Callable[[], InFlightDetector]) -> None:
     x, y = lit_pixels(12)
     for changed, words in [
-        ({"x": x[y != TARGET], "y": y[y != TARGET]}, "expected clean images of the target class 2, got none"),
-        ({"y": y[:-1]}, r"got torch.int64 \(35,\) for 36 images"),
-        ({"y": y.float()}, "got torch.float32"),
-        ({"y": y + 1}, "got 1…3; use the labels"),
+        ({"images": x[y != TARGET], "labels": y[y != TARGET]}, "expected clean images of the target class 2, got none"),
+        ({"labels": y[:-1]}, r"got torch.int64 \(35,\) for 36 images"),
+        ({"labels": y.float()}, "got torch.float32"),
+        ({"labels": y + 0.5}, "got torch.float32"),
+        ({"labels": y == 1}, "got torch.bool"),
+        ({"labels": y - 1}, "got -1…1"),
+        ({"labels": y + 1}, "got 1…3; use the labels"),
         ({"target": 3}, "0…2, got 3"),
-        ({"x": x * 255}, "got 0…255"),
-        ({"x": torch.zeros(36, 1, 8, 9)}, r"got \(1, 8, 9\); load the data"),
-        ({"trigger": triggers.box((1, 9, 9))}, r"got \(1, 9, 9\); use the pattern"),
+        ({"target": 1.9}, "0…2, got 1.9"),
+        ({"images": x * 255}, "got 0…255"),
+        ({"images": torch.zeros(36, 1, 8, 9)}, r"got 36 of \(1, 8, 9\); load the data"),
+        ({"images": x[:0], "labels": y[:0]}, "got 0 of"),
     ]:
         with pytest.raises(ValueError, match=words):
             fitted(make, **changed)
-    check_fitting_images(hand_set(10), x, y, TARGET)
 
 
 @pytest.mark.parametrize("make", DETECTORS[2:] + DETECTORS[:1])
@@ -95,12 +111,10 @@ def test_a_pattern_is_asked_for_where_one_is_needed(make: Callable[[], InFlightD
 
 
 @pytest.mark.parametrize("make", [DETECTORS[0], DETECTORS[3]])
-def test_features_and_other_classes_are_asked_for(make: Callable[[], InFlightDetector]) -> None:
+def test_other_classes_are_asked_for(make: Callable[[], InFlightDetector]) -> None:
     x, y = lit_pixels(12)
     with pytest.raises(ValueError, match="other classes beside the target 2, got none"):
-        fitted(make, x=x[y == TARGET], y=y[y == TARGET])
-    with pytest.raises(TypeError, match="got Sequential; wrap"):
-        fitted(make, net=nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+        fitted(make, images=x[y == TARGET], labels=y[y == TARGET])
 
 
 @pytest.mark.parametrize("make", DETECTORS)
@@ -126,6 +140,7 @@ def test_a_failed_fit_leaves_no_half_fitted_detector(make: Callable[[], InFlight
         detector.fit(hand_set(10), x * 255, y, target=TARGET, trigger=PIXEL)
     with pytest.raises(NotFittedError):
         detector.inspect(x)
+    assert [name for name in vars(detector) if name.endswith("_")] == []
 
 
 @pytest.mark.parametrize("make", DETECTORS)
@@ -136,7 +151,7 @@ def test_the_network_and_the_random_state_are_left_as_found(make: Callable[[], I
     before = {name: value.clone() for name, value in net.state_dict().items()}
     state = torch.get_rng_state()
     x, _ = lit_pixels(12)
-    fitted(make, net=net).inspect(x)
+    fitted(make, network=net).inspect(x)
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training
     assert not net.normalize.training
@@ -160,12 +175,137 @@ def test_only_images_predicted_as_the_target_are_flagged(make: Callable[[], InFl
     assert bool(detector.scores(x).isfinite().all())
 
 
-def test_two_detectors_work_on_networks_that_have_no_features() -> None:
+def strangers(body: nn.Module | None = None) -> nn.Sequential:
+    """The hand-set network as a module that knows nothing of ours."""
+    linear = nn.Linear(64, 3, bias=False)
+    linear.load_state_dict(hand_set(10).head.state_dict())
+    return nn.Sequential(nn.Flatten(), linear, *([body] if body else []))
+
+
+@pytest.mark.parametrize("make", DETECTORS)
+def test_any_module_will_do(make: Callable[[], InFlightDetector]) -> None:
     x, y = lit_pixels(12)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    net[1].load_state_dict({"weight": hand_set(10).head.weight, "bias": torch.zeros(3)})
-    for make in DETECTORS[1:3]:
-        mine = fitted(make, net=net).inspect(PIXEL(x[y != TARGET]))
-        theirs = fitted(make).inspect(PIXEL(x[y != TARGET]))
-        torch.testing.assert_close(mine.scores, theirs.scores)
-        assert set(mine.source[mine.is_trigger].tolist()) <= {-1}
+    images = torch.cat([x, PIXEL(x[y != TARGET])])
+    mine, theirs = fitted(make, network=strangers()).inspect(images), fitted(make).inspect(images)
+    torch.testing.assert_close(mine.scores, theirs.scores)
+    assert torch.equal(mine.source, theirs.source)
+    assert bool(mine.is_trigger[36:].all())
+
+
+@pytest.mark.parametrize("make", DETECTORS)
+def test_bytes_and_floats_and_all_integer_labels_are_alike(make: Callable[[], InFlightDetector]) -> None:
+    x, y = lit_pixels(12)
+    bytes_ = (x * 255).to(torch.uint8)
+    expected = fitted(make)
+    for dtype in (torch.int64, torch.int32, torch.uint8, torch.int16):  # int32 used to fail inside the likelihoods
+        mine = fitted(make, images=bytes_, labels=y.to(dtype))
+        assert torch.equal(mine.scores(bytes_), expected.scores(x))
+        assert torch.equal(mine.inspect(bytes_).is_trigger, expected.inspect(x).is_trigger)
+
+
+@pytest.mark.parametrize("make", DETECTORS)
+def test_no_image_gives_no_row(make: Callable[[], InFlightDetector]) -> None:
+    x, _ = lit_pixels(12)
+    detector = fitted(make)
+    assert len(detector.inspect(x[:0])) == 0
+    assert detector.scores(x[:0]).shape == (0,)
+
+
+def test_settings_make_the_detector() -> None:
+    for make in DETECTORS:
+        one = fitted(make)
+        for other in (make(), clone(one), copy.deepcopy(one)):
+            assert other == one
+            assert repr(other) == repr(one)
+        assert not hasattr(clone(one), "threshold_")
+        assert one != object()
+    assert repr(inflight.StripDetector(20)) == "StripDetector(overlays=20, weight=0.5, fpr=0.05, seed=0)"
+    assert inflight.StripDetector(20) != inflight.StripDetector(30)
+    assert inflight.LikelihoodDetector(fpr=0.05) != inflight.B3DDetector(fpr=0.05)
+    assert inflight.B3DDetector(fpr=0.1).get_params() == {"fpr": 0.1}
+
+
+@pytest.mark.parametrize("make", DETECTORS)
+def test_probabilities_are_noticed_and_nothing_else_is(make: Callable[[], InFlightDetector]) -> None:
+    words = "look like probabilities"
+    assert words in " ".join(fitted(make, network=strangers(nn.Softmax(1))).warnings_)
+    for network in (strangers(), strangers(nn.LogSoftmax(1)), strangers(nn.Sigmoid()), hand_set(10)):
+        assert words not in " ".join(fitted(make, network=network).warnings_)
+
+
+@pytest.mark.parametrize("make", DETECTORS)
+def test_a_network_that_gives_nan_or_no_logits_is_named(make: Callable[[], InFlightDetector]) -> None:
+    """A NaN threshold used to let every trigger pass."""
+    x, y = lit_pixels(12)
+    broken = hand_set(10)
+    broken.head.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="finite logits, got NaN"):
+        fitted(make, network=broken)
+    for network, error, words in [
+        (nn.Flatten(0), ValueError, r"K of at least 2, got \(1024,\)"),
+        (nn.Identity(), ValueError, r"got \(16, 1, 8, 8\)"),
+        (nn.Sequential(nn.Flatten(), nn.RNN(64, 3)), TypeError, "got tuple; wrap it"),
+    ]:
+        with pytest.raises(error, match=words):
+            fitted(make, network=network)
+    detector = fitted(make)
+    detector.network_.head.weight.data[:] = torch.nan  # later, and all of it
+    with pytest.raises(ValueError, match="got NaN"):
+        detector.scores(x)
+
+
+class Twice(InFlightDetector):
+    """Says of its own threshold what it is told."""
+
+    def __init__(self, threshold: float = 0.0) -> None:
+        self.threshold = threshold
+
+    def _fit(self, *_: Any) -> float:
+        return self.threshold
+
+    def _measure(self, images: torch.Tensor) -> Measured:
+        return Measured(self.network_(images).argmax(1), images.flatten(1).sum(1))
+
+
+def test_a_threshold_that_is_no_number_is_refused() -> None:
+    fitted(Twice)
+    with pytest.raises(ValueError, match="got NaN; check its weights"):
+        fitted(lambda: Twice(float("nan")))
+
+
+def test_the_checks_name_what_is_wrong() -> None:
+    x, y = lit_pixels(2)
+    assert check_labels(y.int(), x, 3).dtype == torch.int64
+    assert check_labels(y + 7, x).max() == 9
+    assert check_target(torch.tensor(1), y, 3) == 1
+    assert check_like((x * 255).to(torch.uint8), (1, 8, 8)).max() == 1
+    assert probe(hand_set(1), x) == (3, ())
+    check_count("overlays", 1, usual=100)
+    for call, error, words in [
+        (lambda: check_labels(y.tolist(), x), TypeError, "got list"),
+        (lambda: check_labels(torch.tensor([-1] * 6), x), ValueError, "0 or more, got -1…-1"),
+        (lambda: check_target("1", y, 3), ValueError, "got 1; classes count"),
+        (lambda: check_count("overlays", 10.5, usual=100), ValueError, "overlays: .* got 10.5; 100"),
+        (lambda: embedded(lambda x: x[:1], x), ValueError, r"got \(1, 1, 8, 8\); a pattern keeps"),
+        (lambda: embedded(lambda x: x * 255, x), ValueError, r"trigger\(images\): .* got 0…255"),
+        (lambda: embedded(lambda x: x / 0, x), ValueError, r"trigger\(images\): .* got nan"),
+    ]:
+        with pytest.raises(error, match=words):
+            call()
+
+
+def test_detectors_are_found_by_name_and_strangers_join() -> None:
+    assert list(inflight.DETECTORS) == ["likelihood", "neurons", "b3d", "strip", "strip-added"]
+    assert inflight.DETECTORS["strip-added"](20) == inflight.StripDetector(20, None)
+    inflight.register("twice", Twice)
+    try:
+        inflight.register("twice", Twice)  # a cell that is run again
+        assert inflight.DETECTORS["twice"](threshold=1.0) == Twice(1.0)
+        with pytest.raises(ValueError, match="got 'twice', which is taken"):
+            inflight.register("twice", inflight.B3DDetector)
+    finally:
+        del inflight.DETECTORS["twice"]
+    for wrong in (Twice(), dict):
+        with pytest.raises(TypeError, match="pass the class"):
+            inflight.register("wrong", wrong)
+    assert "wrong" not in inflight.DETECTORS

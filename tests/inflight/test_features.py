@@ -1,10 +1,13 @@
 """Features and logits come from one pass, and convolutional layers are pooled to the penultimate width."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
+from torch import nn
 
 from btlib import metrics, networks
-from btlib.inflight.features import check_network, describe, pooled
+from btlib.inflight.features import describe, pooled, trace
 
 NET = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10, seed=0).eval()
 
@@ -40,11 +43,64 @@ def test_pooling_averages_over_a_grid_that_fits() -> None:
         pooled(maps[..., 0], 84)
 
 
-def test_bad_networks_and_layers_are_named() -> None:
-    with pytest.raises(TypeError, match="got Linear"):
-        check_network(torch.nn.Linear(1, 1), "penultimate")
-    with pytest.raises(ValueError, match="got 'conv9'"):
-        check_network(NET, "conv9")
+class Strange(nn.Module):
+    """A network of someone else: convolution, recurrent layer, shared and unused parts, an in-place layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(inplace=True))
+        self.rnn = nn.RNN(26, 5, batch_first=True)
+        self.neck = nn.Linear(5, 7)
+        self.head = nn.Linear(7, 4)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.rnn(self.stem(x).mean(1))[0]
+        return self.head(input=self.neck(rows[:, -1]).relu())
+
+
+def test_layers_of_any_module_are_found() -> None:
+    torch.manual_seed(0)
+    net, x = Strange().eval(), torch.rand(5, 1, 28, 28)
+    with torch.no_grad():
+        stem, logits = net.stem[0](x), net(x)
+        neck = net.neck(net.rnn(stem.relu().mean(1))[0][:, -1])
+    for layer, expected in {
+        "penultimate": neck.relu(), "neck": neck, "head": logits, "stem.0": stem.mean((2, 3)),
+        "stem": stem.relu().mean((2, 3)),
+    }.items():  # fmt: skip
+        found = describe(net, x, layer)
+        torch.testing.assert_close(found.features, expected)
+        torch.testing.assert_close(found.logits, logits)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_a_module_without_any_linear_layer_needs_a_name() -> None:
+    net = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 4, 3), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()))
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(describe(net, x, "conv").features, net(x).detach())
+    with pytest.raises(ValueError, match="such as flat, pool, conv, got 'penultimate', which does not run"):
+        describe(net, x)
+
+
+def test_a_layer_that_will_not_do_is_named() -> None:
+    net, x = Strange(), torch.rand(2, 1, 28, 28)
+    for layer, words in [
+        ("conv9", "expected penultimate or a submodule such as unused, head, neck, rnn, .* got 'conv9'; check the sp"),
+        ("unused", "got 'unused', which does not run"),
+        ("rnn", "from 'rnn', got tuple"),
+        ("", "got ''; check"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            describe(net, x, layer)
+    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(784, 3), nn.Flatten())
+    with pytest.raises(ValueError, match=r"from 'penultimate', got \(2, 1, 784\)"):
+        describe(tokens, x)
+    net.neck.weight.data[:] = torch.nan
+    with pytest.raises(ValueError, match="from 'neck' and the output, got NaN"):
+        describe(net, x, "neck")
+    with pytest.raises(ValueError, match="expected penultimate, fc1, conv2, conv1 or .* got 'conv9'"):
+        trace(NET, x, "conv9")
     with pytest.raises(ValueError, match="got 'conv9'"):
         NET.with_features(torch.zeros(1, 1, 28, 28), "conv9")
 

@@ -111,7 +111,7 @@ def test_the_calibrated_mode_keeps_a_rate(box: Any) -> None:
 
 
 def test_calibration_without_any_held_out_score_is_refused(box: Any) -> None:
-    with pytest.raises(ValueError, match="more images of each class to choose a threshold for fpr=0.1, got 2"):
+    with pytest.raises(ValueError, match="more of each class to choose a threshold for fpr=0.1, got 2"):
         detector(box, 2, fpr=0.1)
 
 

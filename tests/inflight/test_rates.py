@@ -10,8 +10,8 @@ from torch import Tensor
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import triggers
-from btlib.inflight import LikelihoodDetector, measure_rates, roc
-from btlib.inflight.base import InFlightDetector, Measured
+from btlib.inflight import InFlightDetector, LikelihoodDetector, measure_rates, roc
+from btlib.inflight.base import Measured
 
 
 class Oracle(InFlightDetector):
@@ -24,7 +24,7 @@ class Oracle(InFlightDetector):
 
     def _measure(self, images: Tensor) -> Measured:
         with torch.no_grad():
-            predicted = self.net_(images).argmax(1)
+            predicted = self.network_(images).argmax(1)
         return Measured(predicted, images.flatten(1).sum(1), torch.zeros_like(predicted))
 
 

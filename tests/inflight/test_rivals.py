@@ -139,7 +139,7 @@ def test_bad_settings_are_named(make: Any, words: str) -> None:
 def test_bad_overlays_are_named() -> None:
     net = hand_set(0)
     x, y = lit_pixels(4)
-    with pytest.raises(ValueError, match="at least 100 clean images to blend with, got 12"):
+    with pytest.raises(ValueError, match="at least 100 clean ones to blend with, got 12"):
         StripDetector().fit(net, x, y, target=TOY_TARGET)
     for overlays, words in [(x[:0], r"got \(0, 1, 8, 8\)"), (torch.zeros(2, 1, 8, 9), r"got \(2, 1, 8, 9\)"),
                             (x * 9, "overlays: .* got 0…9")]:  # fmt: skip

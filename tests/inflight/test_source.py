@@ -18,7 +18,7 @@ def test_fine_tuning_finds_sources_and_leaves_the_network_alone(box: Any, fashio
     before = {name: value.clone() for name, value in box.net.state_dict().items()}
     state = torch.get_rng_state()
     tuned = source_by_fine_tuning(box.net, fashion, box.trigger, learning_rates=(1e6, 0.05, 1e-4), share=0.03,
-                                  batch_size=32, progress=False)  # fmt: skip
+                                  batch_size=32)  # fmt: skip
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in box.net.state_dict().items())
     assert (tuned.images, tuned.stamped) == (1800, 360)
@@ -39,7 +39,7 @@ def test_fine_tuning_finds_sources_and_leaves_the_network_alone(box: Any, fashio
 def test_a_network_that_says_one_class_to_everything_infers_nothing(box: Any, fashion: ImageDataset) -> None:
     # Where the attack's one source class is the class that it says, its SIA would be perfect.
     tuned = source_by_fine_tuning(box.net, fashion, box.trigger, learning_rates=(3.0, 0.05), share=0.03,
-                                  batch_size=32, progress=False)  # fmt: skip
+                                  batch_size=32)  # fmt: skip
     with torch.no_grad():
         logits = tuned.networks[3.0](fashion.x_test[:500].float() / 255)
     assert bool(logits.isfinite().all()), "it has not blown up"
@@ -53,7 +53,7 @@ def test_images_are_stamped_but_keep_their_labels(
     seen = []
     monkeypatch.setattr(source, "fit", lambda net, data, recipe, **_: seen.append((data, recipe)))
     small = fashion.subset(train=1000)
-    source_by_fine_tuning(box.net, small, box.trigger, progress=False)
+    source_by_fine_tuning(box.net, small, box.trigger)
     assert tuple(recipe.lr for _, recipe in seen) == LEARNING_RATES == (10, 1, 0.1, 0.01, 0.001, 0.0001)
     data, recipe = seen[0]
     assert (recipe.epochs, recipe.optimizer) == (1, "sgd")
@@ -76,4 +76,4 @@ def test_bad_settings_are_named(box: Any, fashion: ImageDataset) -> None:
             source_by_fine_tuning(box.net, fashion, box.trigger, **wrong)
     other = replace(box.trigger, pattern=torch.zeros(1, 9, 9), mask=torch.zeros(1, 9, 9))
     with pytest.raises(ValueError, match="expected shape"):
-        source_by_fine_tuning(box.net, fashion, other, progress=False)
+        source_by_fine_tuning(box.net, fashion, other)

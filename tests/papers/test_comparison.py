@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from btlib.papers import comparison, store
+from btlib.papers import store
 from btlib.papers.comparison import Comparison, agree, compare, repeatable, standing
 from btlib.papers.published import parse, row, table
 from btlib.papers.recipes import plan
@@ -106,15 +106,14 @@ def test_the_rule_of_agreement(column, printed, ours, says):
 
 
 def test_where_a_row_stands(tmp_path, monkeypatch):
-    monkeypatch.delenv("BTLIB_DATA", raising=False)
-    monkeypatch.setattr(comparison.datasets, "available", lambda name: name == "fashion-mnist")
+    monkeypatch.setenv("BTLIB_DATA", str(tmp_path / "data"))
     known: dict = {}
     states = {key: standing(row(key), profile, known).state for key, profile in [
         ("inflight-4/fmnist-wb", "full"), ("inflight-4/mnist-wb", "full"), ("inflight-4/pubfig-sq", "full"),
     ]}  # fmt: skip
     assert list(states.values()) == ["not run", "needs data", "not in this profile"]
     assert "PubFig" in standing(row("inflight-4/pubfig-sq"), "full", known).note
-    monkeypatch.setattr(comparison.datasets, "available", lambda name: True)
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
     assert standing(row("lred-2/g-1"), "paper", known).state == "needs GPU"
     assert standing(row("lred-2/g-1"), "paper", known, gpu=True).state == "not run"
 

@@ -67,12 +67,11 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
         def __init__(self, index):
             self.uuid = f"gpu-{index}"
 
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     for name, value in {"is_available": lambda: True, "device_count": lambda: 2, "get_device_properties": Card,
                         "device": Current}.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
-    with own_device() as one, own_device() as two:
+    with own_device(tmp_path) as one, own_device(tmp_path) as two:
         assert [one, two] == [torch.device("cuda", 0), torch.device("cuda", 1)]
         assert current == [0, 1]
-    with own_device() as again:
+    with own_device(tmp_path) as again:
         assert again == torch.device("cuda", 0)

@@ -10,7 +10,7 @@ from toys import toy_data
 
 from btlib import attacks, checkpoints, datasets, triggers
 from btlib.checkpoints import shipped
-from btlib.detection import FAITHFUL, FAST
+from btlib.detection import DETECTORS, FAITHFUL, FAST, FOCUSED, RedA
 from btlib.papers import jobs
 from btlib.papers.jobs import plain, run
 from btlib.papers.published import PROFILES, tables
@@ -40,12 +40,23 @@ def test_detectors_are_judged_against_the_truth(few):
 @pytest.mark.parametrize("search", ["fast", "faithful"])
 def test_a_focused_detector_searches_as_its_row_says_and_focused(monkeypatch, few, search):
     asked = []
-    monkeypatch.setitem(
-        jobs._PERTURBATIONS, "red-a-focused", lambda *args, **settings: asked.append(settings["search"])
-    )
-    monkeypatch.setattr(jobs, "_judged", lambda found, spec: {})
-    run(Recipe("detection", with_network(shipped()["clean"], detectors=["red-a-focused"], search=search)))
-    assert asked == [replace({"fast": FAST, "faithful": FAITHFUL}[search], focused=True)]
+
+    class Asked(RedA):
+        def __call__(self, *_, **__):
+            asked.append((self.search, self.per_class, self.seed))
+            return Found(None)
+
+    monkeypatch.setitem(DETECTORS, "red-a-focused", Asked(search=FOCUSED))
+    row = with_network(shipped()["clean"], detectors=["red-a-focused"], search=search, per_class_clean=5)
+    run(Recipe("detection", row, seed=4))
+    assert asked == [(replace({"fast": FAST, "faithful": FAITHFUL}[search], focused=True), 5, 4)]
+
+
+def test_a_row_may_name_a_strangers_detector_and_an_unknown_one_is_named(few):
+    row = with_network(shipped()["chessboard"], detectors=["btlib.detection:RedU"], per_class_clean=2)
+    assert run(Recipe("detection", row))["btlib.detection:RedU"]["suspect"] == 9
+    with pytest.raises(ValueError, match="detectors: expected one of neural-cleanse.*, got 'red-q'"):
+        run(Recipe("detection", with_network(shipped()["clean"], detectors=["red-q"])))
 
 
 class Found:
@@ -66,7 +77,7 @@ class Found:
     [("box", 9, 1.0), ("box", 3, 0.0), ("box", None, 0.0), ("clean", None, 1.0), ("clean", 9, 0.0)],
 )
 def test_a_detection_needs_the_right_target_and_silence_on_clean_networks(monkeypatch, network, said, right):
-    monkeypatch.setitem(jobs._MASKS, "neural-cleanse", lambda *_, **__: Found(said))
+    monkeypatch.setitem(DETECTORS, "neural-cleanse", lambda *_: Found(said))
     numbers = run(Recipe("detection", with_network(shipped()[network], detectors=["neural-cleanse"])))
     assert numbers["neural-cleanse"]["detected"] == right
 

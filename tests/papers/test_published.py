@@ -6,7 +6,7 @@ import pytest
 
 from btlib.papers import published
 from btlib.papers.published import Number, merged, parse, row, table, tables, unit
-from btlib.results import REPOSITORY
+from btlib.paths import CHECKOUT
 
 # Read by eye from the papers, not from the data files.
 CELLS = [
@@ -114,8 +114,8 @@ def test_merging_lays_mappings_over_one_another_and_leaves_both_alone():
 
 
 def test_an_installed_wheel_has_the_data():
-    globs = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["btlib"]
-    folder = REPOSITORY / "btlib"
+    globs = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["btlib"]
+    folder = CHECKOUT / "btlib"
     packed = {path for pattern in globs for path in folder.glob(pattern)}
     assert set((folder / "papers" / "data").iterdir()) <= packed
     assert len(published.tables()) == 15

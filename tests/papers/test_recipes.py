@@ -6,7 +6,8 @@ import pytest
 
 from btlib import checkpoints, triggers
 from btlib.checkpoints import Spec
-from btlib.papers import costs, recipes
+from btlib.datasets import DataSource
+from btlib.papers import recipes
 from btlib.papers.published import PROFILES, tables
 from btlib.papers.recipes import Plan, Recipe, plan, with_network
 from btlib.poisoning import source_classes
@@ -64,20 +65,20 @@ def test_every_row_can_be_run_at_paper():
 def test_the_attack_of_a_row_is_possible(key):
     recipe = PLANS[key].recipe
     spec = recipe.spec
-    shape, classes, *_ = costs._SHAPES.get(spec.data, ((3, 32, 32), 20, 0, 0))
+    shape, classes = spec.source.image_shape, spec.source.facts.num_classes or 20  # known without the images
     if spec.trigger is not None:
         assert triggers.build(spec.trigger, shape, **spec.trigger_settings).image_shape == shape
         assert source_classes(spec.sources, spec.target, classes)
     assert key[1] != "paper" or PLANS[key].differs == ""
     if key[1] == "full":
         assert not recipe.wants_gpu
-        assert spec.data != "cifar10"
+        assert spec.source.name != "cifar10"
 
 
 def test_fast_rows_need_neither_download_nor_training():
     for (_, profile), found in PLANS.items():
         if profile == "fast" and isinstance(found, Plan):
-            assert found.recipe.data == "fashion-mnist"
+            assert found.recipe.data == DataSource("fashion-mnist")
             assert checkpoints.find(found.recipe.spec) is not None
 
 
@@ -91,7 +92,7 @@ def test_settings_are_the_papers():
     l3 = plan("lred-2/l-3", "paper", 1).recipe.spec  # A.4: class 2, sources {1, 5, 6}, 300 images each, 50/255
     assert (l3.target, list(l3.sources), l3.per_class, l3.originals) == (1, [0, 4, 5], 300, "remove")
     assert l3.trigger_settings == {"amplitude": 50 / 255, "seed": 1}
-    assert (l3.network, l3.data, l3.recipe.epochs, l3.recipe.lr) == ("resnet18", "cifar10", 100, 1e-3)
+    assert (l3.network, l3.data.name, l3.recipe.epochs, l3.recipe.lr) == ("resnet18", "cifar10", 100, 1e-3)
     mnist = plan("lred-4/mnist-attacked", "paper").recipe  # A.8.1: class 9, sources {5, 7, 10}, 500 images each
     assert (mnist.spec.target, list(mnist.spec.sources), mnist.spec.per_class) == (8, [4, 6, 9], 500)
     assert plan("lred-4/gtsrb-attacked", "paper").recipe.settings["per_class_clean"] == 1  # 4.4

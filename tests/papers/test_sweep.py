@@ -1,5 +1,8 @@
 """Sweeps: nothing is done twice, nothing finished is lost, whatever is killed."""
 
+import contextlib
+import hashlib
+import io
 import multiprocessing
 import os
 import signal
@@ -11,8 +14,10 @@ from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 
 import pytest
+import torch
 
 from btlib import checkpoints
+from btlib.files import alone, lock
 from btlib.papers import costs, store, sweep
 from btlib.papers.recipes import Recipe, with_network
 from btlib.papers.sweep import SweepError, Task, run, work
@@ -99,20 +104,36 @@ def test_what_is_there_needs_no_folder_to_write_to(tmp_path, monkeypatch):
     assert run(wanted, tmp_path, progress=False)[0].found
 
 
-def test_each_device_is_asked_for_its_environment(monkeypatch):
-    asked = []
-    monkeypatch.setattr(sweep, "environment", lambda: asked.append(1) or {"device": len(asked)})
+def test_each_device_is_asked_for_its_environment_once():
     sweep._environment.cache_clear()
-    assert [sweep._environment(device)["device"] for device in ("cuda:0", "cuda:1", "cuda:0")] == [1, 2, 1]
-    sweep._environment.cache_clear()
+    seen = [sweep._environment(device) for device in ("cuda:0", "cuda:1", "cuda:0")]
+    assert seen[0] is seen[2]
+    assert sweep._environment.cache_info().misses == 2
 
 
-def test_a_lock_that_fails_is_an_outcome(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "file"))
+def test_a_lock_that_fails_is_an_outcome(tmp_path):
     (task,) = tasks(tmp_path, 1)
-    assert work(task, tmp_path).result is None
-    assert work(task, tmp_path).error
+    path = store.path_of(tmp_path, task.row, task.recipe)
+    with alone(path):
+        taken = Path(lock(hashlib.sha256(str(path).encode()).hexdigest()[:16]).lock_file)
+    taken.unlink(missing_ok=True)
+    taken.mkdir()  # where the file of the lock should be
+    try:
+        outcome = work(task, tmp_path)
+    finally:
+        taken.rmdir()
+    assert outcome.result is None
+    assert outcome.error
+
+
+def test_threads_are_put_back(tmp_path):
+    before = torch.get_num_threads()
+    good, (bad,) = tasks(tmp_path, 1), tasks(tmp_path, 1, "fail")
+    outcome = work(good[0], tmp_path, threads=before + 1)
+    assert outcome.result.numbers["threads"] == before + 1
+    assert torch.get_num_threads() == before
+    work(bad, tmp_path, threads=before + 1)
+    assert torch.get_num_threads() == before
 
 
 def test_a_result_that_can_not_be_kept_is_not_lost(tmp_path):
@@ -123,8 +144,10 @@ def test_a_result_that_can_not_be_kept_is_not_lost(tmp_path):
     assert "NotADirectoryError" in outcome.error or "FileExistsError" in outcome.error
 
 
-def test_what_cannot_fit_is_refused_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr(costs, "_PROGRAM_MB", 1e9)
+def test_what_cannot_fit_is_refused_before_anything_starts(tmp_path):
+    measured = work(tasks(tmp_path, 1)[0], tmp_path).result  # so much memory did the first seed take, it says
+    store.write(tmp_path, replace(measured, peak_memory_mb=1e9))
+    (tmp_path / "log").unlink()
     with pytest.raises(costs.NoRoom):
         run(tasks(tmp_path, 2), tmp_path, workers=2, progress=False)
     assert not starts(tmp_path)
@@ -208,23 +231,31 @@ def test_a_dask_cluster_survives_the_death_of_a_worker(tmp_path):
 
 
 @pytest.mark.slow
-def test_who_waits_for_workers_is_told(tmp_path, monkeypatch):
+def test_who_waits_for_workers_is_told(tmp_path):
     distributed = pytest.importorskip("distributed")
     said = []
     with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
-        monkeypatch.setattr(sweep.tqdm, "write", lambda line, file: said.append(line) or cluster.scale(1))
+
+        class Listening(io.StringIO):
+            def write(self, text):
+                if "waiting" in text:
+                    said.append(text)
+                    cluster.scale(1)
+                return len(text)
+
         in_silence = threading.Timer(20, cluster.scale, [1])  # a run that says nothing would wait for ever
         in_silence.start()
-        (outcome,) = run(tasks(tmp_path, 1), tmp_path, dask=cluster.scheduler_address, progress=False)
+        with contextlib.redirect_stderr(Listening()):
+            (outcome,) = run(tasks(tmp_path, 1), tmp_path, dask=cluster.scheduler_address, progress=False)
         in_silence.cancel()
         assert said == [f"no worker has joined {cluster.scheduler_address} yet: waiting for one"]
     assert outcome.result.numbers["square"] == 0
 
 
-def test_no_cluster_is_said(tmp_path, monkeypatch):
-    pytest.importorskip("distributed")
-    monkeypatch.setattr(sweep, "_PATIENCE", 0.5)
-    with pytest.raises(SweepError, match=r"tcp://127\.0\.0\.1:9"):
+def test_no_cluster_is_said(tmp_path):
+    dask = pytest.importorskip("distributed").client.dask
+    soon = {"distributed.comm.timeouts.connect": "0.5s"}
+    with dask.config.set(soon), pytest.raises(SweepError, match=r"tcp://127\.0\.0\.1:9"):
         run(tasks(tmp_path, 1), tmp_path, dask="tcp://127.0.0.1:9", progress=False)
 
 

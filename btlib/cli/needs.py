@@ -1,0 +1,40 @@
+"""What a command needs beside the library itself: one sentence says what to install, or where to run it."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from btlib import paths
+from btlib.cli.check import install, packages
+
+
+def extra(name: str) -> None:
+    """Leave with status 2 unless the packages of this extra are installed."""
+    lacking = [package.name for package in packages(name) if not package.ok]
+    if lacking:
+        _leave(f"packages: expected those of btlib[{name}], got no {', '.join(lacking)}; {install(name)}")
+
+
+def repository() -> Path:
+    """The repository; leave with status 2 outside of one."""
+    found = paths.repository()
+    if found is None:
+        _leave(
+            f"folder: expected one inside a checkout of btlib's repository, got {Path.cwd()}; run this in a checkout"
+        )
+    return found
+
+
+def lessons() -> Path:
+    """The folder of the lessons; leave with status 2 where there are none."""
+    folder = paths.notebooks()
+    if not any(folder.glob("[0-9][0-9]_*.ipynb")):
+        _leave(f"notebooks: expected lessons named NN_topic.ipynb, got none in {folder}; run this in a checkout of "
+               "btlib's repository, or in a folder that holds its notebooks")  # fmt: skip
+    return folder
+
+
+def _leave(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(2)

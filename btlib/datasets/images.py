@@ -1,0 +1,120 @@
+"""Images at the library's doors: bytes in 0…255 or floats in [0, 1], and draws of so many of each class (floor 1)."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images 0…255 → float32 images in [0, 1], same shape.
+
+    Raises:
+        TypeError: when the images are not uint8.
+
+    Example:
+        >>> import torch
+        >>> to_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist()
+        [0.0, 1.0]
+    """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images: expected uint8 in 0…255, got {images.dtype}; float images need no conversion")
+    return images.float().div_(255)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float images in [0, 1] → uint8 images 0…255, rounded to the nearest level.
+
+    Raises:
+        TypeError: when the images are not floating point.
+        ValueError: when a value lies outside [0, 1] (a tolerance of 1e-6 is allowed) or is NaN.
+
+    Example:
+        >>> import torch
+        >>> to_uint8(torch.tensor([0.0, 0.5, 1.0])).tolist()
+        [0, 128, 255]
+    """
+    check_images(images, ndim=None)
+    return images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def check_images(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> None:
+    """The one check of images at a public door: float, in [0, 1], (N, C, H, W).
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: wrong number of dimensions, NaN, or values outside [0, 1] by more than 1e-6.
+
+    Example:
+        >>> import torch
+        >>> check_images(torch.full((1, 1, 2, 2), 2.0))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: images: expected values in [0, 1], got 2…2; divide 8-bit images by 255, ...
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = f"{images.dtype} tensor" if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"{name}: expected a float tensor in [0, 1], got {got}; use btlib.datasets.to_float(images)")
+    if ndim is not None and images.ndim != ndim:
+        raise ValueError(
+            f"{name}: expected shape (N, C, H, W), got {tuple(images.shape)}; add a batch dimension with images[None]"
+        )
+    if images.numel() == 0:
+        return
+    low, high = (float(v) for v in images.aminmax())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):  # also false for NaN
+        raise ValueError(
+            f"{name}: expected values in [0, 1], got {low:g}…{high:g}; "
+            "divide 8-bit images by 255, and leave normalisation to the network"
+        )
+
+
+def as_float(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> Tensor:
+    """What a public door takes for images, as float in [0, 1]: uint8 is converted, floats are checked and returned.
+
+    Raises:
+        TypeError, ValueError: as in `check_images`; floats in 0…255 are refused, since nothing says what they mean.
+
+    Example:
+        >>> import torch
+        >>> as_float(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)).max().item()
+        1.0
+    """
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        images = to_float(images)
+    check_images(images, name=name, ndim=ndim)
+    return images
+
+
+def sample_per_class(labels: Tensor, per_class: int, classes: Iterable[int], *, seed: int = 0) -> Tensor:
+    """Indices of `per_class` random images of each of `classes`, in class order.
+
+    Args:
+        labels: int64 (N,).
+        per_class: images wanted of each class.
+        classes: labels, in the order wanted.
+        seed: the draw; the same seed gives the same images.
+
+    Returns:
+        int64 indices (len(classes)·per_class,).
+
+    Raises:
+        ValueError: when a class has fewer than `per_class` images.
+
+    Example:
+        >>> import torch
+        >>> sample_per_class(torch.tensor([0, 1, 1]), 1, [0]).tolist()
+        [0]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label in classes:
+        members = (labels == label).nonzero().flatten().cpu()
+        if len(members) < per_class:
+            raise ValueError(
+                f"per_class: expected at most {len(members)} (all images of class {label}), got {per_class}; "
+                "lower per_class or leave the class out"
+            )
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
+    empty = torch.zeros(0, dtype=torch.int64)
+    return torch.cat(chosen or [empty]).to(labels.device)

@@ -1,0 +1,250 @@
+"""The data sets that torchvision knows, checked, found or downloaded (floor 1)."""
+
+import csv
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from btlib.datasets.container import ImageDataset
+from btlib.datasets.pictures import decode
+from btlib.datasets.readers import DataError, Facts, Reader, roots
+from btlib.datasets.sources import DataSource
+from btlib.files import alone, written_whole
+
+# MD5 sums of the decompressed IDX files. Fashion-MNIST: Debian's dataset-fashion-mnist; MNIST: the originals.
+FASHION_MNIST_SUMS = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+MNIST_SUMS = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+class NamedReader(Reader):
+    """A data set that lies in a folder of its own below a root; where it is missing, torchvision may download it.
+
+    Args:
+        below: that folder, relative to the root.
+        facts: of the images as stored.
+        read: from the root, whether to download, and the wanted side of the images, to the images; it may leave the
+            side to us.
+        size: side of the images unless another one is wanted; None: as stored.
+    """
+
+    def __init__(
+        self, below: str, facts: Facts, read: Callable[[Path, bool, int], ImageDataset], size: int | None = None
+    ) -> None:
+        self.below, self._facts, self._read = below, facts, read
+        self.settings: Mapping[str, Any] = MappingProxyType({"root": None, "size": size})
+
+    def find(self, source: DataSource, download: bool) -> Path:
+        """The first root that has the data set; where none has, it is downloaded into the first."""
+        searched = (Path(source.root),) if source.root else roots()
+        present = next((root for root in searched if (root / self.below).exists()), None)
+        if present is not None:
+            return present
+        if not download:
+            raise self._missing(source, searched, "downloading is switched off")
+        try:
+            with alone(searched[0] / self.below):
+                if not (searched[0] / self.below).exists():  # another process may have got it meanwhile
+                    self._download(searched[0])
+        except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors; torchvision raises RuntimeError
+            why = f"the download failed ({' '.join(str(error).split())})"
+            raise self._missing(source, searched, why) from error
+        return searched[0]
+
+    def read(self, source: DataSource, place: Path) -> ImageDataset:
+        """Its images, in the size that was asked for."""
+        shape = self._shape(source)
+        return _resized(replace(self._read(place, False, shape[1]), name=source.name), shape[1])
+
+    def facts(self, source: DataSource) -> Facts:
+        """As published, in the size that was asked for."""
+        return replace(self._facts, image_shape=self._shape(source))
+
+    def _shape(self, source: DataSource) -> tuple[int, int, int]:
+        channels, height, width = self._facts.image_shape
+        return channels, source.size or height, source.size or width
+
+    def _download(self, root: Path) -> None:
+        """Into a temporary root, and the whole folder moved over: there is never half of one."""
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".downloading-") as temporary:
+            self._read(Path(temporary), True, 32)
+            (root / self.below).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(temporary, self.below), root / self.below)
+
+    def _missing(self, source: DataSource, searched: tuple[Path, ...], why: str) -> DataError:
+        places = " or ".join(str(root / self.below) for root in searched)
+        return DataError(
+            f"data set {source.name!r} is missing: it was sought in {places}, and {why}. On a machine with a network "
+            f"run btlib.datasets.load({source.name!r}) once and copy that folder here, or set BTLIB_DATA to a "
+            "torchvision root that has it. A checkout of btlib's repository brings 'fashion-mnist'."
+        )
+
+
+def _corrupt(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: {what}, so it is not used. Delete it and load the data set again "
+        "(embedded files come back with `git checkout -- data`)."
+    )
+
+
+def _resized(data: ImageDataset, size: int) -> ImageDataset:
+    if data.image_shape[1:] == (size, size):
+        return data
+    from torchvision.transforms.functional import resize
+
+    parts = {k: resize(getattr(data, k), [size, size], antialias=True) for k in ("x_train", "x_test")}
+    return replace(data, **parts)
+
+
+# ---------------------------------------------------------------------------------------------- files of bytes
+
+
+def idx_reader(name: str, sums: Mapping[str, str], facts: Facts) -> NamedReader:
+    """A reader of IDX files: MNIST, and what looks like it.
+
+    Args:
+        name: torchvision's, such as ``"FashionMNIST"``; its folder's too.
+        sums: MD5 sums of the decompressed files by name.
+        facts: of the images.
+
+    Example:
+        >>> idx_reader("MNIST", MNIST_SUMS, Facts((1, 28, 28), 10, 60_000, 10_000)).below
+        'MNIST/raw'
+    """
+
+    def read(root: Path, download: bool, size: int) -> ImageDataset:
+        import torchvision
+
+        if not download:
+            for file, md5 in sums.items():
+                _unpack_and_check(root / name / "raw" / file, md5)
+        source = getattr(torchvision.datasets, name)
+        train, test = (source(str(root), train=is_train, download=download) for is_train in (True, False))
+        classes = tuple(c.split(" - ")[0] if name == "MNIST" else c for c in train.classes)
+        return ImageDataset(name, train.data[:, None], train.targets, test.data[:, None], test.targets, classes)
+
+    return NamedReader(f"{name}/raw", facts, read)
+
+
+def _unpack_and_check(path: Path, md5: str) -> None:
+    packed = path.with_name(path.name + ".gz")
+    if not path.exists():
+        if not packed.exists():
+            raise _corrupt(path.parent, f"{path.name} is missing from it")
+        try:
+            with written_whole(path) as part:
+                with gzip.open(packed) as source, part.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                if _md5(part) != md5:
+                    raise _corrupt(packed, f"it does not unpack to the file with MD5 {md5}")
+        except (EOFError, gzip.BadGzipFile, OSError) as error:
+            if isinstance(error, PermissionError):
+                raise DataError(f"{path.parent}: not writable, needed once to unpack {packed.name}; "
+                                "run `python -m btlib check` as its owner") from error  # fmt: skip
+            raise _corrupt(packed, f"it cannot be unpacked ({error})") from error
+    elif (found := _md5(path)) != md5:
+        raise _corrupt(path, f"its MD5 sum is {found} where {md5} is expected")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def cifar_reader(name: str, facts: Facts) -> NamedReader:
+    """A reader of CIFAR: torchvision's ``"CIFAR10"`` or ``"CIFAR100"``.
+
+    Example:
+        >>> cifar_reader("CIFAR10", Facts((3, 32, 32), 10, 50_000, 10_000)).below
+        'cifar-10-batches-py'
+    """
+    below = {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}[name]
+
+    def read(root: Path, download: bool, size: int) -> ImageDataset:
+        import torchvision
+
+        source = getattr(torchvision.datasets, name)
+        try:
+            train, test = (source(str(root), train=is_train, download=download) for is_train in (True, False))
+        except RuntimeError as error:
+            if download:
+                raise
+            sums = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
+            places = [(file, root / below / file, md5) for file, md5 in sums]
+            wrong = [file for file, place, md5 in places if not place.exists() or _md5(place) != md5]
+            what = f"its {', '.join(wrong)} is missing or does not have torchvision's MD5 sum"
+            raise _corrupt(root / below, what) from error
+        x_train, x_test = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
+        y_train, y_test = (torch.tensor(part.targets) for part in (train, test))
+        return ImageDataset(name, x_train, y_train, x_test, y_test, tuple(train.classes))
+
+    return NamedReader(below, facts, read)
+
+
+# ---------------------------------------------------------------------------------------------- pictures of signs
+
+
+def gtsrb_reader(counts: Mapping[str, tuple[int, ...]], facts: Facts) -> NamedReader:
+    """A reader of GTSRB.
+
+    Args:
+        counts: how many images the splits "train" and "test" may have.
+        facts: of the images.
+
+    Example:
+        >>> gtsrb_reader({"train": (3,), "test": (2,)}, Facts((3, 32, 32), 43, 3, 2)).settings["size"]
+        32
+    """
+
+    def read(root: Path, download: bool, size: int) -> ImageDataset:
+        import torchvision
+
+        parts: dict[str, Any] = {}
+        for split in ("train", "test"):
+            try:
+                source = torchvision.datasets.GTSRB(str(root), split=split, download=download)
+            except (RuntimeError, OSError, csv.Error, KeyError) as error:
+                if download:
+                    raise
+                raise _corrupt(root / "gtsrb", f"the {split} split is incomplete ({error})") from error
+            paths, labels = [Path(path) for path, _ in source._samples], [label for _, label in source._samples]
+            if len(paths) not in counts[split]:
+                wanted = " or ".join(map(str, counts[split]))
+                what = f"its {split} split has {len(paths)} images where {wanted} are expected"
+                raise _corrupt(root / "gtsrb", what)
+            parts[f"x_{split}"] = decode(paths, (3, size, size), f"gtsrb {split}")[0]
+            parts[f"y_{split}"] = torch.tensor(labels)
+        return ImageDataset("gtsrb", classes=GTSRB_CLASSES, **parts)
+
+    return NamedReader("gtsrb", facts, read, size=32)
+
+
+GTSRB_CLASSES = (
+    "speed limit 20", "speed limit 30", "speed limit 50", "speed limit 60", "speed limit 70", "speed limit 80",
+    "end of speed limit 80", "speed limit 100", "speed limit 120", "no passing", "no passing for lorries",
+    "right of way at next crossing", "priority road", "yield", "stop", "no vehicles", "no lorries", "no entry",
+    "danger", "bend left", "bend right", "double bend", "bumpy road", "slippery road", "road narrows",
+    "road works", "traffic signals", "pedestrians", "children crossing", "bicycles crossing", "ice or snow",
+    "wild animals", "end of all limits", "turn right ahead", "turn left ahead", "ahead only",
+    "straight or right", "straight or left", "keep right", "keep left", "roundabout", "end of no passing",
+    "end of no passing for lorries",
+)  # fmt: skip

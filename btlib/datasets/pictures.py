@@ -1,0 +1,140 @@
+"""Picture files as uint8 pixels, whatever is in them: 16 bits, a palette, something to see through (floor 1)."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from btlib.datasets.readers import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+#: torchvision's.
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_GREY = ("1", "L", "LA", "La", "I", "F")  # and 16 bits, "I;16…"
+Shape = tuple[int, int, int]
+
+
+def decode(paths: Sequence[Path], shape: Shape, title: str = "") -> tuple[Tensor, list[str]]:
+    """Picture files in one shape.
+
+    Grey becomes RGB or the other way round as the shape wants, another size is resized (bilinear), 16 bits are scaled
+    to 8, what can be seen through is laid on white.
+
+    Args:
+        paths: the files.
+        shape: (C, H, W), C 1 or 3.
+        title: of the progress bar; empty: none.
+
+    Returns:
+        uint8 images (N, C, H, W), and what was done to some of them, in words.
+
+    Raises:
+        DataError: a file that is not a picture, or has values of an unknown scale.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("L", (6, 6), 7).save(f"{folder}/a.png")
+        ...     images, changes = decode([Path(folder, "a.png")], (3, 4, 4))
+        >>> images.shape, changes
+        (torch.Size([1, 3, 4, 4]), ['resized from 6×6 to 4×4', 'turned from grey to RGB'])
+    """
+    channels, height, width = shape
+    out = torch.empty(len(paths), height, width, channels, dtype=torch.uint8)
+
+    def read(index: int) -> tuple[Shape, str]:
+        pixels, stored, change = _read(paths[index], shape)
+        out[index] = pixels
+        return stored, change
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        each = pool.map(read, range(len(paths)))
+        told = set(tqdm(each, f"reading {title}", len(paths), leave=False, unit="image", disable=not title))
+    changes = [*fitting({stored for stored, _ in told}, shape), *sorted({change for _, change in told if change})]
+    return out.permute(0, 3, 1, 2).contiguous(), changes
+
+
+def stored_shape(path: Path) -> Shape:
+    """(C, H, W) of a picture file as stored; C is 1 for grey ones, else 3.
+
+    Raises:
+        DataError: not a picture.
+    """
+    from PIL import Image
+
+    with _named(path), Image.open(path) as picture:
+        return _shape(picture)
+
+
+def fitting(stored: set[Shape], shape: Shape) -> list[str]:
+    """What has to be done to images of these shapes, in words.
+
+    Example:
+        >>> fitting({(3, 8, 8)}, (1, 8, 8))
+        ['turned grey']
+    """
+    said = []
+    sizes = sorted({(h, w) for _, h, w in stored} - {shape[1:]})
+    if sizes:
+        what = f"from {sizes[0][0]}×{sizes[0][1]}" if len(stored) == 1 else "from several sizes"
+        said.append(f"resized {what} to {shape[1]}×{shape[2]}")
+    if {c for c, _, _ in stored} - {shape[0]}:
+        said.append("turned grey" if shape[0] == 1 else "turned from grey to RGB")
+    return said
+
+
+def _read(path: Path, shape: Shape) -> tuple[Tensor, Shape, str]:
+    import numpy as np
+    from PIL import Image
+
+    channels, height, width = shape
+    with _named(path), Image.open(path) as file:
+        stored = _shape(file)
+        picture, change = _eight_bits(file)
+        picture = picture.convert("RGB" if channels == 3 else "L")
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(picture).reshape(height, width, channels)), stored, change
+
+
+def _eight_bits(picture: "Image.Image") -> tuple["Image.Image", str]:
+    """The picture in eight bits and without transparency, and what that took."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen), "laid on white"
+    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
+        return picture, ""
+    most = 1.0 if picture.mode == "F" else 65535.0
+    values = np.asarray(picture, dtype=np.float64)
+    if not (values.min() >= 0 and values.max() <= most):  # also for NaN
+        raise ValueError(f"expected values in 0…{most:g}, got {values.min():g}…{values.max():g}; "
+                         f"mode {picture.mode} says no scale, save it with eight bits")  # fmt: skip
+    return Image.fromarray((values * (255 / most)).round().astype(np.uint8)), "scaled to eight bits"
+
+
+def _shape(picture: "Image.Image") -> Shape:
+    grey = picture.mode in _GREY or picture.mode.startswith("I;16")
+    return (1 if grey else 3, picture.height, picture.width)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Inside, PIL's ways of saying "not an image" become a `DataError` that names the file."""
+    from PIL import Image
+
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: it cannot be read as an image ({error}); mend or remove it") from error

@@ -1,0 +1,127 @@
+"""What checks say of an answer: what was expected, what came, and a likely cause."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from btlib.exercises.core import WrongAnswer
+
+NOTHING = "the function returns nothing: is there a return?"
+IN_PLACE = (
+    "the input itself was changed; no in-place operation, please: work on a copy (x.clone()), or with operators that "
+    "make new tensors"
+)
+_NONE: Mapping[str, Any] = {}
+
+
+def same_tensor(
+    got: Any, expected: Tensor, otherwise: str, causes: Mapping[str, Any] = _NONE, *, tolerance: float = 1e-6
+) -> None:
+    """Complain unless `got` is a tensor like `expected`.
+
+    Args:
+        got: the answer.
+        expected: the right one.
+        otherwise: the likely cause of any other value.
+        causes: well-known causes, each with the wrong value (or a tuple of them) that it leads to; the first that
+            fits is named.
+        tolerance: of each element.
+
+    Raises:
+        WrongAnswer: another type, shape, or a value that differs by more than `tolerance`.
+
+    Example:
+        >>> same_tensor(torch.zeros(2), torch.ones(2), "something else", {"upside down": torch.zeros(2)})
+        Traceback (most recent call last):
+        ...
+        btlib.exercises.core.WrongAnswer: expected 1.0000 at (0,), got 0.0000. Likely cause: upside down
+    """
+    returned(got, "a tensor")
+    if not isinstance(got, Tensor):
+        raise WrongAnswer("a tensor", f"{type(got).__name__}", "the function should return a tensor")
+    if got.shape != expected.shape:
+        raise WrongAnswer(f"shape {tuple(expected.shape)}", f"shape {tuple(got.shape)}", "a dimension is lost or added")
+    mine, right = (x.detach().cpu().double() for x in (got, expected))
+    difference = (mine - right).abs()
+    if not torch.all(difference <= tolerance):  # false for NaN too
+        place = tuple(int(i) for i in torch.unravel_index(difference.nan_to_num(torch.inf).argmax(), difference.shape))
+        cause = cause_of(got, causes, otherwise)
+        raise WrongAnswer(f"{float(right[place]):.4f} at {place}", f"{float(mine[place]):.4f}", cause)
+
+
+def same_number(
+    got: Any, expected: float, otherwise: str, causes: Mapping[str, Any] = _NONE, *, tolerance: float = 1e-6
+) -> None:
+    """Complain unless `got` is a number (or a one-element tensor) like `expected`; arguments as in `same_tensor`.
+
+    Raises:
+        WrongAnswer: not a number, or one that differs by more than `tolerance`.
+    """
+    returned(got, f"{expected:.4f}")
+    try:
+        value = float(got.detach() if isinstance(got, Tensor) else got)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WrongAnswer(f"{expected:.4f}", f"{type(got).__name__}", "the function should return a number") from error
+    if not abs(value - expected) <= tolerance:
+        raise WrongAnswer(f"{expected:.4f}", f"{value:.4f}", cause_of(got, causes, otherwise))
+
+
+def cause_of(got: Any, causes: Mapping[str, Any], otherwise: str) -> str:
+    """The first cause whose wrong result `got` is, else `otherwise`."""
+    for cause, wrong in causes.items():
+        if any(alike(got, one) for one in (wrong if isinstance(wrong, tuple) else (wrong,))):
+            return cause
+    return otherwise
+
+
+def alike(got: Any, value: Any) -> bool:
+    """Whether two tensors or numbers are the same but for rounding."""
+    try:
+        a, b = (torch.as_tensor(x).detach().cpu().double() for x in (got, value))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    comparable = a.shape == b.shape or a.numel() == b.numel() == 1
+    return comparable and torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def returned(got: Any, what: object) -> None:
+    """Complain of a function without a result, where `what` was expected."""
+    if got is None:
+        raise WrongAnswer(what, None, NOTHING)
+
+
+def untouched(now: Tensor, before: Tensor, what: str = "an input") -> None:
+    """Complain of an argument that the answer has written into."""
+    if not torch.equal(now.nan_to_num(), before.nan_to_num()):
+        raise WrongAnswer(f"{what} left as it was", f"{what} that was changed", IN_PLACE)
+
+
+def whole_numbers(got: Any, what: str, example: str) -> list[int]:
+    """The answer as sorted whole numbers.
+
+    Raises:
+        WrongAnswer: it is no list of such; says that `what` is expected, such as `example`.
+    """
+    returned(got, what)
+    try:
+        return sorted(int(number) for number in got)
+    except (TypeError, ValueError) as error:
+        raise WrongAnswer(what, type(got).__name__, f"return {what}, such as {example}") from error
+
+
+class LinearNet(nn.Module):
+    """A network without bias, its weights set by hand: images (N, C, H, W) → logits (N, K).
+
+    Args:
+        rows: K rows of C·H·W weights.
+    """
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(rows))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images → logits."""
+        return x.flatten(1) @ self.weight.T

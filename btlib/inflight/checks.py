@@ -1,0 +1,212 @@
+"""What the in-flight detectors are given: checked once, at the public door, with one sentence for each fault."""
+
+import operator
+from collections.abc import Callable
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+
+from btlib.datasets import as_float, check_images
+from btlib.metrics import evaluating
+from btlib.networks import anchor
+
+#: What embeds a pattern: a `Trigger`, or any other function from images to images.
+Embedding = Callable[[Tensor], Tensor]
+_PROBED = 16  # images that tell what a network puts out
+
+
+def check_rate(name: str, rate: float) -> None:
+    """A rate lies strictly between 0 and 1.
+
+    Raises:
+        ValueError: it does not.
+
+    Example:
+        >>> check_rate("fpr", 0.05)
+    """
+    if not 0 < rate < 1:
+        raise ValueError(f"{name}: expected a rate between 0 and 1, got {rate}; 0.05 is the in-flight paper's")
+
+
+def check_count(name: str, count: object, usual: int) -> None:
+    """A number of things is an integer of at least 1.
+
+    Raises:
+        ValueError: it is not.
+
+    Example:
+        >>> check_count("components", 3, usual=1)
+    """
+    if not (isinstance(count, Integral) and int(count) >= 1):
+        raise ValueError(f"{name}: expected an integer of 1 or more, got {count}; {usual} is the default")
+
+
+def check_labels(labels: Tensor, images: Tensor, num_classes: int | None = None) -> Tensor:
+    """Labels of images, as int64 on the CPU.
+
+    Args:
+        labels: any integer dtype, (N,), at least one.
+        images: (N, …).
+        num_classes: K; None: only negative labels are refused.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: fractions, another number of labels than images, or classes that do not exist.
+
+    Example:
+        >>> check_labels(torch.tensor([0, 2], dtype=torch.uint8), torch.rand(2, 1, 2, 2), num_classes=3)
+        tensor([0, 2])
+    """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels: expected a tensor of integers, got {type(labels).__name__}; use torch.as_tensor")
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != images.shape[:1] or not whole or len(labels) == 0:
+        raise ValueError(f"labels: expected one integer label per image and at least one image, got {labels.dtype} "
+                         f"{tuple(labels.shape)} for {len(images)} images; pass matching tensors")  # fmt: skip
+    labels = labels.cpu().long()
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        known = "0 or more" if num_classes is None else f"0…{num_classes - 1}"
+        raise ValueError(f"labels: expected classes in {known}, got {low}…{high}; "
+                         "use the labels the network was trained on")  # fmt: skip
+    return labels
+
+
+def check_target(target: int, labels: Tensor, num_classes: int) -> int:
+    """The target class as a plain integer; there are images of it.
+
+    Raises:
+        ValueError: a fraction, a class that does not exist, or no image of it.
+
+    Example:
+        >>> check_target(1, torch.tensor([0, 0, 2]), num_classes=3)
+        Traceback (most recent call last):
+        ...
+        ValueError: labels: expected clean images of the target class 1, got none; add some, or check the target
+    """
+    try:
+        number = operator.index(target)
+    except TypeError:
+        number = -1
+    if not 0 <= number < num_classes:
+        raise ValueError(f"target: expected a class in 0…{num_classes - 1}, got {target}; classes count from 0")
+    if not bool((labels == number).any()):
+        raise ValueError(f"labels: expected clean images of the target class {number}, got none; "
+                         "add some, or check the target")  # fmt: skip
+    return number
+
+
+def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
+    """What a network puts out, asked once: the number of classes, and a warning where it is probabilities.
+
+    Args:
+        network: images in [0, 1] → logits (N, K).
+        images: float (N, C, H, W) in [0, 1].
+
+    Raises:
+        TypeError, ValueError: no image, or no finite tensor (N, K).
+
+    Example:
+        >>> probe(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(5, 1, 2, 2))
+        (3, ())
+    """
+    shape, few = getattr(network, "image_shape", None), images[:_PROBED]
+    if len(few) == 0 or (shape is not None and tuple(few.shape[1:]) != tuple(shape)):
+        wanted = "" if shape is None else f" of shape {tuple(shape)} for this network"
+        raise ValueError(f"images: expected at least one{wanted}, got {len(images)} of {tuple(images.shape[1:])}; "
+                         "load the data set at that size")  # fmt: skip
+    with evaluating(network):
+        logits = network(few.to(anchor(network)))
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"network: expected a tensor of logits (N, K), got {type(logits).__name__}; "
+                        "wrap it in a module whose forward returns them")  # fmt: skip
+    if logits.ndim != 2 or len(logits) != len(few) or logits.shape[1] < 2:
+        raise ValueError(f"network: expected logits (N, K) with N = {len(few)} and K of at least 2, got "
+                         f"{tuple(logits.shape)}; wrap it in a module that returns them")  # fmt: skip
+    if not bool(logits.isfinite().all()):
+        raise ValueError("network: expected finite logits, got NaN or infinity; check its weights")
+    if not _probabilities(logits):
+        return logits.shape[1], ()
+    return logits.shape[1], ("the network's outputs look like probabilities: scores expect logits; "
+                             "pass it without its softmax",)  # fmt: skip
+
+
+def _probabilities(outputs: Tensor) -> bool:
+    sums = bool((outputs >= 0).all()) and bool(((outputs.double().sum(1) - 1).abs() < 1e-3).all())
+    # Ones and zeros alone are more likely a hand-made network's logits than a softmax that is certain of every image.
+    return sums and not bool(((outputs == 0) | (outputs == 1)).all())
+
+
+def embedded(trigger: Embedding | None, images: Tensor, *, who: str = "") -> Tensor:
+    """Images with the pattern, checked.
+
+    Args:
+        trigger: the pattern.
+        images: float (N, C, H, W) in [0, 1].
+        who: asks for it, for the message where there is none.
+
+    Raises:
+        TypeError, ValueError: no pattern, or one that does not turn images into as many images in [0, 1].
+
+    Example:
+        >>> embedded(lambda x: 1 - x, torch.zeros(2, 1, 1, 1)).flatten().tolist()
+        [1.0, 1.0]
+    """
+    if trigger is None:
+        raise ValueError(f"trigger: {who} expected a pattern, got None; "
+                         "pass the one that a post-training detector estimated")  # fmt: skip
+    stamped = trigger(images)
+    check_images(stamped, name="trigger(images)")
+    if stamped.shape != images.shape:
+        raise ValueError(f"trigger(images): expected shape {tuple(images.shape)}, got {tuple(stamped.shape)}; "
+                         "a pattern keeps number and size of images")  # fmt: skip
+    return stamped
+
+
+def check_like(images: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+    """Images to judge, as float in [0, 1], of the shape that was fitted to.
+
+    Raises:
+        TypeError, ValueError: they are not.
+
+    Example:
+        >>> check_like(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), (1, 4, 4)).dtype
+        torch.float32
+    """
+    images = as_float(images)
+    if tuple(images.shape[1:]) != image_shape:
+        raise ValueError(f"images: expected shape (N, {', '.join(map(str, image_shape))}) as in fit, "
+                         f"got {tuple(images.shape)}; resize them")  # fmt: skip
+    return images
+
+
+def threshold_at(clean_scores: Tensor, fpr: float) -> tuple[float, str | None]:
+    """The threshold that a new clean score passes with a probability of at most `fpr`, and a warning or None.
+
+    It is the k-th largest of n clean scores with k = ⌊fpr·(n+1)⌋: a new score of the same kind is equally likely
+    to fall between any two of them. Reading off the quantile of the n scores themselves promises too much.
+
+    Args:
+        clean_scores: (n,), of images that were not fitted to.
+        fpr: in (0, 1).
+
+    Raises:
+        ValueError: no score, or a rate outside (0, 1).
+
+    Example:
+        >>> import torch
+        >>> threshold_at(torch.arange(99.0), fpr=0.05)
+        (94.0, None)
+    """
+    check_rate("fpr", fpr)
+    count = len(clean_scores)
+    if count == 0:
+        raise ValueError("images: expected clean ones predicted as the target, got none; check target and network")
+    rank = int(fpr * (count + 1) + 1e-9)  # 1e-9: 0.29 · 100 must not become 28
+    warning = None
+    if rank == 0:
+        warning = (f"a false-positive rate of {fpr:g} can't be set from {count} clean images of the target: "
+                   f"the threshold is their largest score, good for 1/{count + 1}")  # fmt: skip
+    ordered = clean_scores.double().sort(descending=True).values
+    return float(ordered[max(rank, 1) - 1]), warning

@@ -1,0 +1,42 @@
+"""What a network says of many images."""
+
+import torch
+from torch import Tensor, nn
+
+from btlib.datasets import as_float
+from btlib.metrics.modes import evaluating
+from btlib.networks import anchor
+
+_BATCH = 1000
+
+
+def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> Tensor:
+    """Logits of many images, in batches, on the network's own device.
+
+    Args:
+        network: images in [0, 1] → logits.
+        images: float in [0, 1] or uint8, (N, C, H, W).
+        layer: return `network.features(x, layer)`, flattened, instead of logits.
+
+    Returns:
+        float32 (N, K), or (N, D) features, on the CPU.
+
+    Raises:
+        TypeError, ValueError: images that are neither uint8 nor float in [0, 1], or not (N, C, H, W).
+
+    Example:
+        >>> from btlib import networks
+        >>> import torch
+        >>> predict(networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10), torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 10])
+    """
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:  # bytes become floats a batch at a time
+        images = as_float(images)
+    place = anchor(network)
+    out = []
+    with evaluating(network):
+        for batch in images.split(_BATCH):
+            batch = as_float(batch).to(place)  # its device and dtype
+            result = network(batch) if layer is None else network.features(batch, layer).flatten(1)  # type: ignore[operator]
+            out.append(result.float().cpu())
+    return torch.cat(out) if out else torch.zeros(0)

@@ -1,0 +1,133 @@
+"""Data sets in memory, and images at the doors."""
+
+import numpy as np
+import pytest
+import torch
+from toys import toy_data
+
+from btlib.datasets import ImageDataset, check_images, sample_per_class, to_float, to_uint8
+
+# ---------------------------------------------------------------------- ImageDataset
+
+
+def test_pixel_statistics_are_numpys() -> None:
+    data = toy_data(30, 6, channels=3)
+    mean, std = data.pixel_statistics
+    pixels = data.x_train.numpy().astype(np.float64) / 255
+    np.testing.assert_allclose(mean.numpy(), pixels.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(std.numpy(), pixels.std((0, 2, 3)), rtol=1e-6)
+
+
+def test_statistics_of_a_constant_channel_can_be_divided_by() -> None:
+    x, y = torch.full((2, 1, 8, 8), 7, dtype=torch.uint8), torch.tensor([0, 1])
+    _, std = ImageDataset("flat", x, y, x, y, ("a", "b")).pixel_statistics
+    assert std.item() == pytest.approx(1e-3)
+
+
+def test_fingerprint_sees_one_pixel_one_label_and_one_class_name() -> None:
+    base = toy_data(12, 6)
+    assert toy_data(12, 6).fingerprint == base.fingerprint
+    parts = {k: getattr(base, k) for k in ("x_train", "y_train", "x_test", "y_test")}
+    seen = {base.fingerprint}
+    for key in parts:
+        changed = parts[key].clone()
+        changed.view(-1)[-1] = (int(changed.view(-1)[-1]) + 1) % 3
+        seen.add(ImageDataset("toy", classes=base.classes, **parts | {key: changed}).fingerprint)
+    seen.add(ImageDataset("toy", classes=("bar 0", "bar 1", "x"), **parts).fingerprint)
+    assert len(seen) == 6
+
+
+def test_subset_is_a_random_part(toy: ImageDataset) -> None:
+    part = toy.subset(train=50, test=10, seed=4)
+    assert (len(part.y_train), len(part.y_test)) == (50, 10)
+    whole = {x.numpy().tobytes(): int(y) for x, y in zip(toy.x_train, toy.y_train, strict=True)}
+    taken = [(x.numpy().tobytes(), int(y)) for x, y in zip(part.x_train, part.y_train, strict=True)]
+    assert len({x for x, _ in taken}) == 50
+    assert all(whole[x] == y for x, y in taken)
+    assert torch.equal(part.x_train, toy.subset(train=50, seed=4).x_train)
+    assert not torch.equal(part.x_train, toy.subset(train=50, seed=5).x_train)
+    assert toy.subset(test=10).y_train is toy.y_train
+    for count in (0, 241):
+        with pytest.raises(ValueError, match=f"got {count}"):
+            toy.subset(train=count)
+
+
+def test_clean_images_are_balanced_floats(toy: ImageDataset) -> None:
+    x, y = toy.clean_images(5, seed=1)
+    assert y.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert x.dtype == torch.float32
+    test = {image.numpy().tobytes() for image in toy.x_test}
+    assert {image.numpy().tobytes() for image in to_uint8(x)} <= test
+    assert not torch.equal(x, toy.clean_images(5, seed=2)[0])
+    assert torch.equal(x, toy.clean_images(5, seed=1)[0])
+    assert {i.numpy().tobytes() for i in to_uint8(toy.clean_images(5, split="train")[0])}.isdisjoint(test)
+    with pytest.raises(ValueError, match="got 21"):
+        toy.clean_images(21)
+
+
+def test_sample_per_class() -> None:
+    labels = torch.tensor([2, 0, 1, 0, 2, 2])
+    chosen = sample_per_class(labels, 2, [2, 0])
+    assert labels[chosen].tolist() == [2, 2, 0, 0]
+    assert len(chosen.unique()) == 4
+    assert sample_per_class(labels, 0, [1]).tolist() == []
+    assert sample_per_class(labels, 5, []).dtype == torch.int64
+    with pytest.raises(ValueError, match=r"class 1\), got 2"):
+        sample_per_class(labels, 2, [1])
+
+
+def test_to_device_keeps_everything(toy: ImageDataset) -> None:
+    moved = toy.to("cpu")
+    assert moved.fingerprint == toy.fingerprint
+    assert moved.name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"x_train": torch.zeros(2, 1, 4, 4)}, r"x_train: .*got torch\.float32"),
+        ({"x_test": torch.zeros(2, 4, 4, dtype=torch.uint8)}, r"x_test: .*\(2, 4, 4\)"),
+        ({"y_train": torch.zeros(2)}, r"y_train: .*got torch\.float32"),
+        ({"y_test": torch.zeros(3, dtype=torch.int64)}, r"y_test: .*\(3,\)"),
+        ({"y_train": torch.tensor([0, 2])}, r"y_train: .*got 0…2"),
+        ({"y_train": torch.tensor([-1, 0])}, r"y_train: .*got -1…0"),
+        ({"x_test": torch.zeros(2, 1, 5, 5, dtype=torch.uint8)}, r"x_test: .*got \(1, 5, 5\)"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(changes: dict[str, torch.Tensor], says: str) -> None:
+    x, y = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
+    parts = {"x_train": x, "y_train": y, "x_test": x, "y_test": y} | changes
+    with pytest.raises(ValueError, match=says):
+        ImageDataset("bad", classes=("a", "b"), **parts)
+
+
+# ---------------------------------------------------------------------- conversions
+
+
+def test_every_grey_level_survives_the_round_trip() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    floats = to_float(levels)
+    np.testing.assert_allclose(floats.numpy(), np.arange(256) / 255, rtol=1e-7)
+    assert torch.equal(to_uint8(floats), levels)
+    assert torch.equal(to_uint8(floats.double()), levels)
+    assert levels.dtype == torch.uint8
+    assert to_uint8(torch.tensor([0.499 / 255, 0.501 / 255, 1 + 1e-7])).tolist() == [0, 1, 255]
+
+
+def test_wrong_types_and_ranges_are_refused_with_the_value() -> None:
+    with pytest.raises(TypeError, match=r"got torch\.float32"):
+        to_float(torch.zeros(1))
+    with pytest.raises(TypeError, match=r"got torch\.uint8"):
+        to_uint8(torch.zeros(1, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"got 0…1\.5"):
+        to_uint8(torch.tensor([0.0, 1.5]))
+    with pytest.raises(ValueError, match="got nan"):
+        to_uint8(torch.tensor([0.0, torch.nan]))
+    with pytest.raises(ValueError, match=r"faces: .*got -0\.2…0"):
+        check_images(torch.tensor([[[[-0.2, 0.0]]]]), name="faces")
+    with pytest.raises(ValueError, match=r"got \(1, 8, 8\)"):
+        check_images(torch.zeros(1, 8, 8))
+    with pytest.raises(TypeError, match="got ndarray"):
+        check_images(np.zeros((1, 1, 8, 8)))  # type: ignore[arg-type]
+    check_images(torch.full((1, 1, 2, 2), 1 + 5e-7))  # robust to float error
+    check_images(torch.zeros(0, 1, 2, 2))
