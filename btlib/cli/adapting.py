@@ -73,7 +73,12 @@ def adapted(network: nn.Module, images: Tensor, output: str | None = None) -> tu
             "WEIGHTS: expected one output per class, got a single one (yes or no); backdoors of two-class networks "
             "with one output are not looked for: let the network return two logits, (0, x)"
         )
-    if found.ndim != 2 or not found.is_floating_point() or not bool(((found >= 0) & (found <= 1)).all()):
+    if (
+        found.ndim != 2
+        or len(found) != len(images)
+        or not found.is_floating_point()
+        or not bool(((found >= 0) & (found <= 1)).all())
+    ):
         return network, said
     if bool(((found.sum(1) - 1).abs() < 1e-3).all()):
         bare = _without_softmax(network, images, found)

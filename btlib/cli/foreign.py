@@ -113,7 +113,7 @@ def file_kind(path: Path) -> Kind:
     with path.open("rb") as file:
         start = file.read(64)
     for beginning, what in _OTHERS.items():
-        if start.startswith(beginning):
+        if start.startswith(beginning) and start[8:9] != b"{":
             raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {what}")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -154,6 +154,7 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, what: str) -> For
     if name not in networks.NETWORKS:
         raise ForeignError(f"--network: expected one of {', '.join(networks.NETWORKS)} or module:function, "
                            f"got {name!r}; check the spelling")  # fmt: skip
+    weights = state_dicts.unprefixed(weights)
     head, mean = weights.get("head.weight"), weights.get("normalize.mean")
     if head is None or mean is None:
         raise ForeignError(

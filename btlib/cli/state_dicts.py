@@ -115,6 +115,17 @@ def _moved(key: str, before: str, after: str) -> str:
     return f"{after}.{rest}" if after else rest
 
 
+def unprefixed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without what all their names begin with.
+
+    Example:
+        >>> list(unprefixed({"module.a.weight": torch.ones(1), "module.b.weight": torch.ones(1)}))
+        ['a.weight', 'b.weight']
+    """
+    before = ".".join(_shared_start(list(weights)))
+    return {_moved(key, before, ""): value for key, value in weights.items()}
+
+
 def _shared_start(names: Sequence[str]) -> list[str]:
     """The dotted parts with which all names begin, such as ["module", "model"]."""
     split = [name.split(".")[:-1] for name in names]

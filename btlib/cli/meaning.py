@@ -1,12 +1,54 @@
-"""Do the labels of the images mean what the network's outputs mean? A verdict on wrong labels is worse than none."""
+"""Do images and labels mean what the network means? A verdict on wrong pixels or wrong labels is worse than none."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from btlib import metrics
+from btlib.cli.adapting import ForeignError
+from btlib.cli.preprocessing import better
+from btlib.cli.probing import Foreign
+
 _RIGHT = 0.5  # of the images: what another order of classes must reach, and gain, to be called likely
 _GAIN = 0.2
+
+
+def checked_accuracy(network: Foreign, images: Tensor, labels: Tensor, names: Sequence[str]) -> float:
+    """The share of clean images that a network classifies as labelled, where a verdict can rest on it.
+
+    Args:
+        network: as loaded.
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        names: of the classes.
+
+    Raises:
+        ForeignError: another convention or another order of classes explains the network clearly better, or it
+            answers as if it guessed.
+    """
+    predicted = metrics.predict(network.module, images).argmax(1)
+    counts = confusion(predicted, labels, network.classes)
+    accuracy = float(counts.diagonal().sum()) / len(labels)
+    got = f"{100 * accuracy:.0f} % classified as labelled"
+    order = likely_order(counts)
+    if order is not None:
+        raise ForeignError(
+            f"--images: expected labels in the order of the network's outputs, got {got}: {in_words(order, names)}; "
+            "rename the folders, or pass the order with --classes"
+        )
+    found = None if network.convention is None else better(network.bare, network.convention, images, labels)
+    if found is not None:
+        raise ForeignError(
+            f"--mean, --std, --scale, --invert, --bgr: expected what the network was trained with, got {got} where "
+            f"{100 * found[1]:.0f} % are with {found[0].options}; pass that, or what its makers say"
+        )
+    if by_chance(counts):
+        raise ForeignError(
+            f"--images: expected images that the network knows, got {got}, as if it guessed; check the order of the "
+            "classes (--classes), --size and what is done to pixels (--mean, --std, --scale)"
+        )
+    return accuracy
 
 
 def confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from btlib.cli.labels import by_chance, confusion, in_words, likely_order
+from btlib.cli.meaning import by_chance, confusion, in_words, likely_order
 
 
 def answers(accuracy: float, order: list[int] | None = None, per_class: int = 50) -> torch.Tensor:
