@@ -177,6 +177,29 @@ def test_a_layout_is_chosen_by_what_a_network_holds() -> None:
     assert networks.layout(nn.Linear(2, 2), gpu) == torch.contiguous_format
 
 
+def test_a_strangers_network_is_reordered_only_where_that_changes_nothing() -> None:
+    cpu, images = torch.device("cpu"), torch.rand(2, 3, 8, 8)
+
+    class Flattening(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = super().forward(x)
+            return x.view(len(x), -1)  # as most public code has it: fails on other orders than the usual
+
+    class Odd(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + float(self[0].weight.is_contiguous())
+
+    with torch.no_grad():
+        for network, order in (
+            (Flattening(nn.Conv2d(3, 4, 3)), torch.contiguous_format),
+            (Odd(nn.Conv2d(3, 4, 3)), torch.contiguous_format),
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), torch.channels_last),
+        ):
+            assert networks.layout(network, cpu, images) == order
+            assert networks.layout(network, cpu) == torch.contiguous_format
+            assert network[0].weight.is_contiguous()
+
+
 def test_pooled_convolution_gives_the_gradient_of_equal_pixels_to_one_of_them() -> None:
     layer = PooledConv2d(1, 1, 3, padding=1)
     layer.weight.data.zero_()[0, 0, 1, 1] = 1  # the identity

@@ -11,11 +11,10 @@ from torch import Tensor
 from btlib import checkpoints, metrics
 from btlib.attacks.outcome import AttackResult, watched
 from btlib.checkpoints import Spec
-from btlib.datasets import ImageDataset, to_float
+from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
 from btlib.resume import ResumeFile
 from btlib.training import RECIPES, VERSION, Stage, place, train
-from btlib.triggers import Shape
 
 
 class AttackRecipe(ABC):

@@ -17,11 +17,10 @@ from btlib.attacks.attack import Attack, AttackRecipe
 from btlib.attacks.attack import run as run_attack
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import MaskedTrigger, embed, rounded, sharp
-from btlib.datasets import ImageDataset, to_float
+from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
 from btlib.training import Stage, placed, seeded, shuffled
-from btlib.triggers import Shape
 
 _WIDTH = 16  # filters of the first layer of both generators, as in the original for MNIST
 

@@ -18,10 +18,10 @@ from btlib import metrics, poisoning
 from btlib.attacks.attack import Attack, AttackRecipe
 from btlib.attacks.attack import run as run_attack
 from btlib.attacks.outcome import AttackResult
-from btlib.datasets import ImageDataset, to_float
+from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
 from btlib.training import Fitting, Recipe, Stage
-from btlib.triggers import Shape, Trigger
+from btlib.triggers import Trigger
 
 
 @dataclass(frozen=True)

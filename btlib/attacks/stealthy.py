@@ -18,7 +18,7 @@ from btlib.attacks.attack import Attack, AttackRecipe
 from btlib.attacks.attack import run as run_attack
 from btlib.attacks.outcome import AttackResult
 from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
-from btlib.datasets import ImageDataset, to_float
+from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend, squash, stamp
 from btlib.detection.images import DefenseSet
 from btlib.detection.neural_cleanse import neural_cleanse
@@ -26,7 +26,7 @@ from btlib.networks import Network
 from btlib.networks.generator import Generator
 from btlib.resume import History
 from btlib.training import placed, shuffled
-from btlib.triggers import Shape, Trigger
+from btlib.triggers import Trigger
 
 Pattern = Literal["generated", "patch", "patch+generated"]
 #: λ of Eq. 8 is moved at every step, as in `detection.QUICK`.

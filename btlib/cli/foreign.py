@@ -7,7 +7,7 @@ TorchScript, torch.export archives and factories bring code of their own, which 
 import importlib
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from btlib import networks, sealed
-from btlib.cli.probing import Foreign, ForeignError, Sealed, checked, first_line
+from btlib.cli import state_dicts
+from btlib.cli.adapting import ForeignError
+from btlib.cli.probing import Foreign, Sealed, Told, checked, first_line
 from btlib.datasets import DataError, DataSource, Shape
 from btlib.paths import from_here
 
@@ -28,49 +30,53 @@ EXPORT_AGAIN = (
     "with x of shape (2, C, H, W) and a net that returns logits"
 )
 SCRIPT_AGAIN = "save it again: torch.jit.script(net.eval()).save(path), with a net that returns logits (N, K)"
+READ = "a state dict, safetensors, a file of btlib, TorchScript or a torch.export archive"
+_KERAS = "a Keras file; load it with Keras on torch in a factory, and pass that as --network module:function"
+_OTHERS = {
+    b"\x89HDF": _KERAS,
+    b"version https://git-lfs": "a pointer to a file in Git LFS; run `git lfs pull` where it comes from",
+    b"<": "a page (HTML or XML), not the file it was to be; download it again",
+    b"\x08": "an ONNX model; it is not read: save the state dict of the network that it was made from",
+    b"PAR1": "a table of numbers (Parquet)",
+    b"GGUF": "a language model (GGUF)",
+}
 RETURN_LOGITS = "let the factory return a network from images (N, C, H, W) to logits (N, K)"
 
 
-def load(
-    path: Path, network: str | None, native: Shape, size: int | None = None,
-    normalize: tuple[Sequence[float], Sequence[float]] | None = None,
-) -> Foreign:  # fmt: skip
+def load(path: Path, native: Shape, told: Told | None = None) -> Foreign:
     """Load anyone's network and make sure that it is one.
 
     Args:
-        path: a btlib checkpoint, safetensors or state dict, TorchScript, or torch.export archive.
-        network: a name in `networks.NETWORKS` or ``module:function`` for a state dict; None where the file says it.
+        path: a sealed file of btlib, safetensors or state dict, TorchScript, or torch.export archive.
         native: (C, H, W) of the images as stored, for what the file does not say.
-        size: side of the network's square input, where the file does not say it.
-        normalize: mean and standard deviation per channel that a network expects to be applied outside.
+        told: what the user says of the network.
 
     Raises:
         ForeignError: one line that says what is wrong and how to mend it.
     """
+    told = told or Told()
     if not path.is_file():
         raise ForeignError(f"WEIGHTS: expected a file, got {path}, where there is none; check the path")
     kind = file_kind(path)
-    shape = (native[0], size, size) if size else native
     if kind in ("torchscript", "export"):
-        if network is not None:
-            raise ForeignError(
-                f"--network: expected a state dict to go with {network!r}, got {path.name}, which brings its own code "
-                "(TorchScript or torch.export); leave --network out if you trust it"
-            )
-        return _with_code(path, kind, shape, size, normalize)
+        return _with_code(path, kind, native, told)
     if kind == "sealed":
-        return _sealed(path, native, size)
-    weights = read_weights(path, kind)
+        return _sealed(path, native, told.size)
+    weights, network = read_weights(path, kind), told.network
     if network is None:
         raise ForeignError(f"--network: expected a name for the weights in {path.name}, got none; pass one of "
                            f"{', '.join(networks.NETWORKS)}, or module:function")  # fmt: skip
-    if ":" in network:
-        module = from_factory(network)
-        _fill(module, weights, f"what {network} returns", "use the factory that they were trained with")
-        known = _known_shape(module)
-        return checked(module, f"{type(module).__name__} from {network}", known or shape, known is not None,
-                        normalize, RETURN_LOGITS)  # fmt: skip
-    return _ours(network, weights, shape, f"state dict of {network}")
+    shape = (native[0], told.size, told.size) if told.size else native
+    if ":" not in network:
+        return _ours(network, weights, shape, f"state dict of {network}")
+    module = from_factory(network)
+    notes = state_dicts.fill(module, weights, f"what {network} returns", "use the factory that they were trained with")
+    if state_dicts.half_precision(weights):
+        notes.append("the weights were saved with sixteen bits and are computed with in 32")
+    known = _known_shape(module)
+    what = f"{type(module).__name__} from {network}"
+    loaded = checked(module, what, known or shape, known is not None, told, RETURN_LOGITS)
+    return replace(loaded, notes=(*notes, *loaded.notes))
 
 
 def _sealed(path: Path, native: Shape, size: int | None) -> Foreign:
@@ -99,16 +105,25 @@ def _trained_on(told: str | dict[str, Any], native: Shape) -> Shape:
 
 
 def file_kind(path: Path) -> Kind:
-    """What a file holds, by its content; its name says little."""
+    """What a file holds, by its content; its name says little.
+
+    Raises:
+        ForeignError: it is something that is not read.
+    """
+    with path.open("rb") as file:
+        start = file.read(64)
+    for beginning, what in _OTHERS.items():
+        if start.startswith(beginning) and start[8:9] != b"{":
+            raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {what}")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = {name.split("/", 1)[-1] for name in archive.namelist()}
         if names & {"archive_format", "serialized_exported_program.json"}:
             return "export"
+        if names & {"config.json", "model.weights.h5"} == {"config.json", "model.weights.h5"}:
+            raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {_KERAS}")
         return "torchscript" if "constants.pkl" in names else "pickle"
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] != b"{":
+    if start[8:9] != b"{":
         return "pickle"
     try:
         sealed.read_card(path)
@@ -131,14 +146,7 @@ def read_weights(path: Path, kind: Kind) -> dict[str, Tensor]:
             f"WEIGHTS: expected a state dict, safetensors, TorchScript or torch.export archive, got {path}, which "
             "holds other Python objects or is damaged; it is never unpickled, save torch.save(net.state_dict(), path)"
         ) from None
-    for key in ("state_dict", "model_state_dict", "model"):  # what training scripts wrap it in
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
-        raise ForeignError(f"WEIGHTS: expected a state dict (names and tensors), got {type(found).__name__} in {path}; "
-                           "save torch.save(net.state_dict(), path)")  # fmt: skip
-    parallel = all(name.startswith("module.") for name in found)  # nn.DataParallel's names
-    return {name.removeprefix("module.") if parallel else name: tensor for name, tensor in found.items()}
+    return state_dicts.unwrapped(found, path.name)
 
 
 def _ours(name: str, weights: dict[str, Tensor], shape: Shape, what: str) -> Foreign:
@@ -146,6 +154,7 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, what: str) -> For
     if name not in networks.NETWORKS:
         raise ForeignError(f"--network: expected one of {', '.join(networks.NETWORKS)} or module:function, "
                            f"got {name!r}; check the spelling")  # fmt: skip
+    weights = state_dicts.unprefixed(weights)
     head, mean = weights.get("head.weight"), weights.get("normalize.mean")
     if head is None or mean is None:
         raise ForeignError(
@@ -159,16 +168,10 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, what: str) -> For
         network = networks.build(name, image_shape=shape, num_classes=len(head), seed=0)
     except ValueError as error:
         raise ForeignError(f"{error}, here --size") from None
-    _fill(network, weights, f"{name} for images of {shape[1]}×{shape[2]}", "pass the --size it was trained on")
-    return checked(network, what, shape, True, None, "use btlib's own weights")
-
-
-def _fill(network: nn.Module, weights: dict[str, Tensor], what: str, fix: str) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip().rstrip(".")
-        raise ForeignError(f"WEIGHTS: expected the weights of {what}, got others ({detail[:200]}); {fix}") from None
+    notes = state_dicts.fill(network, weights, f"{name} for images of {shape[1]}×{shape[2]}", "pass the --size it was "
+                             "trained on")  # fmt: skip
+    loaded = checked(network, what, shape, True, Told(), "use btlib's own weights")
+    return replace(loaded, convention=None, notes=tuple(notes))
 
 
 def from_factory(name: str) -> nn.Module:
@@ -186,10 +189,17 @@ def from_factory(name: str) -> nn.Module:
     return network
 
 
-def _with_code(
-    path: Path, kind: Kind, shape: Shape, size: int | None, normalize: tuple[Sequence[float], Sequence[float]] | None
-) -> Foreign:
-    """A TorchScript file or a torch.export archive."""
+def _with_code(path: Path, kind: Kind, native: Shape, told: Told) -> Foreign:
+    """A TorchScript file or a torch.export archive: both bring code, which runs as soon as they are loaded."""
+    what = "TorchScript" if kind == "torchscript" else "torch.export archive"
+    if told.network is not None:
+        raise ForeignError(f"--network: expected a state dict to go with {told.network!r}, got {path.name}, a {what}, "
+                           "which brings its own code; leave --network out")  # fmt: skip
+    if not told.trust:
+        raise ForeignError(
+            f"--trust: expected it for {path.name}, a {what}, got none; such a file brings code of its own, which runs "
+            "on this machine when it is loaded: pass --trust if you trust its maker"
+        )
     try:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # TorchScript is deprecated, but in use
             loaded: Any = torch.jit.load(str(path), "cpu") if kind == "torchscript" else torch.export.load(path)
@@ -197,11 +207,12 @@ def _with_code(
         again = SCRIPT_AGAIN if kind == "torchscript" else EXPORT_AGAIN
         raise ForeignError(f"WEIGHTS: expected a whole {kind} file, got {path}, which torch can't load "
                            f"({first_line(error)}); {again}") from None  # fmt: skip
+    shape = (native[0], told.size, told.size) if told.size else native
     if kind == "torchscript":
         loaded.eval()
-        return checked(Sealed(loaded), "TorchScript", shape, False, normalize, SCRIPT_AGAIN)
-    shape, known = _exported_shape(loaded, shape, size)
-    return checked(Sealed(loaded.module()), "torch.export archive", shape, known, normalize, EXPORT_AGAIN)
+        return checked(Sealed(loaded), what, shape, False, told, SCRIPT_AGAIN)
+    shape, known = _exported_shape(loaded, shape, told.size)
+    return checked(Sealed(loaded.module()), what, shape, known, told, EXPORT_AGAIN)
 
 
 def _exported_shape(program: torch.export.ExportedProgram, shape: Shape, size: int | None) -> tuple[Shape, bool]:

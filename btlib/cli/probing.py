@@ -7,12 +7,28 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
+from btlib.cli.adapting import ForeignError, adapted
+from btlib.cli.preprocessing import Convention
 from btlib.datasets import Shape
-from btlib.networks.layers import Normalize
 
 
-class ForeignError(ValueError):
-    """A network that can't be loaded or scanned; the message says what was expected and what to do."""
+@dataclass(frozen=True)
+class Told:
+    """What the user says of a network beside its file.
+
+    Attributes:
+        network: a name in `networks.NETWORKS` or ``module:function``, for a state dict; None where the file says it.
+        size: side of the network's square input, where the file does not say it.
+        convention: what is done to images before it sees them.
+        output: name or number of the output with the logits, where there are several.
+        trust: whether a file that brings code of its own may run it.
+    """
+
+    network: str | None = None
+    size: int | None = None
+    convention: Convention = Convention()
+    output: str | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +36,22 @@ class Foreign:
     """A network ready for the detectors.
 
     Attributes:
-        module: images in [0, 1], (N, C, H, W) → logits (N, K).
+        module: images in [0, 1], (N, C, H, W) → logits (N, K): `bare` with `convention` before it.
+        bare: images as it was trained on → logits.
+        convention: what is done to images before `bare` sees them; None: the network does it itself.
         what: what kind of network it is, in words.
         image_shape: (C, H, W) of its input.
         classes: K.
+        notes: what was done to file and network to make them fit, in words.
     """
 
     module: nn.Module
+    bare: nn.Module
+    convention: Convention | None
     what: str
     image_shape: Shape
     classes: int
+    notes: tuple[str, ...] = ()
 
 
 class Sealed(nn.Module):
@@ -51,18 +73,15 @@ class Sealed(nn.Module):
         return inner(torch.cat([x, x]))[:1] if len(x) == 1 else inner(x)
 
 
-def checked(
-    module: nn.Module, what: str, shape: Shape, known: bool, normalize: tuple[Sequence[float], Sequence[float]] | None,
-    again: str,
-) -> Foreign:  # fmt: skip
-    """Find the number of channels where it is not known, add the normalisation, and try the network.
+def checked(module: nn.Module, what: str, shape: Shape, known: bool, told: Told, again: str) -> Foreign:
+    """Find the number of channels where it is not known, take the logits, put the convention before, and try it all.
 
     Args:
         module: the network.
         what: what kind of network it is, in words.
         shape: (C, H, W) of its input.
         known: whether C is its own, or only that of the images.
-        normalize: mean and standard deviation that it wants to be applied outside.
+        told: what the user said of it.
         again: what to do when it is not as expected.
 
     Raises:
@@ -71,13 +90,31 @@ def checked(
     module.eval()
     if not known:
         shape = _try_channels(module, shape, again)
-    if normalize is not None:
-        if {len(part) for part in normalize} - {1, shape[0]}:
-            raise ForeignError(f"--mean, --std: expected one number or {shape[0]}, one per channel, got "
-                               f"{len(normalize[0])} and {len(normalize[1])}; separate them by commas")  # fmt: skip
-        mean, std = (torch.tensor(part).expand(shape[0]) for part in normalize)
-        module = nn.Sequential(Normalize(mean, std), module).eval()
-    return Foreign(module, what, shape, _try_logits(module, shape, again))
+    try:
+        told.convention.check(shape[0])
+    except ValueError as error:
+        raise ForeignError(str(error)) from None
+    try:
+        bare, notes = adapted(module, told.convention.of(_noise(shape)), told.output)
+    except ForeignError:
+        raise
+    except Exception as error:
+        raise _wrong("a network that takes batches of any size", _failed(shape, error), again) from None
+    network = told.convention.before(bare)
+    return Foreign(network, bare, told.convention, what, shape, _try_logits(network, shape, again), tuple(notes))
+
+
+def _noise(shape: Shape) -> Tensor:
+    noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    return torch.cat([noise, torch.zeros(1, *shape), torch.ones(1, *shape)])
+
+
+def _wrong(expected: str, got: str, again: str) -> ForeignError:
+    return ForeignError(f"WEIGHTS: expected {expected}, got {got}; {again}")
+
+
+def _failed(shape: Shape, error: Exception) -> str:
+    return f"a failure on {by((5, *shape))} ({first_line(error)})"
 
 
 def _try_channels(module: nn.Module, shape: Shape, again: str) -> Shape:
@@ -102,32 +139,27 @@ def _try_channels(module: nn.Module, shape: Shape, again: str) -> Shape:
 
 def _try_logits(module: nn.Module, shape: Shape, again: str) -> int:
     """The number of classes, after the network was seen to do what detectors need."""
-    noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
-    images = torch.cat([noise, torch.zeros(1, *shape), torch.ones(1, *shape)]).requires_grad_()
-
-    def wrong(expected: str, got: str) -> ForeignError:
-        return ForeignError(f"WEIGHTS: expected {expected}, got {got}; {again}")
-
+    images = _noise(shape).requires_grad_()
     try:
         with metrics.frozen(module):
             out, fewer, single = module(images), module(images[:3]), module(images[:1])
     except Exception as error:
-        got = f"a failure on {by((5, *shape))} ({first_line(error)})"
-        raise wrong("a network that takes batches of any size", got) from None
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 5 or out.shape[1] < 3:
-        got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
-        if isinstance(out, Tensor) and len(out) != 5:
-            raise wrong("a network that takes batches of any size", f"{got} for 5 images")
-        raise wrong("logits (N, K) of at least 3 classes", f"{got} for 5 images")
+        raise _wrong("a network that takes batches of any size", _failed(shape, error), again) from None
+    if out.ndim != 2 or len(out) != 5 or out.shape[1] < 3:
+        got = f"shape {tuple(out.shape)} for 5 images"
+        if len(out) != 5:
+            raise _wrong("a network that takes batches of any size", got, again)
+        raise _wrong("logits (N, K) of at least 3 classes", got, again)
     if not bool(out.isfinite().all()):
-        raise wrong("finite logits", "NaN or infinity")
-    if bool((out >= 0).all()) and bool(((out.sum(1) - 1).abs() < 1e-3).all()):
-        raise wrong("logits", "probabilities (each row sums to 1), whose gradients vanish")
+        raise _wrong("finite logits", "NaN or infinity", again)
     scale = 1e-3 * float(out.detach().abs().max()) + 1e-6
     if not all(torch.allclose(part, out[: len(part)], rtol=0, atol=scale) for part in (fewer, single)):
-        raise wrong("the same logits for an image whatever is beside it", "others (dropout or batch statistics)")
-    if not out.requires_grad or torch.autograd.grad(out.sum(), images, allow_unused=True)[0] is None:
-        raise wrong("logits that can be differentiated with respect to the image", "no gradient")
+        raise _wrong(
+            "the same logits for an image whatever is beside it", "others (dropout or batch statistics)", again
+        )
+    slope = torch.autograd.grad(out.sum(), images, allow_unused=True)[0] if out.requires_grad else None
+    if slope is None or not bool(slope.any()):
+        raise _wrong("logits that can be differentiated with respect to the image", "no gradient", again)
     return int(out.shape[1])
 
 

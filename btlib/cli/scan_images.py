@@ -1,6 +1,7 @@
 """The clean images of a scan: a folder per class, or a data set by its name."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -29,6 +30,27 @@ class Origin:
     classes: tuple[str, ...]
     native: Shape
     images: ClassFolders | ImageDataset
+
+    def ordered(self, names: Sequence[str]) -> "Origin":
+        """The same images with the classes in another order.
+
+        Raises:
+            DataError: names that are not those of the classes, or not once each.
+        """
+        if sorted(names) != sorted(self.classes):
+            differ = sorted(set(names) ^ set(self.classes))[:6] or ["a name that stands there twice"]
+            raise datasets.DataError(
+                f"--classes: expected each of the {len(self.classes)} classes in {self.name} once, got {len(names)} "
+                f"names, with a difference in {', '.join(differ)}; mend the file"
+            )
+        order = [self.classes.index(name) for name in names]
+        if isinstance(self.images, ImageDataset):
+            place = torch.tensor(order).argsort()
+            y_train, y_test = place[self.images.y_train], place[self.images.y_test]
+            images = replace(self.images, classes=tuple(names), y_train=y_train, y_test=y_test, source=None)
+            return replace(self, classes=tuple(names), images=images)
+        files = tuple(self.images.files[i] for i in order)
+        return replace(self, classes=tuple(names), images=ClassFolders(tuple(names), files))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +90,19 @@ def find(name: str | DataSource | ImageDataset) -> Origin:
                                      f"{', '.join(known)}, got {name!r}, which is neither; check the path")  # fmt: skip
     data = datasets.load(name)
     return Origin(f"{data.name} (test images)", data.classes, data.image_shape, data)
+
+
+def names_in(path: Path) -> list[str]:
+    """The names in a file, one a line; of lines with commas the last part, as in ``3,cat``.
+
+    Raises:
+        DataError: no such file, or not text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise datasets.DataError(f"--classes: expected a text file with a name a line, got {path} ({error})") from error
+    return [line.rpartition(",")[2].strip().strip('"') for line in lines if line.strip()]
 
 
 def _in_folder(path: Path) -> Origin:

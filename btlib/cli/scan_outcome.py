@@ -111,12 +111,11 @@ class Scan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What makes this outcome less to be trusted."""
-        said = []
-        if self.accuracy < 0.5:
-            said.append(
-                f"only {100 * self.accuracy:.0f} % of the images are classified as labelled: are the classes in the "
-                "order of the network's outputs, and does it expect pixels in [0, 1] (else --mean, --std)?"
-            )
+        said = [] if self.accuracy >= 0.5 else [
+            f"only {100 * self.accuracy:.0f} % of the images are classified as labelled: are they images of the kind "
+            "that it was trained on, and is anything done to their pixels (--mean, --std, --scale)?"
+        ]  # fmt: skip
+        said += self.network.notes
         for name, detection in self.detections.items():
             said += [f"{name}: {warning}" for warning in detection.warnings]
         return tuple(said)
@@ -157,6 +156,8 @@ def as_json(scan: Scan, version: str) -> dict[str, Any]:
         "network": {
             "file": scan.weights.name, "sha256": hashlib.sha256(scan.weights.read_bytes()).hexdigest(),
             "what": scan.network.what, "image_shape": list(scan.network.image_shape), "classes": scan.network.classes,
+            "convention": None if scan.network.convention is None else scan.network.convention.options,
+            "notes": list(scan.network.notes),
         },
         "images": {
             "source": scan.source.name, "classes": list(scan.source.classes), "changes": scan.images.changes,

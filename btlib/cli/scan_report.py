@@ -133,7 +133,8 @@ def _titles(scan: Scan, estimates: Sequence[Estimate]) -> list[str]:
 
 def _short(scan: Scan, index: int) -> str:
     name = scan.source.classes[index]
-    return str(index) if name == str(index) else f"{index} {name[:14]}"
+    short = str(index) if name == str(index) else f"{index} {name[:14]}"
+    return short.replace("$", r"\$")  # else matplotlib takes what is between two of them for a formula
 
 
 def _where(estimate: Estimate) -> str:

@@ -73,7 +73,9 @@ def check_images(images: Tensor, *, name: str = "images", ndim: int | None = 4) 
 
 
 def as_float(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> Tensor:
-    """What a public door takes for images, as float in [0, 1]: uint8 is converted, floats are checked and returned.
+    """What a public door takes for images, as float in [0, 1]: uint8 is converted, floats are checked.
+
+    They lie in memory as usual, since many networks flatten with ``view``.
 
     Raises:
         TypeError, ValueError: as in `check_images`; floats in 0…255 are refused, since nothing says what they mean.
@@ -86,7 +88,21 @@ def as_float(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> T
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
         images = to_float(images)
     check_images(images, name=name, ndim=ndim)
-    return images
+    return usual_strides(images)
+
+
+def usual_strides(x: Tensor) -> Tensor:
+    """The same numbers in the usual layout, with its strides: one channel also passes for channels-last.
+
+    Args:
+        x: maps (N, C, H, W).
+
+    Example:
+        >>> import torch
+        >>> usual_strides(torch.zeros(2, 8, 8, 1).permute(0, 3, 1, 2)).stride()
+        (64, 64, 8, 1)
+    """
+    return x.contiguous().flatten().view(x.shape)
 
 
 def sample_per_class(labels: Tensor, per_class: int, classes: Iterable[int], *, seed: int = 0) -> Tensor:

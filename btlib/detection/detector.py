@@ -53,7 +53,7 @@ class Detector(ABC):
         began = time.perf_counter()
         data = defense_set(network, images, labels, self.per_class, self.seed)
         wanted = check_classes(targets, data.num_classes)
-        with undisturbed(network):
+        with undisturbed(network, data.images[:2]):
             found = self._estimate(network, data, wanted)
         best = [min((e for e in found if e.target == t), key=lambda e: e.norm) for t in wanted]
         return Detection(

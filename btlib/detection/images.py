@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import as_float, sample_per_class
+from btlib.datasets.images import usual_strides
 from btlib.networks import layout, reference
+from btlib.networks.layers import in_layout
 
 #: Images in one pass through a network. With twice as many, maps are so large that every layer asks the system for
 #: fresh memory, and LeNet-5 takes twice the time.
@@ -152,11 +154,15 @@ def check_classes(wanted: Sequence[int] | int | None, num_classes: int, name: st
 
 
 @contextmanager
-def undisturbed(network: nn.Module) -> Iterator[nn.Module]:
+def undisturbed(network: nn.Module, images: Tensor | None = None) -> Iterator[nn.Module]:
     """`metrics.frozen`, and the caller's random state is put back as well.
 
     Inside, convolutions have their weights in the order that is fastest (`networks.layout`): the same numbers in up to
     half of the time on a CPU.
+
+    Args:
+        network: the classifier.
+        images: one or more, float (N, C, H, W), on its device, to try the order on where the network is not ours.
 
     Example:
         >>> with undisturbed(nn.Linear(1, 1)) as network:
@@ -164,13 +170,21 @@ def undisturbed(network: nn.Module) -> Iterator[nn.Module]:
         False
     """
     device = reference(network).device
-    order = layout(network, device)
-    weights = {p: p.data for p in network.parameters() if p.ndim == 4}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), metrics.frozen(network):
-        try:
-            for parameter, found in weights.items():
-                parameter.data = found.contiguous(memory_format=order)
+    random_state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with random_state, metrics.frozen(network):
+        order = layout(network, device, images)
+        with in_layout(network, order), _in_usual_order(network, order):
             yield network
-        finally:
-            for parameter, found in weights.items():
-                parameter.data = found
+
+
+@contextmanager
+def _in_usual_order(network: nn.Module, order: torch.memory_format) -> Iterator[None]:
+    """Inside, what a stranger's network is given lies in memory as usual; one channel may pass for channels-last else."""
+    if order == torch.channels_last or getattr(network, "any_layout", False):
+        yield
+        return
+    handle = network.register_forward_pre_hook(lambda _, given: (usual_strides(given[0]), *given[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()

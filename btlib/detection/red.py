@@ -161,5 +161,5 @@ def additive_estimation(
     chosen = check_classes(sources, data.num_classes, "sources")
     keep = torch.isin(data.labels, torch.tensor(chosen, device=data.labels.device))
     kept = DefenseSet(data.images[keep], data.labels[keep], data.num_classes)
-    with undisturbed(network):
+    with undisturbed(network, kept.images[:2]):
         return perturb(network, kept, [(None, target)], False, search)[0]

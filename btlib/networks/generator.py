@@ -41,6 +41,8 @@ class Generator(nn.Module):
         torch.Size([2, 1, 28, 28])
     """
 
+    any_layout = True
+
     def __init__(self, channels: int, width: int = 32, out: int | None = None, *, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,8 @@
 """What all networks share: normalisation inside, a body, a linear head, and named feature layers."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from btlib.datasets import Shape
+from btlib.datasets.images import usual_strides
 
 
 class Normalize(nn.Module):
@@ -102,7 +104,7 @@ class PooledConv2d(nn.Conv2d):
         It is affine in `x`; the maximum over the four groups is what `forward` returns.
         """
         moved = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
-        x, weight = _usual_strides(x), _usual_strides(torch.cat(moved))
+        x, weight = usual_strides(x), usual_strides(torch.cat(moved))
         bias = self.bias.repeat(4)  # type: ignore[union-attr]
         if not (x.requires_grad and torch.is_grad_enabled()):
             return F.conv2d(x, weight, bias, stride=2, padding=self.padding)
@@ -112,11 +114,6 @@ class PooledConv2d(nn.Conv2d):
         below, right = around - x.shape[2] % 2, around - x.shape[3] % 2
         squares = F.pixel_unshuffle(F.pad(x, (around, right, around, below)), 2)
         return F.conv2d(squares, F.pixel_unshuffle(weight, 2), bias)
-
-
-def _usual_strides(x: Tensor) -> Tensor:
-    """In the usual layout, with the strides of it: one channel also passes for channels-last, which is slower here."""
-    return x.contiguous().flatten().view(x.shape)
 
 
 class MaxPool2(nn.Module):
@@ -180,19 +177,60 @@ class _MaxOfFour(torch.autograd.Function):
         return result, None
 
 
-def layout(network: nn.Module, device: torch.device) -> torch.memory_format:
+def layout(network: nn.Module, device: torch.device, images: Tensor | None = None) -> torch.memory_format:
     """The memory order in which a network computes fastest.
 
     Channels-last where there are convolutions: convolving and above all pooling gain. The layers of this module that
-    pool by themselves are faster in the usual order, on a CPU.
+    pool by themselves are faster in the usual order, on a CPU. So is, for safety, every network that is not btlib's:
+    many flatten with ``view``, which wants the usual order. With images it is tried whether one works in the other.
+
+    Args:
+        network: a classifier or generator.
+        device: where it computes.
+        images: one or more, float (N, C, H, W), on that device.
 
     Example:
-        >>> layout(nn.Conv2d(3, 6, 5), torch.device("cpu"))
-        torch.channels_last
+        >>> net, image = nn.Sequential(nn.Conv2d(3, 6, 5), nn.ReLU()), torch.zeros(1, 3, 8, 8)
+        >>> layout(net, torch.device("cpu")), layout(net, torch.device("cpu"), image)
+        (torch.contiguous_format, torch.channels_last)
     """
     kinds = {type(module) for module in network.modules()}
     pays = nn.Conv2d in kinds and not (PooledConv2d in kinds and device.type == "cpu")
-    return torch.channels_last if pays else torch.contiguous_format
+    if not pays or not (getattr(network, "any_layout", False) or _same_in_channels_last(network, images)):
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+@torch.no_grad()
+def _same_in_channels_last(network: nn.Module, images: Tensor | None) -> bool:
+    """Whether a network says the same of these images in the other order; it must be in evaluation mode."""
+    if images is None:
+        return False
+    usual = network(images)
+    try:
+        with in_layout(network, torch.channels_last):
+            return torch.allclose(usual, network(images), rtol=1e-4, atol=1e-4)
+    except RuntimeError:
+        return False
+
+
+@contextmanager
+def in_layout(network: nn.Module, order: torch.memory_format) -> Iterator[nn.Module]:
+    """Inside, a network's convolutions have their weights in this order; they are put back.
+
+    Example:
+        >>> with in_layout(nn.Conv2d(3, 6, 5), torch.channels_last) as layer:
+        ...     layer.weight.is_contiguous()
+        False
+    """
+    weights = {p: p.data for p in network.parameters() if p.ndim == 4}
+    try:
+        for parameter, found in weights.items():
+            parameter.data = found.contiguous(memory_format=order)
+        yield network
+    finally:
+        for parameter, found in weights.items():
+            parameter.data = found
 
 
 class Network(nn.Module):
@@ -206,6 +244,7 @@ class Network(nn.Module):
     """
 
     card: Any = None
+    any_layout = True  # nothing in it depends on the order of maps in memory
 
     def __init__(
         self, body: nn.Sequential, head: nn.Linear, normalize: Normalize, image_shape: Shape,

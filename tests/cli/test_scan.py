@@ -1,6 +1,7 @@
 """`python -m btlib scan`: truth by construction on a network set by hand, and one trained backdoor."""
 
 import json
+import pickle
 import re
 from dataclasses import replace
 
@@ -12,12 +13,14 @@ from torch import nn
 from toys import TARGET, hand_set, lit_pixels, toy_data
 from typer.testing import CliRunner
 
-from btlib import checkpoints, datasets, detection, networks, results
+from btlib import checkpoints, datasets, detection, networks, results, sealed
 from btlib.checkpoints import Spec
 from btlib.cli import foreign, scan_images
+from btlib.cli.adapting import ForeignError
 from btlib.cli.app import app
-from btlib.cli.probing import ForeignError, Sealed
-from btlib.cli.scan import placed
+from btlib.cli.preprocessing import Convention
+from btlib.cli.probing import Sealed, Told
+from btlib.cli.scan import FOUND, placed
 from btlib.detection import DETECTORS, Inversion
 from btlib.training import Recipe
 
@@ -124,8 +127,11 @@ def factory(here, request):
     return name
 
 
+TRUSTED = Told(trust=True)
+
+
 def scan(*arguments):
-    return CliRunner().invoke(app, ["scan", *map(str, arguments)])
+    return CliRunner().invoke(app, ["scan", "--trust", *map(str, arguments)])
 
 
 def refused(*arguments):
@@ -145,7 +151,7 @@ def test_a_planted_backdoor_is_found_in_a_file_that_brings_its_code(here, save):
     save(planted(), here / "net.bin")
     result = scan("net.bin", "--images", write_images(here / "images"), "--methods", "red-a,neural-cleanse",
                   "--out", "a/r.html", "--json", "a/r.json")  # fmt: skip
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == FOUND, result.output
     assert f"Backdoor found: images can be sent to class {TARGET} (by " in result.stdout
     numbers = json.loads((here / "a" / "r.json").read_text())
     assert numbers["verdict"]["targets"] == [TARGET]
@@ -167,7 +173,7 @@ def test_a_state_dict_needs_the_factory_that_says_what_it_belongs_to(here, facto
     as_state(planted(), here / "net.pth")
     images = write_images(here / "images")
     result = scan("net.pth", "--network", f"{factory}:make", "--images", images, "--methods", "mask-red-a")
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == FOUND, result.output
     assert f"class {TARGET}" in result.stdout.split("\n\n")[1]
     assert "module:function" in refused("net.pth", "--images", images)
     for function, said in (("broken", "no such table"), ("number", "got int"), ("absent", "absent")):
@@ -246,7 +252,7 @@ def test_a_trained_backdoor_is_found_with_few_images(monkeypatch, tmp_path):
     monkeypatch.setattr(detection, "neural_cleanse", lambda *a, **k: slow(*a, inversion=shorter, **k))
     path = checkpoints.find(checkpoints.shipped()["box"])
     result = scan(path, "--images", "fashion-mnist", "--methods", "neural-cleanse", "--per-class", "20")
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == FOUND, result.output
     assert "class 9 (Ankle boot)" in result.stdout
 
 
@@ -263,7 +269,7 @@ def test_one_line_for_each_wrong_path_and_option(here):
     assert "got 'magic'" in refused("net.pt", "--images", images, "--methods", "magic")
     assert "got 2" in refused("net.pt", "--images", images, "--level", "2")
     assert "got the folder images" in refused("net.pt", "--images", images, "--out", "images")
-    assert "got 1 and None" in refused("net.pt", "--images", images, "--mean", "1")
+    assert "got (1.0,) and ()" in refused("net.pt", "--images", images, "--mean", "1")
     assert "at most 2, all images of 0, got 3" in refused("net.pt", "--images", images, "--per-class", "3")
     assert "leave --network out" in refused("net.pt", "--images", images, "--network", "lenet5")
     (images / "0" / "0.png").write_text("no picture")
@@ -282,7 +288,7 @@ def test_state_dicts_that_fit_nothing(here):
     net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=CLASSES)
     as_state(net, here / "net.pth")
     assert "got 'lenet'" in refused("net.pth", "--images", images, "--network", "lenet")
-    assert "size mismatch" in refused("net.pth", "--images", images, "--network", "lenet5", "--size", "40")
+    assert "is expected" in refused("net.pth", "--images", images, "--network", "lenet5", "--size", "40")
     assert "expected the weights of btlib's vgg9" in refused_of(here, nn.Linear(2, 2), images, "vgg9")
     torch.save(net, here / "pickled.pt")
     assert "never unpickled" in refused("pickled.pt", "--images", images, "--network", "lenet5")
@@ -315,8 +321,9 @@ def test_an_archive_of_a_fixed_batch_or_without_one_says_how_to_export_again(her
 @pytest.mark.parametrize(
     ("forward", "said"),
     [
-        (lambda x: x.flatten(1)[:, :10].softmax(1), "probabilities"),
-        (lambda x: (x.flatten(1)[:, :10],), "got tuple"),
+        (lambda x: (x.flatten(1)[:, :10], x.flatten(1)[:, :9]), "--output"),
+        (lambda x: x.flatten(1)[:, :10].sigmoid(), "a sigmoid for each class"),
+        (lambda x: x.round().flatten(1)[:, :10], "no gradient"),
         (lambda x: x.flatten(1)[:, :2], "at least 3 classes"),
         (lambda x: nn.functional.dropout(x.flatten(1)[:, :10], 0.5, training=True), "dropout"),
         (lambda x: x.flatten(1)[:, :10] - x.mean(), "dropout or batch statistics"),
@@ -332,7 +339,7 @@ def test_what_is_no_classifier_is_seen_before_the_scan(here, forward, said):
 
     torch.jit.trace(Odd(), torch.rand(2, 1, SIZE, SIZE), check_trace=False).save(str(here / "odd.pt"))
     with pytest.raises(ForeignError, match=said):
-        foreign.load(here / "odd.pt", None, (1, SIZE, SIZE))
+        foreign.load(here / "odd.pt", (1, SIZE, SIZE), TRUSTED)
 
 
 # ------------------------------------------------------------------------------------------------ loading
@@ -347,13 +354,13 @@ def test_safetensors_and_wrapped_state_dicts_of_our_networks_load(here):
     torch.save({"epoch": 3, "state_dict": parallel}, here / "a.pth")
     x = torch.rand(2, 3, 28, 28)
     for name in ("a.safetensors", "a.pth"):
-        loaded = foreign.load(here / name, "lenet5", (1, 28, 28))  # channels and classes are the weights' own
+        loaded = foreign.load(here / name, (1, 28, 28), Told("lenet5"))  # channels and classes are the weights' own
         assert (loaded.image_shape, loaded.classes) == ((3, 28, 28), 4)
         torch.testing.assert_close(loaded.module(x), net(x))
 
 
 def test_a_checkpoint_needs_no_name_and_no_size():
-    loaded = foreign.load(checkpoints.find(checkpoints.shipped()["clean"]), None, (3, 40, 30))
+    loaded = foreign.load(checkpoints.find(checkpoints.shipped()["clean"]), (3, 40, 30), TRUSTED)
     assert (loaded.image_shape, loaded.classes) == ((1, 28, 28), 10)
 
 
@@ -363,26 +370,30 @@ def test_normalisation_outside_goes_in(here):
             return x.flatten(1)[:, :5]
 
     as_script(Plain(), here / "net.pt")
-    loaded = foreign.load(here / "net.pt", None, (1, SIZE, SIZE), normalize=([0.5], [0.25]))
+    loaded = foreign.load(
+        here / "net.pt", (1, SIZE, SIZE), Told(trust=True, convention=Convention(mean=(0.5,), std=(0.25,)))
+    )
     torch.testing.assert_close(loaded.module(torch.ones(2, 1, SIZE, SIZE)), torch.full((2, 5), 2.0))
     with pytest.raises(ForeignError, match="got 2 and 1"):
-        foreign.load(here / "net.pt", None, (1, SIZE, SIZE), normalize=([0.5, 0.5], [0.25]))
+        foreign.load(
+            here / "net.pt", (1, SIZE, SIZE), Told(trust=True, convention=Convention(mean=(0.5, 0.5), std=(0.25,)))
+        )
 
 
 def test_a_network_for_rgb_gets_rgb_whatever_the_images_are(here):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     torch.jit.script(net).save(str(here / "net.pt"))
-    assert foreign.load(here / "net.pt", None, (1, SIZE, SIZE)).image_shape == (3, SIZE, SIZE)
+    assert foreign.load(here / "net.pt", (1, SIZE, SIZE), TRUSTED).image_shape == (3, SIZE, SIZE)
 
 
 def test_an_archive_knows_its_size_and_takes_single_images(here):
     as_archive(clean(), here / "net.pt2")
-    loaded = foreign.load(here / "net.pt2", None, (3, 50, 50))
+    loaded = foreign.load(here / "net.pt2", (3, 50, 50), TRUSTED)
     assert loaded.image_shape == (1, SIZE, SIZE)
     x, _ = lit_pixels(1, classes=CLASSES, size=SIZE)
     torch.testing.assert_close(loaded.module(x[:1]), clean()(x[:1]))
     with pytest.raises(ForeignError, match="got 50"):
-        foreign.load(here / "net.pt2", None, (1, 50, 50), size=50)
+        foreign.load(here / "net.pt2", (1, 50, 50), Told(size=50, trust=True))
 
 
 def test_images_are_read_in_the_order_that_training_had(tmp_path):
@@ -429,7 +440,7 @@ def test_a_network_of_somebodys_own_images_is_scanned(here):
     spec = Spec(data=toy_data(), recipe=Recipe(epochs=1))
     checkpoints.load_or_train(spec, progress=False, folder=here)
     path = checkpoints.find(spec, folder=here)
-    assert foreign.load(path, None, (3, 20, 20)).image_shape == (1, 16, 16)
+    assert foreign.load(path, (3, 20, 20), TRUSTED).image_shape == (1, 16, 16)
 
 
 def test_the_test_part_of_a_folder_is_used_and_colour_turns_grey(tmp_path):
@@ -485,8 +496,8 @@ def test_the_report_asks_the_network_where_it_is(here, monkeypatch):
     monkeypatch.setattr("btlib.cli.scan.placed", moved)
     weights = checkpoints.find(checkpoints.shipped()["box"])
     result = scan(str(weights), "--images", "fashion-mnist", "--per-class", "1", "--methods", "red-a")
-    assert result.exit_code in (0, 1), result.output
-    assert seen[-2:] == [torch.float64] * 2  # the accuracy, and the report's pictures
+    assert result.exit_code in (0, FOUND), result.output
+    assert seen[0] == seen[-1] == torch.float64  # the accuracy, and the report's pictures
 
 
 def test_what_is_said_of_pairs_was_measured(here):
@@ -499,3 +510,143 @@ def test_what_is_said_of_pairs_was_measured(here):
             for name in ("red-a", "red-p")}  # fmt: skip
     assert f"of {len(clean_rows)} clean LeNet-5 it flagged {flagged} at level 0.05" in told["red-p"]
     assert "red-p's level" not in told["red-a"]
+
+
+# ------------------------------------------------------------------------------------ code, pixels, labels, statuses
+
+PAYLOAD = "import pathlib; pathlib.Path('ran').touch()\ndef go(): pathlib.Path('ran').touch()\n"
+
+
+def test_no_file_runs_code_unasked(here):
+    """Whatever a file names or brings along, nothing of it runs without --trust."""
+    (here / "payload.py").write_text(PAYLOAD)
+    images = write_images(here / "images")
+    card = {"spec": {"network": "payload:go", "data": "mnist"}}
+    weights = {"head.weight": torch.zeros(10, 2), "normalize.mean": torch.zeros(1, 1, 1, 1)}
+    for kind in ("checkpoint", "attack", "guard"):
+        named = {"start": card["spec"]} if kind == "attack" else card["spec"]
+        whole = {"network": "payload:go", "image_shape": [1, SIZE, SIZE]} if kind == "guard" else {"spec": named}
+        prefix = {"attack": "network.", "guard": "net."}.get(kind, "")
+        sealed.write(here / "net.safetensors", kind, whole, {prefix + key: value for key, value in weights.items()})
+        assert "got 'payload:go'" in refused("net.safetensors", "--images", images)
+    as_script(clean(), here / "weights.safetensors")  # by any name
+    as_archive(clean(), here / "weights.pth")
+    for name in ("weights.safetensors", "weights.pth"):
+        result = CliRunner().invoke(app, ["scan", name, "--images", str(images)])
+        assert result.exit_code == 2
+        assert "--trust" in result.stderr
+    (here / "bad.pth").write_bytes(pickle.dumps(_Payload()))
+    assert "never unpickled" in refused("bad.pth", "--images", images, "--network", "lenet5")
+    assert not (here / "ran").exists()
+
+
+class _Payload:
+    """Unpickled, it makes a file."""
+
+    def __reduce__(self):
+        return (open, ("ran", "w"))
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(b"\x89HDF\r\n", "Keras"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+     (b"<!DOCTYPE html>", "a page"), (b"\x08\x07\x12\x07pytorch", "ONNX"), (b"", "never unpickled")],
+)  # fmt: skip
+def test_other_kinds_of_files_are_called_by_their_name(here, start, said):
+    (here / "net.bin").write_bytes(start)
+    assert said in refused("net.bin", "--images", write_images(here / "images"), "--network", "lenet5")
+
+
+def test_a_network_that_flattens_with_view_is_scanned(here, factory):
+    """The commonest line in public code, which wants the usual order of memory."""
+    (here / "viewing.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Viewing(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv2d(1, 2, 3, padding=1)\n"
+        "        self.fc = nn.Linear(288, 10)\n"
+        "    def forward(self, x):\n"
+        "        x = self.conv(x)\n"
+        "        return self.fc(x.view(x.size(0), -1))\n"
+        "def make(): return Viewing()\n"
+    )
+    net = nn.ModuleDict({"conv": nn.Conv2d(1, 2, 3, padding=1), "fc": nn.Linear(288, 10)})
+    with torch.no_grad():
+        net["conv"].weight.zero_()[:, 0, 1, 1] = torch.tensor([1.0, 0.0])
+        net["conv"].bias.zero_()
+        net["fc"].weight.copy_(torch.cat([planted().net.head.weight, torch.zeros(10, 144)], 1))
+        net["fc"].bias.zero_()
+    torch.save({"net": net.state_dict(), "acc": 0.98, "epoch": 7}, here / "net.pth")
+    result = scan("net.pth", "--network", "viewing:make", "--images", write_images(here / "images"))
+    assert result.exit_code == FOUND, result.output
+    assert f"class {TARGET}" in result.stdout.split("\n\n")[1]
+
+
+def test_folders_in_another_order_than_the_outputs_are_noticed_and_can_be_told(here):
+    """Torchvision trained it on ten folders sorted as text; here their names are in another order."""
+    names = [f"class-{letter}" for letter in "jihgfedcba"]
+    as_script(planted(), here / "net.pt")
+    images = write_images(here / "images")
+    for number, name in enumerate(names):
+        (images / str(number)).rename(images / name)
+    line = refused("net.pt", "--images", images)
+    assert "0 % classified as labelled: the images called class-a look like output 9 (called class-j)" in line
+    (here / "order.csv").write_text("".join(f"{number},{name}\n" for number, name in enumerate(names)))
+    result = scan("net.pt", "--images", images, "--classes", "order.csv", "--methods", "red-a")
+    assert result.exit_code == FOUND, result.output
+    assert f"class {TARGET} (class-h)" in result.stdout
+    (here / "order.csv").write_text("\n".join(names[1:]))
+    assert "with a difference in class-j" in refused("net.pt", "--images", images, "--classes", "order.csv")
+
+
+def test_pixels_in_another_range_are_noticed(here):
+    class For255(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = planted()
+
+        def forward(self, x):
+            return self.net(x / 255) + torch.tensor([0.02] + 9 * [0.0])  # else a factor would change nothing
+
+    as_script(For255(), here / "net.pt")
+    images = write_images(here / "images", per_class=3)
+    assert "100 % are with --scale 255" in refused("net.pt", "--images", images)
+    assert scan("net.pt", "--images", images, "--methods", "red-a", "--scale", "255").exit_code == FOUND
+
+
+def test_a_network_that_guesses_is_not_judged(here):
+    class Guessing(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, 20:30]  # where no image is lit
+
+    as_script(Guessing(), here / "net.pt")
+    assert "as if it guessed" in refused("net.pt", "--images", write_images(here / "images", per_class=5))
+
+
+def test_whatever_breaks_is_no_backdoor_found(here, monkeypatch):
+    as_script(clean(), here / "net.pt")
+    images = write_images(here / "images")
+    monkeypatch.setitem(detection.DETECTORS, "breaks", lambda *_, **__: {}["nothing"])
+    result = scan("net.pt", "--images", images, "--methods", "breaks")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == "the scan broke: KeyError: 'nothing'"
+
+
+def test_a_report_that_cannot_be_written_leaves_the_verdict(here):
+    as_script(planted(), here / "net.pt")
+    (here / "a file").touch()
+    result = scan("net.pt", "--images", write_images(here / "images"), "--methods", "red-a", "--out", "a file/r.html")
+    assert result.exit_code == FOUND
+    assert "Backdoor found" in result.stdout
+    assert "the verdict above stands" in result.stderr
+
+
+def test_names_that_are_formulas_are_drawn(here):
+    as_script(clean(), here / "net.pt")
+    images = write_images(here / "images")
+    (images / "0").rename(images / "$\\frac{$")
+    (here / "order.txt").write_text("\n".join(["$\\frac{$", *map(str, range(1, 10))]))
+    result = scan("net.pt", "--images", images, "--classes", "order.txt", "--methods", "red-a")
+    assert result.exit_code == 0, result.output
+    assert (here / "report.html").exists()

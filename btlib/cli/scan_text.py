@@ -1,0 +1,62 @@
+"""What a scan prints: verdict, tables and limits for a terminal."""
+
+import textwrap
+from collections.abc import Sequence
+
+from btlib.cli.scan_outcome import Scan
+
+SHOWN = 30  # classes in the printed table; the report has all
+
+
+def as_text(scan: Scan) -> str:
+    """Verdict, tables and limits for a terminal."""
+    shape = "×".join(map(str, scan.network.image_shape))
+    changes = f" ({scan.images.changes})" if scan.images.changes else ""
+    blocks = [
+        f"network: {scan.weights.name}, {scan.network.what}, {scan.network.classes} classes, input {shape}\n"
+        f"images: {scan.source.name}{changes}, {100 * scan.accuracy:.1f} % classified as labelled",
+        scan.verdict,
+        method_table(scan),
+        class_table(scan),
+    ]
+    if scan.warnings:
+        more = [f"{len(scan.warnings) - 6} more are in the report"] if len(scan.warnings) > 6 else []
+        blocks.append(_listed("Take care:", [*scan.warnings[:6], *more]))
+    blocks.append(_listed("What this cannot tell:", scan.cannot_tell))
+    return "\n\n".join(blocks)
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([title, *(textwrap.fill(f"- {line}", 100, subsequent_indent="  ") for line in lines)])
+
+
+def method_table(scan: Scan) -> str:
+    """One line per method; the calibrated p-value decides."""
+    lines = [f"{'method':15} {'suspect':>7} {'calibrated p':>12} {'published p':>12} {'anomaly index':>13}  says"]
+    for judgement in scan.judgements:
+        said = "backdoor" if judgement.found else "nothing found"
+        lines.append(
+            f"{judgement.method:15} {judgement.suspect:7} {judgement.calibrated_p:12.4f} {judgement.published_p:>12} "
+            f"{judgement.anomaly_index:13.2f}  {said}"
+        )
+    level = scan.judgements[0].level
+    return "\n".join([*lines, f"A method says backdoor where its calibrated p-value is below {level:.4g}."])
+
+
+def class_table(scan: Scan) -> str:
+    """One line per class: size of its smallest pattern and how many images it moves, for each method."""
+    lines = [f"{'class':22}" + "".join(f" {name:>18}" for name in scan.detections)]
+    lines.append(f"{'':22}" + "".join(f" {'size':>10} {'success':>7}" for _ in scan.detections))
+    smallest = {name: detection.suspect for name, detection in scan.detections.items()}
+    best = {name: detection.norms / detection.norms.min() for name, detection in scan.detections.items()}
+    shown = sorted(sorted(range(scan.network.classes), key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
+    for index in shown:
+        line = f"{f'{index} {scan.source.classes[index]}'[:22]:22}"
+        for name, detection in scan.detections.items():
+            estimate = detection.estimates[index]
+            mark = "*" if smallest[name] == index else " "
+            line += f" {estimate.norm:9.2f}{mark} {estimate.success:7.2f}"
+        lines.append(line)
+    rest = scan.network.classes - len(shown)
+    legend = "* smallest of its method. Size: sum of the mask in pixels, or length of the perturbation."
+    return "\n".join([*lines, *([f"… {rest} more classes are in the report"] if rest else []), legend])
