@@ -179,7 +179,7 @@ def undisturbed(network: nn.Module, images: Tensor | None = None) -> Iterator[nn
 
 @contextmanager
 def _in_usual_order(network: nn.Module, order: torch.memory_format) -> Iterator[None]:
-    """Inside, what a stranger's network is given lies in memory as usual; one channel may pass for channels-last else."""
+    """Inside, a stranger's network is given images in the usual order; those of one channel may pass for the other."""
     if order == torch.channels_last or getattr(network, "any_layout", False):
         yield
         return
