@@ -13,8 +13,8 @@ FLOORS = [
     {"files", "paths", "peak_memory", "profiles"},
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
-    {"inflight", "checkpoints", "testing"},
-    {"plots", "attacks"},
+    {"inflight", "checkpoints"},
+    {"plots", "attacks", "testing"},
     {"widgets", "papers"},
     {"cli", "exercises", "__main__"},
 ]

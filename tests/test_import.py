@@ -31,7 +31,8 @@ def test_neither_the_library_nor_its_commands_load_torch(module: str) -> None:
 
 
 def test_the_library_loads_nothing_heavy_before_it_is_used() -> None:
-    modules = ("datasets", "triggers", "networks", "poisoning", "training", "metrics", "detection", "results", "resume")
+    modules = ("datasets", "triggers", "networks", "poisoning", "training", "metrics", "detection", "results", "resume",
+               "inflight", "testing")  # fmt: skip
     found = _run(f"""
 import sys
 from importlib import import_module

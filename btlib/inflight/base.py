@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
-from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from btlib.datasets import as_float
@@ -186,6 +185,8 @@ class InFlightDetector(ABC):
 
     def _checked(self, images: Tensor) -> Tensor:
         if not hasattr(self, "threshold_"):
+            from sklearn.exceptions import NotFittedError
+
             raise NotFittedError(f"{type(self).__name__} is not fitted; "
                                  "call fit(network, images, labels, target=…, trigger=…) first")  # fmt: skip
         return check_like(images, self.image_shape_)

@@ -3,16 +3,16 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it along
 from torch import Tensor, nn
 
 from btlib.inflight.checks import check_count
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 Covariance = Literal["shared", "full", "tied", "diag", "spherical"]
 COVARIANCES: tuple[str, ...] = get_args(Covariance)
@@ -70,7 +70,7 @@ class Densities:
     """
 
     classes: tuple[int, ...]
-    mixtures: Mapping[int, GaussianMixture]
+    mixtures: Mapping[int, "GaussianMixture"]
     mean: np.ndarray
     scale: np.ndarray
     settings: DensitySettings
@@ -101,6 +101,10 @@ def fit_densities(features: Mapping[int, Tensor], settings: DensitySettings) -> 
         >>> densities.log_likelihoods(torch.full((1, 3), 5.0)).argmax().item()
         1
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it along
+
     classes = tuple(sorted(features))
     for c in classes:
         needed = max(2, settings.components)
@@ -132,7 +136,7 @@ def fit_densities(features: Mapping[int, Tensor], settings: DensitySettings) -> 
     return Densities(classes, mixtures, mean, scale, settings, tuple(notes))
 
 
-def _pool(mixtures: Mapping[int, GaussianMixture], counts: list[int]) -> None:
+def _pool(mixtures: Mapping[int, "GaussianMixture"], counts: list[int]) -> None:
     """Give all classes one covariance, the mean of theirs weighted by images: maximum-likelihood for one component."""
     together = np.average([mixture.covariances_ for mixture in mixtures.values()], axis=0, weights=counts)
     precision = np.linalg.inv(together)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from btlib import networks, sealed
@@ -106,6 +105,8 @@ class Guard(nn.Module):
             raise TypeError(f"detector: expected a LikelihoodDetector, got {type(detector).__name__}; "
                             "the others infer no source")  # fmt: skip
         if not hasattr(detector, "threshold_"):
+            from sklearn.exceptions import NotFittedError
+
             raise NotFittedError("detector: expected a fitted one; "
                                  "call fit(network, images, labels, target=…, trigger=…) first")  # fmt: skip
         _same_network(network, detector.network_)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from btlib.datasets import as_float
@@ -54,6 +53,8 @@ def roc(clean_scores: Tensor, trigger_scores: Tensor) -> Roc:
         >>> roc(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])).auc
         1.0
     """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     for name, scores in (("clean_scores", clean_scores), ("trigger_scores", trigger_scores)):
         if len(scores) == 0 or not bool(scores.isfinite().all()):
             raise ValueError(f"{name}: expected at least one score and finite ones only, got {len(scores)}, "

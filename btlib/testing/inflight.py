@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from btlib.datasets import to_float, to_uint8
+from btlib.testing.contract import check_untouched, state_of
 from btlib.testing.errors import ContractError
 from btlib.testing.networks import TARGET, hand_set, lit_pixels
 from btlib.triggers import single_pixel
@@ -49,10 +48,11 @@ def check_in_flight_detector(detector: Any) -> None:
 def _try(trial: "_Trial", check: Callable[["_Trial"], None]) -> None:
     try:
         check(trial)
-    except ContractError:
-        raise
+    except ContractError as error:
+        raise ContractError(f"{type(trial.detector).__name__}: {error}") from None
     except Exception as error:
-        trial.demand(False, f"{check.__name__.strip('_')}: it raises {type(error).__name__} ({error})")
+        words = f"{check.__name__.strip('_')}: it raises {type(error).__name__} ({error})"
+        raise ContractError(f"{type(trial.detector).__name__}: {words}") from error
 
 
 class _Trial:
@@ -66,6 +66,8 @@ class _Trial:
         self.stamped = self.trigger(self.others[others != TARGET])  # the network takes each for the target
 
     def fresh(self) -> Any:
+        from sklearn.base import clone
+
         return clone(self.detector)
 
     def fit(self, detector: Any, network: nn.Module | None = None, **changed: Any) -> Any:
@@ -75,7 +77,7 @@ class _Trial:
 
     def demand(self, holds: bool, sentence: str) -> None:
         if not holds:
-            raise ContractError(f"{type(self.detector).__name__}: {sentence}")
+            raise ContractError(sentence)
 
     def refuses(self, what: str, call: Callable[..., object], *args: Any, **told: Any) -> None:
         try:
@@ -89,6 +91,8 @@ class _Trial:
             self.demand(False, f"it takes {what}; refuse them at the door")
 
     def unfitted(self, detector: Any, when: str) -> None:
+        from sklearn.exceptions import NotFittedError
+
         for method in ("inspect", "scores"):
             try:
                 getattr(detector, method)(self.clean)
@@ -110,7 +114,7 @@ def _settings(trial: _Trial) -> None:
     given = mine.get_params()
     trial.demand(set(given) == names, f"get_params names {sorted(given)}, the constructor {sorted(names)}")
     try:
-        twin = clone(mine)
+        twin = trial.fresh()
     except (TypeError, RuntimeError) as error:
         trial.demand(False, f"scikit-learn's clone fails: {error}")
     trial.demand(all(name in repr(mine) for name in names) and " at 0x" not in repr(mine),
@@ -208,11 +212,11 @@ def _breaks(trial: _Trial, last: int) -> None:
             raise RuntimeError("out of order")
 
     network.body[0].register_forward_pre_hook(stop)
-    before = _state(network)
+    before = state_of(network)
     try:
         trial.fit(detector, network)
     except Exception:
-        trial.demand(_state(network) == before, "a network that raises an error is not left as it was found")
+        check_untouched(before, state_of(network), "after the network raised an error")
         trial.unfitted(detector, "after a fit in which the network raised an error")
     else:
         trial.demand(calls < last, "fit hides an error that the network raises")
@@ -221,22 +225,18 @@ def _breaks(trial: _Trial, last: int) -> None:
 def _leaves_as_found(trial: _Trial) -> None:
     network = hand_set(10).train()
     network.body.eval()
-    network.head.weight.requires_grad_(True)
-    given = trial.images.clone(), trial.labels.clone(), trial.clean.clone()
+    network.normalize.requires_grad_(False)
     _ = torch.rand(1), np.random.rand(), random.random()  # not where a seed would put them
-    before, state = _state(network), _random()
+    given = {"images": trial.images, "labels": trial.labels, "inspected images": trial.clean}
+    before = state_of(network, **given)
     detector = trial.fit(trial.fresh(), network)
     scores = detector.scores(trial.clean)
     detector.inspect(trial.clean)
-    trial.demand(
-        _state(network) == before, "the network is not left as it was found: modes, gradients, weights or hooks"
-    )
-    trial.demand(_random() == state, "a random state of the caller is not left as it was found; take a generator")
-    kept = zip(given, (trial.images, trial.labels, trial.clean), strict=True)
-    trial.demand(all(torch.equal(*pair) for pair in kept), "images or labels are changed in place")
+    check_untouched(before, state_of(network, **given), "after fit and inspect")
     expected = trial.fit(trial.fresh()).scores(trial.clean)
-    trial.demand(torch.equal(trial.fit(trial.fresh(), hand_set(10).train()).scores(trial.clean), expected)
-                 and torch.equal(scores, expected), "it asks a network in training mode, with dropout")  # fmt: skip
+    trained = trial.fit(trial.fresh(), hand_set(10).train()).scores(trial.clean)
+    same = torch.equal(trained, expected) and torch.equal(scores, expected)
+    trial.demand(same, "it asks a network in training mode, with dropout")
 
 
 def _bytes_and_integers(trial: _Trial) -> None:
@@ -269,17 +269,6 @@ def _refuses(trial: _Trial) -> None:
     }  # fmt: skip
     for what, changed in bad.items():
         trial.refuses(what, trial.fit, trial.fresh(), **changed)
-
-
-def _state(network: nn.Module) -> tuple[object, ...]:
-    modules = list(network.modules())
-    modes = [(each.training, len(each._forward_hooks), len(each._forward_pre_hooks)) for each in modules]
-    gradients = [(weight.requires_grad, weight.grad is None) for weight in network.parameters()]
-    return modes, gradients, [value.tolist() for value in network.state_dict().values()]
-
-
-def _random() -> tuple[object, ...]:
-    return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
 
 
 _CHECKS: tuple[Callable[[_Trial], None], ...] = (

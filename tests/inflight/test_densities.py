@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from btlib.inflight import COVARIANCES, densities
+from btlib.inflight import COVARIANCES
 from btlib.inflight.densities import DensitySettings, Scorer, fit_densities
 
 
@@ -108,7 +108,7 @@ def test_bad_settings_and_features_are_named(monkeypatch: pytest.MonkeyPatch) ->
         fit_densities({c: x[:2] for c, x in blobs().items()}, DensitySettings(components=3))
     with pytest.raises(ValueError, match="got NaN or infinity from images of class 1"):
         fit_densities(blobs() | {1: torch.full((9, 7), torch.nan)}, DensitySettings())
-    monkeypatch.setattr(densities, "GaussianMixture", partial(GaussianMixture, max_iter=1))
+    monkeypatch.setattr("sklearn.mixture.GaussianMixture", partial(GaussianMixture, max_iter=1))
     assert "class 0 did not settle in 1 rounds" in fit_densities(blobs(), DensitySettings(components=3)).warnings[0]
 
 
