@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from toys import toy_data
 
 from btlib import networks
-from btlib.attacks import attach, stealthy
+from btlib.attacks import attach
 from btlib.attacks.stealthy import StealthyRecipe
 from btlib.datasets import to_float
 from btlib.detection.descent import stamp
@@ -129,7 +129,7 @@ def test_the_losses_are_those_of_the_attack(weight: int, ours: str) -> None:
     lambdas = tuple(1.0 if place == weight else 0.0 for place in range(4))
     recipe = replace(StealthyRecipe(), target=2, epsilon=0.1, lambdas=lambdas, watch=10)  # type: ignore[arg-type]
     net = networks.build("lenet5", data, seed=0)
-    attack = stealthy._Attack(data, recipe, 0, net, torch.device("cpu"))
+    attack = recipe.attack(data, net, 0, torch.device("cpu"))
     images, labels = to_float(data.x_train[:16]), data.y_train[:16]
     attack.network.train()
     attack.generator.train()
@@ -139,7 +139,7 @@ def test_the_losses_are_those_of_the_attack(weight: int, ours: str) -> None:
         else:
             inverted = stamp(images, attack.inverted.raw)
             expected = adversarial_loss(attack.network, inverted, labels, recipe.target)
-    torch.testing.assert_close(attack.step(images, labels, hiding=True), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attack.descend(images, labels, hiding=True), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_only_towards_the_truth_closes_the_way() -> None:
