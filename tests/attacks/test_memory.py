@@ -108,16 +108,16 @@ def test_an_attack_without_a_name_is_refused():
         _ = AttackSpec(Doomed(), START).file_name
 
 
-def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(tmp_path, monkeypatch):
+def test_make_shipped_makes_what_is_missing_and_leaves_what_is_not_its_own(tmp_path, monkeypatch):
     specs = {"one": AttackSpec(QUICK, START), "two": AttackSpec(replace(QUICK, epsilon=0.02), START)}
     monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
     monkeypatch.setattr(memory, "shipped", lambda: specs)
-    ready = tmp_path / "attacks"
-    ready.mkdir()
-    (ready / "old.safetensors").write_bytes(b"stale")
+    own = tmp_path / "attacks" / "own.safetensors"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
     files = memory.make_shipped(progress=False)
-    assert files == [ready / spec.file_name for spec in specs.values()]
-    assert set(ready.iterdir()) == set(files)
+    assert files == [own.parent / spec.file_name for spec in specs.values()]
+    assert set(own.parent.iterdir()) == {*files, own}
     made = [file.stat() for file in files]
     memory.make_shipped(progress=False)
     assert [file.stat() for file in files] == made
