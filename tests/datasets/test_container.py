@@ -65,6 +65,29 @@ def test_clean_images_are_balanced_floats(toy: ImageDataset) -> None:
         toy.clean_images(21)
 
 
+def test_the_defender_and_the_judge_share_no_image() -> None:
+    data = toy_data(test=60)
+    split = data.defender_split(5, seed=1)
+    x, y = data.clean_images(5, seed=1)
+    assert torch.equal(split.images, x)
+    assert torch.equal(split.labels, y)
+    own = {image.numpy().tobytes() for image in x}
+    rest = [(image, label) for image, label in zip(to_float(data.x_test), data.y_test, strict=True)
+            if image.numpy().tobytes() not in own]  # fmt: skip
+    assert torch.equal(split.other_images, torch.stack([image for image, _ in rest])), "in the order of the data set"
+    assert split.other_labels.tolist() == [int(label) for _, label in rest]
+
+
+def test_so_many_others_of_each_class() -> None:
+    split = toy_data(test=60).defender_split(5, others=3, seed=1)
+    assert torch.equal(split.images, toy_data(test=60).defender_split(5, seed=1).images)
+    assert split.other_labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    both = torch.cat([split.images, split.other_images])
+    assert len(both.flatten(1).unique(dim=0)) == 24
+    with pytest.raises(ValueError, match="got 21"):
+        toy_data(test=60).defender_split(5, others=16)
+
+
 def test_sample_per_class() -> None:
     labels = torch.tensor([2, 0, 1, 0, 2, 2])
     chosen = sample_per_class(labels, 2, [2, 0])

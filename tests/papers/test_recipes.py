@@ -7,7 +7,7 @@ import pytest
 from btlib import checkpoints, triggers
 from btlib.checkpoints import Spec
 from btlib.datasets import DataSource
-from btlib.papers import recipes
+from btlib.papers import recipes, store
 from btlib.papers.published import PROFILES, tables
 from btlib.papers.recipes import Plan, Recipe, plan, with_network
 from btlib.poisoning import source_classes
@@ -119,3 +119,20 @@ def test_an_unknown_profile_is_refused():
 def test_an_attack_that_two_tables_show_is_run_once(row, same):
     """Figure 5's attacks are Table 1's: a setting changed in one place only would make them two jobs of an hour."""
     assert plan(f"stealthy-fig5/{row}").recipe.digest == plan(f"stealthy-1/{same}").recipe.digest
+
+
+def test_results_on_disk_keep_their_digests():
+    """Their recipes are read, made into specs and back without another hash than their files' names; rows find them."""
+    files = sorted(store.RESULTS.glob("*/*-s*-*.json"))
+    planned = {one.recipe.digest for key, profile in PLANS for seed in range(5)
+               if isinstance(one := plan(key, profile, seed), Plan)}  # fmt: skip
+    found: list[bool] = []
+    assert len(files) > 50
+    for path in files:
+        kept = store.read(path).recipe
+        spec = kept.spec
+        rest = {key: value for key, value in kept.settings.items() if key != "spec"}
+        again = Recipe(kept.kind, with_network(spec, **rest), kept.seed)
+        assert again.digest in path.name
+        found.append(again.digest in planned)
+    assert sum(found) >= len(files) - 3  # those of a network that was looked at and is no row's
