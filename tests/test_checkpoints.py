@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 from toys import TARGET, toy_data
 
-from btlib import attacks, checkpoints, datasets, metrics, networks, training
+from btlib import attacks, checkpoints, datasets, metrics, networks, sealed, training
 from btlib.checkpoints import CheckpointError, Spec, find, load_or_train, read_card
 from btlib.datasets import ImageDataset
 from btlib.training import Recipe
@@ -173,6 +173,14 @@ def test_a_file_under_anothers_name(kept: Path) -> None:
     other = replace(SPEC, seed=7)
     kept.rename(kept.with_name(other.file_name))
     refused(kept, "another spec than its name says", other)
+
+
+def test_a_file_of_other_images_or_another_spec_is_refused() -> None:
+    data, told = toy_data(), SPEC.as_json()
+    checkpoints.check_origin(Path("a"), told, told, data.fingerprint, SPEC.source)
+    for spec, images in (({}, data), (told, toy_data(test=59))):
+        with pytest.raises(CheckpointError, match="another spec|other toy images"):
+            checkpoints.check_origin(Path("a"), spec, told, images.fingerprint, data)
 
 
 def test_stale_data(tmp_path: Path) -> None:
@@ -342,12 +350,19 @@ def test_made_files_are_read_and_a_forced_one_begins_at_the_beginning(tmp_path: 
     assert len(read) == 3
 
 
-def test_stale_files_are_removed(tmp_path: Path) -> None:
-    (tmp_path / "old.safetensors").write_bytes(b"stale")
+def test_networks_of_other_specs_leave_the_folder_and_what_is_not_ours_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "cache"))
+    folder = tmp_path / "shipped"
+    sealed.write(folder / "old.safetensors", "checkpoint", {}, {"a": torch.ones(1)})
+    (folder / "theirs.safetensors").write_bytes(b"somebody's own")
     files = checkpoints.make_files(
-        [Note()], tmp_path, lambda _, path: path.touch(), lambda path, _: None, title="", progress=False, force=False
+        [Note()], folder, lambda _, path: path.touch(), lambda path, _: None, title="", progress=False, force=False
     )
-    assert set(tmp_path.iterdir()) == set(files) == {tmp_path / Note.file_name}
+    assert files == [folder / Note.file_name]
+    assert {path.name for path in folder.iterdir()} == {Note.file_name, "theirs.safetensors"}
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["old.safetensors"]
 
 
 # ---------------------------------------------------------------------- shipped networks

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toys import toy_data
 
-from btlib.datasets import ImageDataset, check_images, sample_per_class, to_float, to_uint8
+from btlib.datasets import ImageDataset, as_float, check_images, sample_per_class, to_float, to_uint8
 
 # ---------------------------------------------------------------------- ImageDataset
 
@@ -135,6 +135,20 @@ def test_every_grey_level_survives_the_round_trip() -> None:
     assert torch.equal(to_uint8(floats.double()), levels)
     assert levels.dtype == torch.uint8
     assert to_uint8(torch.tensor([0.499 / 255, 0.501 / 255, 1 + 1e-7])).tolist() == [0, 1, 255]
+
+
+def test_a_door_takes_bytes_and_floats_between_0_and_1() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(as_float(levels), to_float(levels))
+    floats = to_float(levels)
+    assert as_float(floats) is floats
+    for bad in (floats * 255, floats - 1, floats.fill_(torch.nan)):
+        with pytest.raises(ValueError, match=r"pictures: expected values in \[0, 1\]"):
+            as_float(bad, name="pictures")
+    with pytest.raises(ValueError, match=r"got \(1, 16, 16\)"):
+        as_float(levels[0])
+    with pytest.raises(TypeError, match="got torch.int64"):
+        as_float(levels.long())
 
 
 def test_wrong_types_and_ranges_are_refused_with_the_value() -> None:

@@ -14,6 +14,7 @@ from toys import TARGET, toy_data
 from btlib import attacks, checkpoints, datasets
 from btlib.checkpoints import Spec
 from btlib.datasets import DataError, DataSource, ImageDataset, load
+from btlib.datasets.readers import reader_of
 from btlib.papers import jobs
 from btlib.papers.costs import cost
 from btlib.papers.recipes import Recipe as Measurement
@@ -223,6 +224,7 @@ def test_a_reader_of_ones_own(tmp_path: Path) -> None:
 
     datasets.register("mine", read, size=16)
     assert "mine" in datasets.names()
+    assert reader_of("mine").settings == {"size": 16}
     assert DataSource("mine", size=16).as_json() == "mine"
     assert [load("mine").image_shape, load("mine", size=20).image_shape] == [(1, 16, 16), (1, 20, 20)]
     load("mine").x_train.zero_()
