@@ -17,8 +17,7 @@ from btlib.datasets import DataError, DataSource, ImageDataset, load
 from btlib.datasets.readers import reader_of
 from btlib.papers import jobs
 from btlib.papers.costs import cost
-from btlib.papers.recipes import Recipe as Measurement
-from btlib.papers.recipes import with_network
+from btlib.papers.measurements import Measurement, with_network
 from btlib.poisoning import poison
 from btlib.training import Recipe
 
