@@ -217,9 +217,11 @@ def test_own_tensors_work_where_a_named_set_does(tmp_path: Path, monkeypatch: py
 def test_a_reader_of_ones_own(tmp_path: Path) -> None:
     asked = []
 
+    made = {size: toy_data(size=size) for size in (16, 20)}
+
     def read(source: DataSource) -> ImageDataset:
         asked.append(source)
-        return replace(toy_data(size=source.size), name=source.name)
+        return replace(made[source.size], name=source.name)
 
     datasets.register("mine", read, size=16)
     assert "mine" in datasets.names()
@@ -227,6 +229,7 @@ def test_a_reader_of_ones_own(tmp_path: Path) -> None:
     assert DataSource("mine", size=16).as_json() == "mine"
     assert [load("mine").image_shape, load("mine", size=20).image_shape] == [(1, 16, 16), (1, 20, 20)]
     load("mine").x_train.zero_()
+    made[16].x_train.zero_()  # what their owner does with them later
     assert torch.equal(load("mine").x_train, toy_data().x_train)
     assert len(asked) == 2, "once for each size"
     with pytest.raises(ValueError, match=r"seed: .*\(size can be set\)"):
