@@ -12,8 +12,8 @@ from btlib.checkpoints import shipped
 from btlib.detection import DETECTORS, FAITHFUL, FAST, FOCUSED, RedA
 from btlib.papers import jobs
 from btlib.papers.jobs import plain, run
-from btlib.papers.published import PROFILES, tables
 from btlib.papers.measurements import Measurement, plan, with_network
+from btlib.papers.published import PROFILES, tables
 
 
 def test_detectors_are_judged_against_the_truth():
