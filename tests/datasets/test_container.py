@@ -6,6 +6,7 @@ import torch
 from toys import toy_data
 
 from btlib.datasets import ImageDataset, as_float, check_images, sample_per_class, to_float, to_uint8
+from btlib.datasets.images import usual_strides
 
 # ---------------------------------------------------------------------- ImageDataset
 
@@ -141,7 +142,7 @@ def test_a_door_takes_bytes_and_floats_between_0_and_1() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     assert torch.equal(as_float(levels), to_float(levels))
     floats = to_float(levels)
-    assert as_float(floats) is floats
+    assert torch.equal(as_float(floats), floats)
     for bad in (floats * 255, floats - 1, floats.fill_(torch.nan)):
         with pytest.raises(ValueError, match=r"pictures: expected values in \[0, 1\]"):
             as_float(bad, name="pictures")
@@ -149,6 +150,13 @@ def test_a_door_takes_bytes_and_floats_between_0_and_1() -> None:
         as_float(levels[0])
     with pytest.raises(TypeError, match="got torch.int64"):
         as_float(levels.long())
+
+
+def test_one_channel_gets_the_usual_strides() -> None:
+    x = torch.rand(2, 8, 8, 1).permute(0, 3, 1, 2)
+    assert x.is_contiguous()
+    assert usual_strides(x).stride() == (64, 64, 8, 1) != x.stride()
+    assert torch.equal(usual_strides(x), x)
 
 
 def test_wrong_types_and_ranges_are_refused_with_the_value() -> None:

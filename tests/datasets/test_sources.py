@@ -12,6 +12,7 @@ from PIL import Image
 from toys import TARGET, toy_data
 
 from btlib import attacks, checkpoints, datasets
+from btlib.attacks.attack import clean_network
 from btlib.checkpoints import Spec
 from btlib.datasets import DataError, DataSource, ImageDataset, load
 from btlib.datasets.readers import reader_of
@@ -141,7 +142,7 @@ def test_the_clean_network_of_an_own_folder_is_of_its_images(
 ) -> None:
     monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "nets"))
     data = load(f"folder:{pets}", **settings)
-    net = attacks.stealthy.clean_network(data, seed=0)
+    net = clean_network(data, seed=0)
     assert (net.image_shape, net.num_classes) == (data.image_shape, 2)
     assert net.card.data_hash == data.fingerprint
     recipe = attacks.stealthy.StealthyRecipe(target=1, epochs=1, watch=4)
@@ -153,7 +154,7 @@ def test_the_clean_network_of_a_part_is_of_the_whole(tmp_path: Path, monkeypatch
     datasets.register("bars", lambda _: toy_data())
     part = load("bars").subset(train=30, seed=1)
     bad = poison(part, checkpoints.Spec(data=part, trigger="box").make_trigger(), TARGET, per_class=2)  # type: ignore[arg-type]
-    nets = [attacks.stealthy.clean_network(data, seed=0) for data in (part, bad)]
+    nets = [clean_network(data, seed=0) for data in (part, bad)]
     assert {net.card.data_hash for net in nets} == {toy_data().fingerprint}
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
