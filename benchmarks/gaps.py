@@ -56,7 +56,7 @@ def badnets() -> dict[str, Any]:
     """What patch the paper may have had, whom our box fails on, and what counts as a cross example."""
     planned = papers.plan("stealthy-1/badnets-gtsrb", "full")
     assert isinstance(planned, papers.Plan)
-    spec = replace(planned.recipe.spec, trigger_settings={})  # the white box
+    spec = replace(planned.measurement.spec, trigger_settings={})  # the white box
     network, data = checkpoints.load_or_train(spec), datasets.load(spec.data)
     box = spec.make_trigger()
     assert box is not None
@@ -125,9 +125,9 @@ def entropy() -> dict[str, Any]:
     for key in ("badnets-gtsrb", "invisible-gtsrb", "plain-gtsrb", "ours-gtsrb", "plain-mnist"):
         planned = papers.plan(f"stealthy-1/{key}", "full")
         assert isinstance(planned, papers.Plan)
-        network, trigger, _ = jobs.attacked(planned.recipe, torch.device("cpu"))
-        data = datasets.load(planned.recipe.spec.data)
-        x = others(data, planned.recipe.settings["target"])[0][:100]
+        network, trigger, _ = jobs.attacked(planned.measurement, torch.device("cpu"))
+        data = datasets.load(planned.measurement.spec.data)
+        x = others(data, planned.measurement.settings["target"])[0][:100]
         over = to_float(data.x_test[sample_per_class(data.y_test, 5, range(data.num_classes), seed=0)])
         over = over[torch.randperm(len(over), generator=torch.Generator().manual_seed(0))[:50]]
         stamped, row = trigger(x), {}
@@ -149,7 +149,7 @@ def first_epoch() -> dict[str, Any]:
     """Figure 4's ASR after one epoch by how many images the epoch has, on the test images that the attack watches."""
     planned = papers.plan("stealthy-fig4/epsilon-20", "full")
     assert isinstance(planned, papers.Plan)
-    attack, rows = jobs.networks(planned.recipe)[1], {}
+    attack, rows = jobs.networks(planned.measurement)[1], {}
     assert isinstance(attack, attacks.AttackSpec)
     for images in (10_000, None):
         result = attacks.load_or_run(replace(attack, recipe=replace(attack.recipe, train_images=images)))
@@ -174,8 +174,8 @@ def looks() -> dict[str, Any]:
     for key in ("badnets-gtsrb", "invisible-gtsrb", "plain-gtsrb", "ours-gtsrb", "plain-mnist", "ours-mnist"):
         planned = papers.plan(f"stealthy-1/{key}", "full")
         assert isinstance(planned, papers.Plan)
-        _, trigger, _ = jobs.attacked(planned.recipe, torch.device("cpu"))
-        x = others(datasets.load(planned.recipe.spec.data), planned.recipe.settings["target"])[0][:IMAGES]
+        _, trigger, _ = jobs.attacked(planned.measurement, torch.device("cpu"))
+        x = others(datasets.load(planned.measurement.spec.data), planned.measurement.settings["target"])[0][:IMAGES]
         stamped = trigger(x)
         moved = (x != stamped).flatten(1).any(1)
         each = torch.tensor([metrics.psnr(a[None], b[None]) for a, b in zip(x[moved], stamped[moved], strict=True)])
@@ -203,7 +203,7 @@ def signs(per_class: int = 1, draws: int = 3) -> dict[str, Any]:
     for seed in (0, 2, 3):
         planned = papers.plan("lred-4/gtsrb-attacked", "full", seed)
         assert isinstance(planned, papers.Plan)
-        spec = planned.recipe.spec
+        spec = planned.measurement.spec
         network, data = checkpoints.load_or_train(spec), datasets.load(spec.data)
         for draw in range(10, 10 + draws):
             found = detection.red_a(network, data.x_test, data.y_test, per_class=per_class, seed=draw)

@@ -25,12 +25,12 @@ from btlib.papers import jobs
 from btlib.results import environment, save
 
 
-def train(recipe: papers.Recipe, device: torch.device) -> dict[str, Any]:
+def train(measurement: papers.Measurement, device: torch.device) -> dict[str, Any]:
     """The job: some epochs on some images."""
-    data = datasets.load("fashion-mnist").subset(train=recipe.settings["images"], seed=recipe.seed)
-    network = networks.build("lenet5", data, seed=recipe.seed)
-    how = training.Recipe(epochs=recipe.settings["epochs"])
-    run = training.fit(network, data, how, seed=recipe.seed, progress=False, device="cpu")
+    data = datasets.load("fashion-mnist").subset(train=measurement.settings["images"], seed=measurement.seed)
+    network = networks.build("lenet5", data, seed=measurement.seed)
+    how = training.Recipe(epochs=measurement.settings["epochs"])
+    run = training.fit(network, data, how, seed=measurement.seed, progress=False, device="cpu")
     return {"loss": run.history[-1]["loss"]}
 
 
@@ -41,9 +41,9 @@ def timed(do: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def sweep(recipes: list[papers.Recipe], workers: int) -> float:
+def sweep(measurements: list[papers.Measurement], workers: int) -> float:
     """Seconds of a sweep into a fresh folder; every job must end well."""
-    tasks = [papers.Task("benchmark/training", recipe) for recipe in recipes]
+    tasks = [papers.Task("benchmark/training", measurement) for measurement in measurements]
     with tempfile.TemporaryDirectory() as folder:
         outcomes: list[papers.Outcome] = []
         seconds = timed(lambda: outcomes.extend(papers.run(tasks, folder, workers=workers, progress=False)))
@@ -62,11 +62,11 @@ def main() -> None:
     torch.set_num_threads(1)
     kind = "sweep:train"  # workers find this file by their inherited search path
     settings = {"images": args.images, "epochs": args.epochs}
-    recipes = [papers.Recipe(kind, settings, seed) for seed in range(2)]
-    jobs.run(papers.Recipe(kind, {"images": 256, "epochs": 1}))  # the data set is read, the libraries are loaded
+    measurements = [papers.Measurement(kind, settings, seed) for seed in range(2)]
+    jobs.run(papers.Measurement(kind, {"images": 256, "epochs": 1}))  # the data set is read, the libraries are loaded
     ways: dict[str, Callable[[], float]] = {
-        "bare": lambda: timed(lambda: [jobs.run(recipe) for recipe in recipes]),
-        "one worker": lambda: sweep(recipes, 1), "two workers": lambda: sweep(recipes, 2),
+        "bare": lambda: timed(lambda: [jobs.run(measurement) for measurement in measurements]),
+        "one worker": lambda: sweep(measurements, 1), "two workers": lambda: sweep(measurements, 2),
     }  # fmt: skip
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(args.rounds):
@@ -75,7 +75,7 @@ def main() -> None:
     bare, one, two = map(sum, seconds.values())
     started = sum(seconds["one worker"][1:]) / sum(seconds["two workers"][1:])
     result = {
-        "rounds": args.rounds, "jobs a round": len(recipes), **settings, "seconds": seconds,
+        "rounds": args.rounds, "jobs a round": len(measurements), **settings, "seconds": seconds,
         "overhead": one / bare - 1, "speed-up": one / two, "speed-up, once started": started,
         "environment": environment(),
     }  # fmt: skip

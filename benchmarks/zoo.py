@@ -52,7 +52,7 @@ def of_table_4(row: str, seed: int) -> Spec:
     """The network of a row of L-RED's Table 4, as two cores train it."""
     planned = papers.plan(papers.row(f"lred-4/{row}"), "full", seed)
     assert isinstance(planned, papers.Plan)
-    return planned.recipe.spec
+    return planned.measurement.spec
 
 
 def specs(seeds: int = 3, clean: int = 10) -> dict[str, Spec]:

@@ -1,4 +1,4 @@
-"""Kinds of measurement for the tests of sweeps, named "sweep_jobs:…" in recipes: quick, and made to be disturbed."""
+"""Kinds of measurement for the tests of sweeps, named "sweep_jobs:…": quick, and made to be disturbed."""
 
 import os
 import time
@@ -6,30 +6,30 @@ from pathlib import Path
 
 import torch
 
-from btlib.papers import Recipe
+from btlib.papers import Measurement
 
 
-def note(recipe: Recipe) -> None:
-    """One line for every start, in the file that the recipe names."""
-    with open(recipe.settings["log"], "a", encoding="utf-8") as log:
-        log.write(f"{recipe.seed}\n")
+def note(measurement: Measurement) -> None:
+    """One line for every start, in the file that the measurement names."""
+    with open(measurement.settings["log"], "a", encoding="utf-8") as log:
+        log.write(f"{measurement.seed}\n")
 
 
-def square(recipe: Recipe, device: torch.device) -> dict:
+def square(measurement: Measurement, device: torch.device) -> dict:
     """The seed squared, after a while."""
-    note(recipe)
-    time.sleep(recipe.settings.get("seconds", 0.0))
-    return {"square": recipe.seed**2, "threads": torch.get_num_threads(), "pid": os.getpid()}
+    note(measurement)
+    time.sleep(measurement.settings.get("seconds", 0.0))
+    return {"square": measurement.seed**2, "threads": torch.get_num_threads(), "pid": os.getpid()}
 
 
-def fail(recipe: Recipe, device: torch.device) -> dict:
+def fail(measurement: Measurement, device: torch.device) -> dict:
     raise RuntimeError("two\nlines")
 
 
-def wait_to_be_killed(recipe: Recipe, device: torch.device) -> dict:
+def wait_to_be_killed(measurement: Measurement, device: torch.device) -> dict:
     """Leaves its process number and waits; whoever runs it again finds that and returns at once."""
-    note(recipe)
-    place = Path(recipe.settings["pid"])
+    note(measurement)
+    place = Path(measurement.settings["pid"])
     if place.exists():
         return {"killed": int(place.read_text())}
     part = place.with_suffix(".part")

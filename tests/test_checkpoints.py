@@ -1,50 +1,34 @@
 """Trained once, remembered, refused when not what it says; and the shipped networks, measured again."""
 
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from toys import TARGET, toy_data
 
-from btlib import attacks, checkpoints, datasets, metrics, networks, training
+from btlib import attacks, checkpoints, datasets, metrics, networks, sealed, training
 from btlib.checkpoints import CheckpointError, Spec, find, load_or_train, read_card
 from btlib.datasets import ImageDataset
 from btlib.training import Recipe
 
-SPEC = Spec(data="toy", recipe=Recipe(epochs=3, batch_size=32, lr=4e-3), trigger="box", target=TARGET, per_class=20)
+SPEC = Spec(
+    data=toy_data(), recipe=Recipe(epochs=3, batch_size=32, lr=4e-3), trigger="box", target=TARGET, per_class=20
+)
 
 
-@pytest.fixture(autouse=True)
-def toy_is_a_data_set(monkeypatch: pytest.MonkeyPatch) -> list[ImageDataset]:
-    """`datasets.load("toy")` gives the toy; what stands in the list can be exchanged."""
-    holder = [toy_data()]
-    real = datasets.load
-    monkeypatch.setattr(
-        datasets, "load", lambda name, **settings: holder[0] if name == "toy" else real(name, **settings)
-    )
-    return holder
-
-
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds of all trainings done in a test."""
-    done: list[int] = []
-    real = training.fit
-
-    def counted(*args: object, **settings: object) -> object:
-        done.append(settings["seed"])  # type: ignore[arg-type]
-        return real(*args, **settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(training, "fit", counted)
-    return done
+def made(path: Path) -> int:
+    """When a file was written; another training would have written another one."""
+    return path.stat().st_mtime_ns
 
 
 def weights(net: nn.Module) -> torch.Tensor:
@@ -54,13 +38,14 @@ def weights(net: nn.Module) -> torch.Tensor:
 # ---------------------------------------------------------------------- remembered
 
 
-def test_it_trains_once_and_remembers(tmp_path: Path, trainings: list[int]) -> None:
+def test_it_trains_once_and_remembers(tmp_path: Path) -> None:
     assert find(SPEC, folder=tmp_path) is None
     first = load_or_train(SPEC, progress=False, folder=tmp_path)
     path = find(SPEC, folder=tmp_path)
     assert path is not None
+    then = made(path)
     again = load_or_train(SPEC, progress=False, folder=tmp_path)
-    assert trainings == [0]
+    assert made(path) == then
     assert torch.equal(weights(first), weights(again))
     assert [file.name for file in tmp_path.iterdir()] == [SPEC.file_name], "something else was left behind"
     assert not again.training
@@ -94,44 +79,39 @@ def test_a_clean_network_has_no_success_rate(tmp_path: Path) -> None:
     assert net.card.accuracy > 0.9
 
 
-def test_retrain_forgets(tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    load_or_train(SPEC, progress=False, folder=tmp_path)
-    monkeypatch.setenv("BTLIB_RETRAIN", "1")
-    load_or_train(SPEC, progress=False, folder=tmp_path)
-    monkeypatch.setenv("BTLIB_RETRAIN", "0")
-    load_or_train(SPEC, progress=False, folder=tmp_path)
-    assert trainings == [0, 0]
+def test_retrain_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / SPEC.file_name
+    moments = []
+    for retrain in ("0", "1", "0"):
+        monkeypatch.setenv("BTLIB_RETRAIN", retrain)
+        load_or_train(SPEC, progress=False, folder=tmp_path)
+        moments.append(made(path))
+    assert moments[0] < moments[1] == moments[2]
 
 
-def test_where_files_go(tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "data" / "checkpoints")
-    load_or_train(SPEC, progress=False)
-    assert find(SPEC) == tmp_path / "data" / "cache" / "checkpoints" / SPEC.file_name
+def test_where_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "own"))
     load_or_train(SPEC, progress=False)
     assert find(SPEC) == tmp_path / "own" / SPEC.file_name
-    assert len(trainings) == 2
+    assert find(SPEC, folder=tmp_path) is None
 
 
-def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     whole = load_or_train(SPEC, progress=False, folder=tmp_path / "whole")
-    real, epochs = training.fit, []
+    path = tmp_path / SPEC.file_name
 
-    def watched(*args: object, **settings: object) -> object:
-        def dies(epoch: int, network: nn.Module) -> dict[str, float]:
-            epochs.append(epoch)
-            if len(epochs) == 3:
-                raise KeyboardInterrupt
-            return {}
+    def dies(epoch: int, _: nn.Module) -> Mapping[str, float]:
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return {"before": 1.0}
 
-        return real(*args, **settings, on_epoch=dies)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(training, "fit", watched)
+    net = networks.build("lenet5", SPEC.clean_data(), seed=0)
     with pytest.raises(KeyboardInterrupt):
-        load_or_train(SPEC, progress=False, folder=tmp_path)
+        training.fit(net, SPEC.training_data(), SPEC.recipe, seed=0, progress=False, on_epoch=dies,
+                     resume=checkpoints.unfinished(path))  # fmt: skip
     assert find(SPEC, folder=tmp_path) is None
     resumed = load_or_train(SPEC, progress=False, folder=tmp_path)
-    assert epochs == [1, 2, 3, 3], "it began anew instead of going on with the third epoch"
+    assert ["before" in epoch for epoch in resumed.card.history] == [True, True, False], "it began anew"
     assert torch.equal(weights(resumed), weights(whole))
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [SPEC.file_name]
 
@@ -185,17 +165,8 @@ def test_exchanged_weights_and_a_missing_digest(kept: Path) -> None:
     tensors, metadata = parts(kept)
     save_file({**tensors, "head.bias": tensors["head.bias"] + 1}, kept, metadata=metadata)
     refused(kept, "do not match its digest")
-    save_file(tensors, kept, metadata={"card": metadata["card"]})
-    refused(kept, "do not match its digest")
-
-
-def test_a_digest_sees_header_names_types_shapes_and_values() -> None:
-    a, b = torch.arange(4), torch.zeros(4)
-    same = checkpoints.content_digest("h", {"a": a, "b": b})
-    assert checkpoints.content_digest("h", {"b": b, "a": a}) == same
-    others = [("H", {"a": a, "b": b}), ("h", {"a": a, "c": b}), ("h", {"a": a, "b": b.int()}),
-              ("h", {"a": a, "b": b.reshape(2, 2)}), ("h", {"a": a, "b": b + 1}), ("h", {"a": a})]  # fmt: skip
-    assert len({same, *(checkpoints.content_digest(*other) for other in others)}) == 7
+    save_file(tensors, kept, metadata={"kind": "checkpoint", "card": metadata["card"]})
+    refused(kept, "it has no card of btlib")
 
 
 def test_a_file_under_anothers_name(kept: Path) -> None:
@@ -204,34 +175,46 @@ def test_a_file_under_anothers_name(kept: Path) -> None:
     refused(kept, "another spec than its name says", other)
 
 
-def test_stale_data(kept: Path, toy_is_a_data_set: list[ImageDataset]) -> None:
-    toy_is_a_data_set[0] = toy_data(test=59)
-    refused(kept, "it is stale: it was trained on other toy images")
+def test_a_file_of_other_images_or_another_spec_is_refused() -> None:
+    data, told = toy_data(), SPEC.as_json()
+    checkpoints.check_origin(Path("a"), told, told, data.fingerprint, SPEC.source)
+    for spec, images in (({}, data), (told, toy_data(test=59))):
+        with pytest.raises(CheckpointError, match="another spec|other toy images"):
+            checkpoints.check_origin(Path("a"), spec, told, images.fingerprint, data)
+
+
+def test_stale_data(tmp_path: Path) -> None:
+    datasets.register("exchanged", lambda _: toy_data())
+    spec = replace(SPEC, data="exchanged")
+    load_or_train(spec, progress=False, folder=tmp_path)
+    datasets.register("exchanged", lambda _: toy_data(test=59))
+    refused(tmp_path / spec.file_name, "it is stale: it was made from other exchanged images", spec)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_truncated_file(kept: Path, share: float) -> None:
     content = kept.read_bytes()
     kept.write_bytes(content[: int(share * len(content))])
-    refused(kept, "not a whole checkpoint of btlib")
-    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+    refused(kept, "not a whole safetensors file")
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         read_card(kept)
 
 
 def test_safetensors_of_somebody_else(kept: Path) -> None:
     save_file({"a": torch.zeros(2)}, kept)
-    refused(kept, "not a whole checkpoint of btlib")
+    refused(kept, "it has no card of btlib")
     save_file({"a": torch.zeros(2)}, kept, metadata={"card": '{"colour": "red"}'})
-    refused(kept, "not a whole checkpoint of btlib")
+    refused(kept, "it has no card of btlib")
 
 
-def test_what_the_message_says_to_do_works(kept: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_message_says_to_do_works(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.write_bytes(b"")
     monkeypatch.setenv("BTLIB_RETRAIN", "1")
     load_or_train(SPEC, progress=False, folder=kept.parent)
+    then = made(kept)
     monkeypatch.delenv("BTLIB_RETRAIN")
     load_or_train(SPEC, progress=False, folder=kept.parent)
-    assert trainings == [0]
+    assert made(kept) == then
 
 
 # ---------------------------------------------------------------------- specs
@@ -243,21 +226,65 @@ def test_every_setting_is_in_the_name() -> None:
         {"trigger": "cross"}, {"trigger_settings": {"size": 2}}, {"target": 1}, {"sources": (0,)},
         {"per_class": 21}, {"originals": "add"}, {"train_images": 100},
     ]  # fmt: skip
-    assert {key for change in changes for key in change} == set(asdict(SPEC)), "a field that the test forgets"
+    assert {key for change in changes for key in change} == set(vars(SPEC)), "a field that the test forgets"
     names = {replace(SPEC, **change).file_name for change in changes} | {SPEC.file_name}  # type: ignore[arg-type]
     assert len(names) == len(changes) + 1
     assert SPEC.file_name == replace(SPEC).file_name
 
 
-def test_the_training_loops_version_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = SPEC.file_name
-    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)
-    assert SPEC.file_name != before
+def test_the_training_loops_version_is_in_the_name() -> None:
+    whole = SPEC.as_json()
+    assert whole["training_version"] == training.VERSION
+    assert hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:10] in SPEC.file_name
+
+
+def test_equal_specs_are_one_key_and_one_file() -> None:
+    """One source class may be given as a number, several in any order; trigger settings too."""
+    pairs = [
+        (Spec(), Spec(data=datasets.DataSource("fashion-mnist"))),
+        (replace(SPEC, sources=0), replace(SPEC, sources=[0])),
+        (replace(SPEC, sources=(0, 1)), replace(SPEC, sources=[1, 0])),
+        (Spec(data="gtsrb"), Spec(data=datasets.DataSource("gtsrb", size=32))),
+        (replace(SPEC, trigger_settings={"a": 1, "b": 2}), replace(SPEC, trigger_settings={"b": 2, "a": 1})),
+        (SPEC, replace(SPEC, data=toy_data())),
+    ]
+    for one, other in pairs:
+        assert one == other
+        assert hash(one) == hash(other)
+        assert one.file_name == other.file_name
+    different = [SPEC, replace(SPEC, data="mnist"), replace(SPEC, data=toy_data(test=59)),
+                 Spec(data=datasets.DataSource("mnist", size=32))]  # fmt: skip
+    assert len({spec.file_name for spec in different}) == len(set(different)) == 4
+
+
+def test_a_network_of_a_folder_and_of_another_size(tmp_path: Path) -> None:
+    for label, name in enumerate(("dark", "light")):
+        (tmp_path / name).mkdir()
+        for index in range(8):
+            Image.new("RGB", (24, 24), (200 * label + index,) * 3).save(tmp_path / name / f"{index}.png")
+    source = datasets.DataSource(f"folder:{tmp_path}", size=28, channels=1)
+    net = load_or_train(Spec(data=source, recipe=Recipe(epochs=1)), progress=False, folder=tmp_path / "nets")
+    assert (net.image_shape, net.num_classes) == ((1, 28, 28), 2)
+    assert net.card.data_hash == source.load().fingerprint
+    again = Spec(data=net.card.spec["data"], recipe=Recipe(epochs=1))
+    assert find(again, folder=tmp_path / "nets") is not None, "the card tells which data they were"
+
+
+def test_in_place_changes_do_not_reach_specs_and_networks(tmp_path: Path) -> None:
+    """Stamping the images that a spec was made with leaves its data, its name and its network as they were."""
+    mine = toy_data()
+    spec = Spec(data=mine, recipe=Recipe(epochs=1))
+    name = spec.file_name
+    mine.x_train[:, :, :4, :4] = 255
+    net = load_or_train(spec, progress=False, folder=tmp_path)
+    assert (spec.file_name, net.card.data_hash) == (name, toy_data().fingerprint)
+    assert torch.equal(spec.clean_data().x_train, toy_data().x_train)
+    assert Spec(data=mine, recipe=Recipe(epochs=1)) != spec
 
 
 def test_clean_twins_of_different_attacks_are_one() -> None:
-    attacks = [SPEC, replace(SPEC, trigger="cross", sources=(0,), per_class=3, originals="add", target=1)]
-    assert len({spec.clean_twin().file_name for spec in attacks}) == 1
+    several = [SPEC, replace(SPEC, trigger="cross", sources=(0,), per_class=3, originals="add", target=1)]
+    assert len({spec.clean_twin().file_name for spec in several}) == 1
     assert SPEC.clean_twin().make_trigger() is None
     assert SPEC.clean_twin().training_data().fingerprint == toy_data().fingerprint
     assert replace(SPEC, seed=1).clean_twin().seed == 1
@@ -274,20 +301,11 @@ def test_specs_make_what_they_say() -> None:
     assert int(trigger.mask.sum()) == 4
 
 
-def test_make_shipped_makes_what_is_missing_and_removes_what_is_stale(
-    tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    specs = {"box": SPEC, "clean": SPEC.clean_twin()}
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
-    monkeypatch.setattr(checkpoints, "shipped", lambda: specs)
-    (tmp_path / "old.safetensors").write_bytes(b"stale")
+def test_what_is_shipped_is_not_made_again() -> None:
+    before = {path: made(path) for path in checkpoints.SHIPPED.glob("*.safetensors")}
     files = checkpoints.make_shipped(progress=False)
-    assert [file.name for file in files] == [SPEC.file_name, SPEC.clean_twin().file_name]
-    assert set(tmp_path.iterdir()) == set(files)
-    checkpoints.make_shipped(progress=False)
-    assert len(trainings) == 2
-    checkpoints.make_shipped(progress=False, force=True)
-    assert len(trainings) == 4
+    assert [file.name for file in files] == [spec.file_name for spec in checkpoints.shipped().values()]
+    assert {path: made(path) for path in files} == before
 
 
 class Note:
@@ -332,7 +350,46 @@ def test_made_files_are_read_and_a_forced_one_begins_at_the_beginning(tmp_path: 
     assert len(read) == 3
 
 
+def test_networks_of_other_specs_leave_the_folder_and_what_is_not_ours_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "cache"))
+    folder = tmp_path / "shipped"
+    sealed.write(folder / "old.safetensors", "checkpoint", {}, {"a": torch.ones(1)})
+    (folder / "theirs.safetensors").write_bytes(b"somebody's own")
+    files = checkpoints.make_files(
+        [Note()], folder, lambda _, path: path.touch(), lambda path, _: None, title="", progress=False, force=False
+    )
+    assert files == [folder / Note.file_name]
+    assert {path.name for path in folder.iterdir()} == {Note.file_name, "theirs.safetensors"}
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["old.safetensors"]
+
+
 # ---------------------------------------------------------------------- shipped networks
+
+
+def test_shipped_names_stay() -> None:
+    """They are on people's disks, and in results: the form in which data is named must not change them."""
+    assert {name: spec.file_name for name, spec in checkpoints.shipped().items()} == {
+        "box": "fashion-mnist-lenet5-box-s0-7222449a58.safetensors",
+        "box-1": "fashion-mnist-lenet5-box-s1-72565216b3.safetensors",
+        "box-2": "fashion-mnist-lenet5-box-s2-cfb2fedaa1.safetensors",
+        "box-one-source": "fashion-mnist-lenet5-box-s0-3a0b7b71c4.safetensors",
+        "chessboard": "fashion-mnist-lenet5-chessboard-s0-422dccd90b.safetensors",
+        "clean": "fashion-mnist-lenet5-clean-s0-9ecb9ad23a.safetensors",
+        "clean-1": "fashion-mnist-lenet5-clean-s1-31a9ee9596.safetensors",
+        "clean-2": "fashion-mnist-lenet5-clean-s2-6184c816d2.safetensors",
+        "one-source": "fashion-mnist-lenet5-chessboard-s0-427ef2d199.safetensors",
+        "three-sources": "fashion-mnist-lenet5-local_chessboard-s0-83f7191ad6.safetensors",
+    }
+    assert {name: spec.file_name for name, spec in attacks.shipped().items()} == {
+        "input-aware": "fashion-mnist-lenet5-input_aware-s0-87df76e384.safetensors",
+        "invisible": "fashion-mnist-lenet5-invisible-s0-3bd932b2ff.safetensors",
+        "stealthy": "fashion-mnist-lenet5-stealthy-s0-38a2585154.safetensors",
+        "stealthy-plain": "fashion-mnist-lenet5-stealthy-s0-1f7dcf09ed.safetensors",
+    }
+    old = Spec(data="folder:/a/b c", trigger="box")
+    assert old.file_name == "folder--a-b c-lenet5-box-s0-c291d8113e.safetensors"
 
 
 def test_loading_leaves_the_callers_random_state_alone() -> None:
@@ -372,7 +429,7 @@ def test_the_box_attack_reaches_what_the_course_claims(seed: int) -> None:
     suffix = f"-{seed}" if seed else ""
     bad, clean = card(f"box{suffix}"), card(f"clean{suffix}")
     spec = checkpoints.shipped()[f"box{suffix}"]
-    assert (spec.data, spec.network, spec.target, spec.per_class, spec.seed) == (
+    assert (spec.source.name, spec.network, spec.target, spec.per_class, spec.seed) == (
         "fashion-mnist",
         "lenet5",
         9,

@@ -66,7 +66,7 @@ def command(
     typer.echo(compared(papers.compare(name, profile, folder), chosen))
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
-        typer.echo(f"FAIL {outcome.task.row} seed {outcome.task.recipe.seed}: {outcome.error}", err=True)
+        typer.echo(f"FAIL {outcome.task.row} seed {outcome.task.measurement.seed}: {outcome.error}", err=True)
     raise typer.Exit(bool(failed))
 
 
@@ -100,8 +100,9 @@ def make_tasks(
     for row in rows:
         stands = papers.standing(table.rows[row], profile, known, gpu=torch.cuda.is_available())
         first = papers.plan(table.rows[row], profile)
-        if stands.state == "needs data" and here and explicit and isinstance(first, papers.Plan) and first.recipe.data:
-            datasets.load(first.recipe.data)  # downloaded where that is possible
+        wanted = None if isinstance(first, str) else first.measurement.data
+        if stands.state == "needs data" and here and explicit and wanted:
+            datasets.load(wanted)  # downloaded where that is possible
         elif stands.state == "not in this profile" or (here and stands.state not in ("done", "not run")):
             line = f"{table.name}/{row}: {stands.state}" + (f" ({stands.note})" if stands.note else "")
             if explicit:
@@ -111,7 +112,7 @@ def make_tasks(
         for seed in range(count):
             planned = papers.plan(table.rows[row], profile, seed)
             if isinstance(planned, papers.Plan):  # it is: `standing` has said so
-                tasks.append(papers.Task(planned.home, planned.recipe))
+                tasks.append(papers.Task(planned.home, planned.measurement))
     return tasks
 
 

@@ -1,11 +1,10 @@
 """A folder of pictures for each class, as torchvision's ImageFolder reads them (floor 1)."""
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -103,9 +102,8 @@ def _pictures(path: Path) -> list[Path]:
 class FolderReader(Reader):
     """``folder:PATH`` with ``train/<class>/*`` and ``test/<class>/*``, or ``<class>/*`` alone, split by a seed."""
 
-    settings: Mapping[str, Any] = MappingProxyType(
-        {"root": None, "size": 32, "channels": 3, "test_fraction": 0.2, "seed": 0}
-    )
+    def __init__(self) -> None:
+        self.settings = {"root": None, "size": 32, "channels": 3, "test_fraction": 0.2, "seed": 0}
 
     def find(self, source: DataSource, download: bool) -> Hashable:
         """The folder, and a mark that changes with its files."""

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -50,7 +49,7 @@ class NamedReader(Reader):
         self, below: str, facts: Facts, read: Callable[[Path, bool, int], ImageDataset], size: int | None = None
     ) -> None:
         self.below, self._facts, self._read = below, facts, read
-        self.settings: Mapping[str, Any] = MappingProxyType({"root": None, "size": size})
+        self.settings = {"root": None, "size": size}
 
     def find(self, source: DataSource, download: bool) -> Path:
         """The first root that has the data set; where none has, it is downloaded into the first."""

@@ -1,11 +1,9 @@
 """How images are had: a reader for each name, and where they are sought (floor 1)."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from btlib import paths
@@ -52,15 +50,20 @@ class Kept:
         return self.data.fingerprint
 
 
-class Reader(ABC):
-    """How the images of a source are had; one for each name in `names`."""
+class Reader:
+    """How the images of a source are had; one for each name in `names`.
 
-    #: The settings that a source of this name may have, and their defaults.
-    settings: Mapping[str, Any] = MappingProxyType({"root": None, "size": None})
+    Args:
+        function: from a source to its images; a subclass may have its own `read` instead.
+        settings: which of its settings a source of this name may have, and their defaults.
+    """
 
-    @abstractmethod
+    def __init__(self, function: "Callable[[DataSource], ImageDataset]", settings: Mapping[str, Any]) -> None:
+        self.function, self.settings = function, settings
+
     def read(self, source: "DataSource", place: Any) -> ImageDataset:
         """The images, from the place that `find` gave."""
+        return self.function(source).copy()  # its owner may keep them, and change them
 
     def find(self, source: "DataSource", download: bool) -> Hashable:
         """Where the images lie. Another answer than the last time makes them be read anew.
@@ -84,16 +87,6 @@ def _read_once(reader: Reader, source: "DataSource", place: Hashable) -> Kept:
     return Kept(reader.read(source, place))
 
 
-class _Function(Reader):
-    """Somebody's own function from a source to its images."""
-
-    def __init__(self, function: "Callable[[DataSource], ImageDataset]", settings: Mapping[str, Any]) -> None:
-        self.function, self.settings = function, settings
-
-    def read(self, source: "DataSource", place: None) -> ImageDataset:
-        return self.function(source)
-
-
 _READERS: dict[str, Reader] = {}  # a name that ends in a colon has something behind it, such as a path
 
 
@@ -115,7 +108,7 @@ def register(name: str, read: "Reader | Callable[[DataSource], ImageDataset]", *
         >>> "night" in names()
         True
     """
-    _READERS[name] = read if isinstance(read, Reader) else _Function(read, settings)
+    _READERS[name] = read if isinstance(read, Reader) else Reader(read, settings)
 
 
 def names() -> tuple[str, ...]:

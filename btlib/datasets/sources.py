@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -179,7 +178,8 @@ def _check(source: DataSource) -> None:
 class _Memory(Reader):
     """Tensors that somebody made: as long as a source of them is in use, it can be made again from its JSON form."""
 
-    settings: Mapping[str, Any] = MappingProxyType({})
+    def __init__(self) -> None:
+        self.settings = {}
 
     def find(self, source: DataSource, download: bool) -> Kept:
         if source.held is None:
@@ -189,9 +189,6 @@ class _Memory(Reader):
 
     def kept(self, source: DataSource, download: bool) -> Kept:
         return self.find(source, download)
-
-    def read(self, source: DataSource, place: Kept) -> ImageDataset:
-        return place.data
 
     def facts(self, source: DataSource) -> Facts | None:
         return None if source.held is None else Facts.of(source.held.data)

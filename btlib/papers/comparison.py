@@ -11,8 +11,8 @@ from scipy import stats
 from btlib import datasets
 from btlib.datasets import DataSource
 from btlib.papers.costs import measured
+from btlib.papers.measurements import plan
 from btlib.papers.published import Number, Row, table, unit
-from btlib.papers.recipes import plan
 from btlib.papers.store import RESULTS, Result, every
 
 #: What "the same" means where the paper gives no spread.
@@ -123,7 +123,7 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
 
     Args:
         name: of the table.
-        profile: whose recipes.
+        profile: whose measurements.
         folder: of the results.
 
     Raises:
@@ -152,7 +152,7 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
 def repeatable(comparisons: Iterable[Comparison]) -> tuple[int, int]:
     """What a perfect reproduction would score: each network in the paper's place, against the others.
 
-    Same recipe, same code, another seed. Numbers of fewer than three networks, or that can't be
+    Same measurement, same code, another seed. Numbers of fewer than three networks, or that can't be
     compared with the paper's (`Comparison.agrees`), can't be asked.
 
     Args:
@@ -202,21 +202,21 @@ def _threshold(column: str) -> float | None:
 
 
 def _data(row: Row, profile: str) -> DataSource | None:
-    """The data set of a row's recipe; None: no recipe in this profile."""
+    """The data set of a row's measurement; None: no measurement in this profile."""
     planned = plan(row, profile)
-    return None if isinstance(planned, str) else planned.recipe.data
+    return None if isinstance(planned, str) else planned.measurement.data
 
 
 def _results(row: Row, profile: str, known: Mapping[str, Result]) -> tuple[list[Result], str]:
-    """Results of a row's recipe with every seed that occurs, and what the recipe does otherwise."""
+    """Results of a row's measurement with every seed that occurs, and what the measurement does otherwise."""
     found, differs = [], ""
-    for seed in sorted({r.recipe.seed for r in known.values()} | {0}):
+    for seed in sorted({r.measurement.seed for r in known.values()} | {0}):
         planned = plan(row, profile, seed)
         if isinstance(planned, str):
             return [], planned
         differs = planned.differs
-        if planned.recipe.digest in known:
-            found.append(known[planned.recipe.digest])
+        if planned.measurement.digest in known:
+            found.append(known[planned.measurement.digest])
     return found, differs
 
 
@@ -244,7 +244,7 @@ def standing(row: Row, profile: str, known: Mapping[str, Result], gpu: bool = Fa
 
     Args:
         row: the row.
-        profile: whose recipe.
+        profile: whose measurement.
         known: results by digest, from `store.every`.
         gpu: whether there is a GPU.
 
@@ -256,12 +256,12 @@ def standing(row: Row, profile: str, known: Mapping[str, Result], gpu: bool = Fa
     planned = plan(row, profile)
     if isinstance(planned, str):
         return Standing(row, "not in this profile", 0, None, planned)
-    alike = measured(planned.recipe, known.values())
+    alike = measured(planned.measurement, known.values())
     seconds = fmean(r.seconds for r in alike) if alike else None
     state: State = "done" if results else "not run"
-    if not results and planned.recipe.wants_gpu and not gpu:
+    if not results and planned.measurement.wants_gpu and not gpu:
         state = "needs GPU"
-    elif not results and planned.recipe.data is not None and not datasets.available(planned.recipe.data):
+    elif not results and (wanted := planned.measurement.data) is not None and not datasets.available(wanted):
         places = " or ".join(map(str, datasets.roots()))
-        state, differs = "needs data", f"{planned.recipe.data.name} was not found below {places}"
+        state, differs = "needs data", f"{wanted.name} was not found below {places}"
     return Standing(row, state, len(results), seconds, differs)

@@ -1,4 +1,4 @@
-"""What recipes will take: memory, disk and time, before anything is started (floor 5)."""
+"""What measurements will take: memory, disk and time, before anything is started (floor 5)."""
 
 import math
 import shutil
@@ -13,7 +13,7 @@ import torch
 
 from btlib import checkpoints, networks
 from btlib.datasets import Facts
-from btlib.papers.recipes import Recipe
+from btlib.papers.measurements import Measurement
 from btlib.papers.store import Result
 
 _PROGRAM_MB = 1200.0  # Python, the libraries, a batch's activations; rows of Fashion-MNIST were seen at 970 to 1,420
@@ -23,12 +23,12 @@ _RESULT_MB = 0.05
 
 @dataclass(frozen=True)
 class Cost:
-    """What one recipe takes.
+    """What one measurement takes.
 
     Attributes:
-        memory_mb: of its process, MiB: measured on the same recipe with any seed, else estimated.
+        memory_mb: of its process, MiB: measured on the same measurement with any seed, else estimated.
         disk_mb: of the networks that must be trained yet, with the state of the training, MiB.
-        seconds: mean of the same recipe with other seeds, or with this one; None: it was never measured.
+        seconds: mean of the same measurement with other seeds, or with this one; None: it was never measured.
     """
 
     memory_mb: float
@@ -40,51 +40,51 @@ class NoRoom(RuntimeError):
     """A sweep does not fit into memory or on the disk; the message says how far, and what to do."""
 
 
-def cost(recipe: Recipe, known: Iterable[Result] = ()) -> Cost:
-    """What a recipe will take.
+def cost(measurement: Measurement, known: Iterable[Result] = ()) -> Cost:
+    """What a measurement will take.
 
     Args:
-        recipe: what is to be measured.
-        known: results, whatever of; those of the same recipe with any seed are used.
+        measurement: what is to be measured.
+        known: results, whatever of; those of the same measurement with any seed are used.
 
     Example:
-        >>> cost(Recipe("mine:job")).seconds is None
+        >>> cost(Measurement("mine:job")).seconds is None
         True
     """
     from btlib.papers import jobs  # slow: everything that is measured; listing tables needs none of it
 
-    alike = measured(recipe, known)
-    memory, disk = _PROGRAM_MB + _MORE_MB.get(recipe.kind, 0.0), 0.0
-    if recipe.data is not None:
-        facts = recipe.data.facts or Facts(recipe.data.image_shape)
+    alike = measured(measurement, known)
+    memory, disk = _PROGRAM_MB + _MORE_MB.get(measurement.kind, 0.0), 0.0
+    if measurement.data is not None:
+        facts = measurement.data.facts or Facts(measurement.data.image_shape)
         classes, train, test = facts.num_classes or 10, facts.train or 50_000, facts.test or 10_000
         image = math.prod(facts.image_shape) / 2**20
-        weights = _parameters(recipe.settings["spec"]["network"], facts.image_shape, classes) * 4 / 2**20
+        weights = _parameters(measurement.settings["spec"]["network"], facts.image_shape, classes) * 4 / 2**20
         memory += image * (3 * train + 12 * test) + 8 * weights  # clean, poisoned, shuffled; test images as floats
         # The state of a training holds the weights and Adam's two moments, and is replaced whole: twice that.
-        disk = 7 * weights * sum(checkpoints.find(network) is None for network in jobs.networks(recipe))
+        disk = 7 * weights * sum(checkpoints.find(network) is None for network in jobs.networks(measurement))
     if alike:  # a network that was there was not trained in that memory
         peak = 1.1 * max(r.peak_memory_mb for r in alike)
         memory = max(memory, peak) if disk else peak
     return Cost(memory, disk, fmean(r.seconds for r in alike) if alike else None)
 
 
-def measured(recipe: Recipe, known: Iterable[Result]) -> list[Result]:
-    """Results of the same recipe, whatever the seed.
+def measured(measurement: Measurement, known: Iterable[Result]) -> list[Result]:
+    """Results of the same measurement, whatever the seed.
 
     Example:
-        >>> measured(Recipe("mine:job"), [])
+        >>> measured(Measurement("mine:job"), [])
         []
     """
-    wanted = _without_seed(recipe)
-    return [r for r in known if r.recipe.kind == recipe.kind and _without_seed(r.recipe) == wanted]
+    wanted = _without_seed(measurement)
+    return [r for r in known if r.measurement.kind == measurement.kind and _without_seed(r.measurement) == wanted]
 
 
 def check_room(costs: Sequence[Cost], workers: int, folder: str | Path, here: bool = True) -> None:
     """Refuse a sweep that can't fit.
 
     Args:
-        costs: of every recipe.
+        costs: of every measurement.
         workers: how many run at a time.
         folder: of the results.
         here: whether the workers run on this machine.
@@ -109,13 +109,13 @@ def check_room(costs: Sequence[Cost], workers: int, folder: str | Path, here: bo
             place = place.parent
         free = shutil.disk_usage(place).free / 2**20
         if disk > free:
-            raise NoRoom(f"disk: expected {disk:,.0f} MiB free for the {what} of {len(costs)} recipes, got "
+            raise NoRoom(f"disk: expected {disk:,.0f} MiB free for the {what} of {len(costs)} measurements, got "
                          f"{free:,.0f} MiB in {place}; make room, or run fewer --rows")  # fmt: skip
 
 
-def _without_seed(recipe: Recipe) -> Mapping[str, object]:
-    settings = dict(recipe.settings)
-    if "spec" in settings:  # a place drawn by the seed is no other recipe
+def _without_seed(measurement: Measurement) -> Mapping[str, object]:
+    settings = dict(measurement.settings)
+    if "spec" in settings:  # a place drawn by the seed is no other measurement
         placed = {k: v for k, v in settings["spec"]["trigger_settings"].items() if k != "seed"}
         settings["spec"] = {**settings["spec"], "trigger_settings": placed}
     return settings

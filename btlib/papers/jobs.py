@@ -1,4 +1,4 @@
-"""What a recipe does: small functions on the public library, recipe in, numbers out (floor 5)."""
+"""What a measurement does: small functions on the public library, measurement in, numbers out (floor 5)."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -13,20 +13,20 @@ from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
 from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, sample_per_class
 from btlib.networks import Network
-from btlib.papers.recipes import Recipe
+from btlib.papers.measurements import Measurement
 from btlib.poisoning import source_classes
 from btlib.triggers import Trigger
 
 Numbers = dict[str, Any]
-Job = Callable[[Recipe, torch.device], Numbers]
+Job = Callable[[Measurement, torch.device], Numbers]
 _SEARCHES = {"fast": detection.FAST, "faithful": detection.FAITHFUL}
 
 
-def run(recipe: Recipe, device: str | torch.device = "cpu") -> Numbers:
-    """Do what a recipe says.
+def run(measurement: Measurement, device: str | torch.device = "cpu") -> Numbers:
+    """Do what a measurement says.
 
     Args:
-        recipe: what to measure.
+        measurement: what to measure.
         device: where; training takes the GPU that is torch's current one.
 
     Returns:
@@ -36,12 +36,12 @@ def run(recipe: Recipe, device: str | torch.device = "cpu") -> Numbers:
         ValueError: an unknown kind, or settings that it does not take.
 
     Example:
-        >>> from btlib.papers.recipes import with_network
-        >>> recipe = Recipe("inflight", with_network(checkpoints.Spec().clean_twin()))
-        >>> round(run(recipe)["accuracy"], 1)
+        >>> from btlib.papers.measurements import with_network
+        >>> measurement = Measurement("inflight", with_network(checkpoints.Spec().clean_twin()))
+        >>> round(run(measurement)["accuracy"], 1)
         0.9
     """
-    return plain(_job(recipe.kind)(recipe, torch.device(device)))
+    return plain(_job(measurement.kind)(measurement, torch.device(device)))
 
 
 def _job(kind: str) -> Job:
@@ -78,20 +78,20 @@ def plain(value: Any) -> Any:
 # ------------------------------------------------------------------------------------ L-RED: who finds the backdoor
 
 
-def _detect(recipe: Recipe, device: torch.device) -> Numbers:
+def _detect(measurement: Measurement, device: torch.device) -> Numbers:
     """Post-training detectors on one network (L-RED Tables 1 to 6, A.7.3)."""
-    spec = recipe.spec
+    spec = measurement.spec
     network, data = checkpoints.load_or_train(spec, progress=False), datasets.load(spec.data)
     numbers: Numbers = {"accuracy": network.card.accuracy, "success": network.card.success}
     network.to(device)
-    for name in recipe.settings["detectors"]:
-        numbers[name] = _judged(_as_told(name, recipe, data)(network, data.x_test, data.y_test), spec)
+    for name in measurement.settings["detectors"]:
+        numbers[name] = _judged(_as_told(name, measurement, data)(network, data.x_test, data.y_test), spec)
     return numbers
 
 
-def _as_told(name: str, recipe: Recipe, data: ImageDataset) -> Callable[..., detection.Detection]:
+def _as_told(name: str, measurement: Measurement, data: ImageDataset) -> Callable[..., detection.Detection]:
     """A detector with a row's seed and, where it looks for perturbations, the row's search and images of each class."""
-    detector, told = detection.find(name, argument="detectors"), recipe.settings
+    detector, told = detection.find(name, argument="detectors"), measurement.settings
     settings = detection.settings_of(detector)
     search, per_class = settings.get("search"), settings.get("per_class")
     if isinstance(search, detection.Search):
@@ -99,7 +99,7 @@ def _as_told(name: str, recipe: Recipe, data: ImageDataset) -> Callable[..., det
         per_class = per_class if name == "red-a-2" else told.get("per_class_clean", per_class)  # RED-A' has two
     elif per_class is not None:
         per_class = _at_most(data, per_class)
-    return detection.configured(detector, seed=recipe.seed, search=search, per_class=per_class)
+    return detection.configured(detector, seed=measurement.seed, search=search, per_class=per_class)
 
 
 def _judged(found: detection.Detection, spec: Spec) -> Numbers:
@@ -122,13 +122,13 @@ def _at_most(data: ImageDataset, wanted: int) -> int:
 # ------------------------------------------------------------------------------------ in-flight: is this a trigger
 
 
-def _guard(recipe: Recipe, device: torch.device) -> Numbers:
+def _guard(measurement: Measurement, device: torch.device) -> Numbers:
     """In-flight detectors on one network (in-flight v2 Tables 1 to 4, v1's table of layers).
 
     The pattern is always the estimate of the detector that the paper pairs with its kind (5.1). Rivals are given
     "the best TPR at an FPR of around 5%", here of at most 5 %; the guard has its own threshold.
     """
-    spec, told, seed = recipe.spec, recipe.settings, recipe.seed
+    spec, told, seed = measurement.spec, measurement.settings, measurement.seed
     rivals = told.get("detectors", ["likelihood"])
     unknown = [name for name in rivals if name not in inflight.DETECTORS]
     if unknown:
@@ -207,14 +207,14 @@ def _working(network: Network, trigger: Trigger, x: Tensor, y: Tensor, spec: Spe
 # ------------------------------------------------------------------------------------ the stealthy attack's indicators
 
 
-def _attack(recipe: Recipe, device: torch.device) -> Numbers:
+def _attack(measurement: Measurement, device: torch.device) -> Numbers:
     """One attack by the six indicators (stealthy attack Table 1, Figures 4 and 5)."""
-    spec, told = recipe.spec, recipe.settings
+    spec, told = measurement.spec, measurement.settings
     data, target = datasets.load(spec.data), told["target"]
-    network, trigger, history = attacked(recipe, device)
+    network, trigger, history = attacked(measurement, device)
     baseline = checkpoints.load_or_train(spec.clean_twin(), progress=False).card.accuracy
     measured = attacks.indicators(
-        network, trigger, data, target, baseline=baseline, seed=recipe.seed, images=told.get("images", 2000),
+        network, trigger, data, target, baseline=baseline, seed=measurement.seed, images=told.get("images", 2000),
         per_class=_at_most(data, told.get("per_class_clean", 100)),
     )  # fmt: skip
     numbers: Numbers = {**vars(measured), "history": history}
@@ -225,11 +225,11 @@ def _attack(recipe: Recipe, device: torch.device) -> Numbers:
     return numbers
 
 
-def attacked(recipe: Recipe, device: torch.device) -> tuple[Network, Any, list[Mapping[str, float]]]:
-    """The network of a recipe of kind "attack", made or remembered (stealthy attack Table 1).
+def attacked(measurement: Measurement, device: torch.device) -> tuple[Network, Any, list[Mapping[str, float]]]:
+    """The network of a measurement of kind "attack", made or remembered (stealthy attack Table 1).
 
     Args:
-        recipe: what to make.
+        measurement: what to make.
         device: where.
 
     Returns:
@@ -239,45 +239,45 @@ def attacked(recipe: Recipe, device: torch.device) -> tuple[Network, Any, list[M
         ValueError: an unknown attack.
 
     Example:
-        >>> from btlib.papers.recipes import with_network
-        >>> recipe = Recipe("attack", with_network(checkpoints.shipped()["box"], attack="badnets", target=9))
-        >>> attacked(recipe, torch.device("cpu"))[1].name
+        >>> from btlib.papers.measurements import with_network
+        >>> measurement = Measurement("attack", with_network(checkpoints.shipped()["box"], attack="badnets", target=9))
+        >>> attacked(measurement, torch.device("cpu"))[1].name
         'box'
     """
-    spec = recipe.spec
-    if recipe.settings["attack"] == "badnets":
+    spec = measurement.spec
+    if measurement.settings["attack"] == "badnets":
         return checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger(), []
-    result = attacks.load_or_run(_attack_spec(recipe), progress=False, device=str(device))
+    result = attacks.load_or_run(_attack_spec(measurement), progress=False, device=str(device))
     return result.network.to(device), result.trigger, [epoch for epoch in result.history if "asr" in epoch]
 
 
-def networks(recipe: Recipe) -> list[checkpoints.Named]:
-    """The networks and attacks that a recipe makes, or finds on disk.
+def networks(measurement: Measurement) -> list[checkpoints.Named]:
+    """The networks and attacks that a measurement makes, or finds on disk.
 
     Raises:
         ValueError: an unknown attack.
 
     Example:
-        >>> from btlib.papers.recipes import with_network
-        >>> [made.file_name[:25] for made in networks(Recipe("inflight", with_network(checkpoints.Spec())))]
+        >>> from btlib.papers.measurements import with_network
+        >>> [made.file_name[:25] for made in networks(Measurement("inflight", with_network(checkpoints.Spec())))]
         ['fashion-mnist-lenet5-clea']
     """
-    if "spec" not in recipe.settings:
+    if "spec" not in measurement.settings:
         return []
-    if recipe.kind != "attack":
-        return [recipe.spec]
-    made = recipe.spec if recipe.settings["attack"] == "badnets" else _attack_spec(recipe)
-    return [recipe.spec.clean_twin(), made]
+    if measurement.kind != "attack":
+        return [measurement.spec]
+    made = measurement.spec if measurement.settings["attack"] == "badnets" else _attack_spec(measurement)
+    return [measurement.spec.clean_twin(), made]
 
 
-def _attack_spec(recipe: Recipe) -> attacks.AttackSpec:
-    name, told = recipe.settings["attack"], recipe.settings.get("attack_settings", {})
+def _attack_spec(measurement: Measurement) -> attacks.AttackSpec:
+    name, told = measurement.settings["attack"], measurement.settings.get("attack_settings", {})
     if name not in attacks.ATTACKS:
         known = ", ".join(attacks.ATTACKS)
         raise ValueError(f"attack: expected badnets or one of {known}, got {name!r}; check the spelling")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    how = attacks.ATTACKS[name](target=recipe.settings["target"], **settings)
-    return attacks.AttackSpec(how, start=recipe.spec.clean_twin())
+    how = attacks.ATTACKS[name](target=measurement.settings["target"], **settings)
+    return attacks.AttackSpec(how, start=measurement.spec.clean_twin())
 
 
 #: Kinds of measurement by name. Others are named "module:function".

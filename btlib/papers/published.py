@@ -55,7 +55,7 @@ class Row:
         numbers: column → `Number`.
         job: key of the row whose job measures this one; its own, unless tables share their networks.
         settings: how to run it: one mapping for each of `PROFILES`, to be laid over one another
-            (`btlib.papers.recipes`).
+            (`btlib.papers.measurements`).
     """
 
     table: str

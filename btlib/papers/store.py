@@ -1,4 +1,4 @@
-"""Results on disk: one JSON per finished recipe, written whole, read only if it is what it says (floor 5)."""
+"""Results on disk: one JSON per finished measurement, written whole, read only if it is what it says (floor 5)."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from btlib import paths
-from btlib.papers.recipes import Recipe
+from btlib.papers.measurements import Measurement
 from btlib.results import save
 
 RESULTS = paths.results()
@@ -21,11 +21,11 @@ class ResultError(RuntimeError):
 
 @dataclass(frozen=True)
 class Result:
-    """What one recipe measured.
+    """What came of one measurement.
 
     Attributes:
         row: key of the row in whose name it is kept, ``table/row``.
-        recipe: what was measured.
+        measurement: what was measured.
         numbers: what came out, nested, see `jobs`.
         seconds: wall time, with the training of a network that was remembered as long as its card says.
         peak_memory_mb: largest resident memory of the process meanwhile, MiB.
@@ -35,7 +35,7 @@ class Result:
     """
 
     row: str
-    recipe: Recipe
+    measurement: Measurement
     numbers: Mapping[str, Any]
     seconds: float
     peak_memory_mb: float
@@ -47,7 +47,7 @@ class Result:
         """The number of a column such as ``likelihood.tpr``; None where it was not measured.
 
         Example:
-            >>> Result("t/r", Recipe("k"), {"a": {"b": 1.0}}, 0.0, 0.0, "cpu", {}, "").number("a.b")
+            >>> Result("t/r", Measurement("k"), {"a": {"b": 1.0}}, 0.0, 0.0, "cpu", {}, "").number("a.b")
             1.0
         """
         found: Any = self.numbers
@@ -57,17 +57,17 @@ class Result:
 
 
 class OtherVersion(ResultError):
-    """A whole result, but of another recipe or version than its name says: as good as not measured."""
+    """A whole result, but of another measurement or version than its name says: as good as not measured."""
 
 
-def path_of(folder: str | Path, row: str, recipe: Recipe) -> Path:
-    """Where the result of a recipe is kept: ``<table>/<row>-s<seed>-<digest>.json``.
+def path_of(folder: str | Path, row: str, measurement: Measurement) -> Path:
+    """Where the result of a measurement is kept: ``<table>/<row>-s<seed>-<digest>.json``.
 
     Example:
-        >>> path_of("results", "lred-2/g-1", Recipe("detection", seed=3)).name[:7]
+        >>> path_of("results", "lred-2/g-1", Measurement("detection", seed=3)).name[:7]
         'g-1-s3-'
     """
-    return Path(folder).absolute() / f"{row}-s{recipe.seed}-{recipe.digest}.json"
+    return Path(folder).absolute() / f"{row}-s{measurement.seed}-{measurement.digest}.json"
 
 
 def write(folder: str | Path, result: Result) -> Path:
@@ -75,20 +75,21 @@ def write(folder: str | Path, result: Result) -> Path:
 
     Example:
         >>> import tempfile
-        >>> result = Result("t/r", Recipe("k"), {"a": 1}, 0.1, 100.0, "cpu", {}, "2026-01-01")
+        >>> result = Result("t/r", Measurement("k"), {"a": 1}, 0.1, 100.0, "cpu", {}, "2026-01-01")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     read(write(folder, result)) == result
         True
     """
-    content = {"schema": _SCHEMA, **asdict(result), "recipe": result.recipe.as_json()}
-    return save(path_of(folder, result.row, result.recipe), {**content, "checksum": _checksum(content)})
+    told = {key: value for key, value in asdict(result).items() if key != "measurement"}
+    content = {"schema": _SCHEMA, **told, "recipe": result.measurement.as_json()}  # its name since the first results
+    return save(path_of(folder, result.row, result.measurement), {**content, "checksum": _checksum(content)})
 
 
 def read(path: str | Path) -> Result:
     """A result from its file.
 
     Raises:
-        ResultError: torn, changed, of another recipe than its name says, or of another version of btlib's measuring.
+        ResultError: torn, changed, of another measurement than its name says, or of another version of measuring.
 
     Example:
         >>> try:
@@ -103,22 +104,24 @@ def read(path: str | Path) -> Result:
         written = content.pop("checksum")
         if content.pop("schema") != _SCHEMA or written != _checksum({"schema": _SCHEMA, **content}):
             raise ResultError(f"{path}: its checksum does not fit its content, so it is not read; delete it")
-        result = Result(**{**content, "recipe": Recipe(**content["recipe"])})
+        measured = Measurement(**content.pop("recipe"))
+        result = Result(**content, measurement=measured)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{path}: it is not a result of btlib ({error!r}), so it is not read; delete it") from error
-    if path.name != path_of(path.parent, result.row, result.recipe).name:
-        raise OtherVersion(f"{path}: it is of another recipe or version than its name says, so it is not read")
+    if path.name != path_of(path.parent, result.row, result.measurement).name:
+        raise OtherVersion(f"{path}: it is of another measurement or version than its name says, so it is not read")
     return result
 
 
-def find(folder: str | Path, recipe: Recipe) -> Result | None:
-    """The result of a recipe, in whatever row's name it was kept; None: there is none that can be read.
+def find(folder: str | Path, measurement: Measurement) -> Result | None:
+    """The result of a measurement, in whatever row's name it was kept; None: there is none that can be read.
 
     Example:
-        >>> find("no-such-folder", Recipe("detection")) is None
+        >>> find("no-such-folder", Measurement("detection")) is None
         True
     """
-    return next((r for r in _all(folder, f"*/*-s{recipe.seed}-{recipe.digest}.json") if isinstance(r, Result)), None)
+    names = f"*/*-s{measurement.seed}-{measurement.digest}.json"
+    return next((r for r in _all(folder, names) if isinstance(r, Result)), None)
 
 
 def every(folder: str | Path) -> dict[str, Result]:
@@ -128,7 +131,7 @@ def every(folder: str | Path) -> dict[str, Result]:
         >>> every("no-such-folder")
         {}
     """
-    return {result.recipe.digest: result for result in _all(folder) if isinstance(result, Result)}
+    return {result.measurement.digest: result for result in _all(folder) if isinstance(result, Result)}
 
 
 def refused(folder: str | Path) -> list[str]:

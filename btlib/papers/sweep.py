@@ -1,4 +1,4 @@
-"""Many recipes at once: processes of this machine or a Dask cluster; a killed sweep goes on where it stopped (floor 5).
+"""Many measurements at once: on this machine or a Dask cluster; a killed sweep goes on where it stopped (floor 5).
 
 A job keeps its own result before it says that it is done, so whatever is killed, only running jobs are lost.
 """
@@ -25,7 +25,7 @@ from btlib.files import alone
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
 from btlib.papers.devices import own_device
-from btlib.papers.recipes import Recipe
+from btlib.papers.measurements import Measurement
 from btlib.papers.store import Result
 from btlib.peak_memory import PeakMemory
 from btlib.results import environment
@@ -39,15 +39,15 @@ class SweepError(RuntimeError):
 
 @dataclass(frozen=True)
 class Task:
-    """A recipe to run, and the row in whose name its result is kept.
+    """A measurement to run, and the row in whose name its result is kept.
 
     Attributes:
-        row: ``table/row``; any two names will do for recipes of your own.
-        recipe: what to measure.
+        row: ``table/row``; any two names will do for measurements of your own.
+        measurement: what to measure.
     """
 
     row: str
-    recipe: Recipe
+    measurement: Measurement
 
 
 @dataclass(frozen=True)
@@ -81,24 +81,24 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     work(Task("my/row", Recipe("nonsense")), folder).error[:10]
+        ...     work(Task("my/row", Measurement("nonsense")), folder).error[:10]
         'ValueError'
     """
     from btlib.papers import jobs  # slow: everything that is measured; listing tables needs none of it
 
     result = None
     try:
-        with _TURN, alone(store.path_of(folder, task.row, task.recipe)), _threads(threads):
-            if found := store.find(folder, task.recipe):
+        with _TURN, alone(store.path_of(folder, task.row, task.measurement)), _threads(threads):
+            if found := store.find(folder, task.measurement):
                 return Outcome(task, found, found=True)
             # Networks that are there already count as long as they took: what the row costs anywhere else.
-            spared = sum(map(checkpoints.seconds_spent, jobs.networks(task.recipe)))
+            spared = sum(map(checkpoints.seconds_spent, jobs.networks(task.measurement)))
             with own_device() as device, PeakMemory(own=True) as peak:
                 began = time.perf_counter()
-                numbers = jobs.run(task.recipe, device)
+                numbers = jobs.run(task.measurement, device)
                 seconds = time.perf_counter() - began + spared
                 here = _environment(str(device))
-            result = Result(task.row, task.recipe, numbers, seconds, peak.mb, str(device), here,
+            result = Result(task.row, task.measurement, numbers, seconds, peak.mb, str(device), here,
                             datetime.now(UTC).isoformat(timespec="seconds"))  # fmt: skip
             store.write(folder, result)
     except Exception as error:  # one job's trouble must not end the sweep
@@ -113,7 +113,7 @@ def run(
     """Do many tasks.
 
     Args:
-        tasks: what to do; a recipe that is named twice is done once.
+        tasks: what to do; a measurement that is named twice is done once.
         folder: of the results; with Dask it must be one that the workers see too, or this process writes it.
         workers: processes on this machine. One: this very process with all threads; more: one thread each.
             None: as many as there are GPUs, else one.
@@ -121,7 +121,7 @@ def run(
         progress: show a bar.
 
     Returns:
-        one outcome per recipe, in the order of the tasks.
+        one outcome per measurement, in the order of the tasks.
 
     Raises:
         NoRoom: it would not fit into memory or on the disk; nothing was started.
@@ -131,10 +131,10 @@ def run(
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [outcome.error[:10] for outcome in run([Task("my/row", Recipe("nonsense"))], folder, progress=False)]
+        ...     [each.error[:10] for each in run([Task("my/row", Measurement("nonsense"))], folder, progress=False)]
         ['ValueError']
     """
-    each = {task.recipe.digest: task for task in tasks}
+    each = {task.measurement.digest: task for task in tasks}
     count = workers if workers is not None else max(1, torch.cuda.device_count())
     if count < 1:
         raise ValueError(f"workers: expected at least 1, got {count}; leave it out for one per GPU")
@@ -143,16 +143,16 @@ def run(
     todo = [task for digest, task in each.items() if digest not in known]
     if todo:
         _check_writable(folder)
-    check_room([cost(task.recipe, known.values()) for task in todo], count, folder, here=dask is None)
+    check_room([cost(task.measurement, known.values()) for task in todo], count, folder, here=dask is None)
     if not todo:
         done: Iterator[Outcome] = iter(())
     elif dask is not None:
         done = _on_dask(todo, folder, dask)
     else:
         done = _on_processes(todo, folder, count)
-    with tqdm(total=len(each), initial=len(outcomes), desc="recipes", unit="recipe", disable=not progress) as bar:
+    with tqdm(total=len(each), initial=len(outcomes), desc="measurements", unit="row", disable=not progress) as bar:
         for outcome in done:
-            outcomes[outcome.task.recipe.digest] = outcome
+            outcomes[outcome.task.measurement.digest] = outcome
             bar.set_postfix_str(outcome.task.row + (" failed" if outcome.error else ""))
             bar.update()
     return [outcomes[digest] for digest in each]
@@ -209,7 +209,7 @@ def _received(task: Task, got: Any, folder: Path) -> Outcome:
         return Outcome(task, None, f"{kind}: {' '.join(str(error).split())}")
     if got.result is None:
         return got
-    if store.find(folder, task.recipe) is None:
+    if store.find(folder, task.measurement) is None:
         store.write(folder, got.result)
     return replace(got, error="")  # where the worker could not keep it, it is kept here
 

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from btlib.cli.app import app
 from btlib.cli.paper import make_tasks
 from btlib.papers import jobs, store, tables
-from btlib.papers.recipes import plan
+from btlib.papers.measurements import plan
 from btlib.papers.store import Result
 from btlib.paths import CHECKOUT
 
@@ -17,7 +17,7 @@ def invoke(*words: str):
 
 def put(folder, key, numbers, seed=0, profile="fast", memory=1.0):
     planned = plan(key, profile, seed)
-    return store.write(folder, Result(planned.home, planned.recipe, numbers, 12.0, memory, "cpu", {}, ""))
+    return store.write(folder, Result(planned.home, planned.measurement, numbers, 12.0, memory, "cpu", {}, ""))
 
 
 def test_the_list_has_every_table_and_row_with_its_state(tmp_path, monkeypatch):

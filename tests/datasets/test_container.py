@@ -5,7 +5,8 @@ import pytest
 import torch
 from toys import toy_data
 
-from btlib.datasets import ImageDataset, check_images, sample_per_class, to_float, to_uint8
+from btlib.datasets import ImageDataset, as_float, check_images, sample_per_class, to_float, to_uint8
+from btlib.datasets.images import usual_strides
 
 # ---------------------------------------------------------------------- ImageDataset
 
@@ -65,6 +66,29 @@ def test_clean_images_are_balanced_floats(toy: ImageDataset) -> None:
         toy.clean_images(21)
 
 
+def test_the_defender_and_the_judge_share_no_image() -> None:
+    data = toy_data(test=60)
+    split = data.defender_split(5, seed=1)
+    x, y = data.clean_images(5, seed=1)
+    assert torch.equal(split.images, x)
+    assert torch.equal(split.labels, y)
+    own = {image.numpy().tobytes() for image in x}
+    rest = [(image, label) for image, label in zip(to_float(data.x_test), data.y_test, strict=True)
+            if image.numpy().tobytes() not in own]  # fmt: skip
+    assert torch.equal(split.other_images, torch.stack([image for image, _ in rest])), "in the order of the data set"
+    assert split.other_labels.tolist() == [int(label) for _, label in rest]
+
+
+def test_so_many_others_of_each_class() -> None:
+    split = toy_data(test=60).defender_split(5, others=3, seed=1)
+    assert torch.equal(split.images, toy_data(test=60).defender_split(5, seed=1).images)
+    assert split.other_labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    both = torch.cat([split.images, split.other_images])
+    assert len(both.flatten(1).unique(dim=0)) == 24
+    with pytest.raises(ValueError, match="got 21"):
+        toy_data(test=60).defender_split(5, others=16)
+
+
 def test_sample_per_class() -> None:
     labels = torch.tensor([2, 0, 1, 0, 2, 2])
     chosen = sample_per_class(labels, 2, [2, 0])
@@ -112,6 +136,27 @@ def test_every_grey_level_survives_the_round_trip() -> None:
     assert torch.equal(to_uint8(floats.double()), levels)
     assert levels.dtype == torch.uint8
     assert to_uint8(torch.tensor([0.499 / 255, 0.501 / 255, 1 + 1e-7])).tolist() == [0, 1, 255]
+
+
+def test_a_door_takes_bytes_and_floats_between_0_and_1() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(as_float(levels), to_float(levels))
+    floats = to_float(levels)
+    assert torch.equal(as_float(floats), floats)
+    for bad in (floats * 255, floats - 1, floats.fill_(torch.nan)):
+        with pytest.raises(ValueError, match=r"pictures: expected values in \[0, 1\]"):
+            as_float(bad, name="pictures")
+    with pytest.raises(ValueError, match=r"got \(1, 16, 16\)"):
+        as_float(levels[0])
+    with pytest.raises(TypeError, match="got torch.int64"):
+        as_float(levels.long())
+
+
+def test_one_channel_gets_the_usual_strides() -> None:
+    x = torch.rand(2, 8, 8, 1).permute(0, 3, 1, 2)
+    assert x.is_contiguous()
+    assert usual_strides(x).stride() == (64, 64, 8, 1) != x.stride()
+    assert torch.equal(usual_strides(x), x)
 
 
 def test_wrong_types_and_ranges_are_refused_with_the_value() -> None:

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from btlib.datasets import DataError, load
+from btlib.datasets.folders import class_folders, parts
+from btlib.datasets.pictures import ENDINGS, decode, fitting, stored_shape
 
 
 def write_class(folder: Path, count: int, colour: tuple[int, int, int], side: int = 40) -> None:
@@ -86,3 +89,131 @@ def test_folder_mistakes_are_named(cats_and_dogs: Path, tmp_path: Path) -> None:
     (cats_and_dogs / "cats" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
     with pytest.raises(DataError, match=r"broken\.png: it cannot be read as an image"):
         load(f"folder:{cats_and_dogs}")
+
+
+# ---------------------------------------------------------------------- what lies about in folders
+
+
+def test_classes_are_torchvisions(tmp_path: Path) -> None:
+    """Sorted as text; of a class, whatever lies deeper too; the same endings."""
+    for name in ("0", "1", "10", "2"):
+        write_class(tmp_path / name, 3, (0, 0, 0))
+    write_class(tmp_path / "10" / "deeper", 2, (9, 9, 9))
+    Image.new("RGB", (9, 9)).save(tmp_path / "2" / "z.TIF")
+    (tmp_path / "2" / "notes.txt").write_text("no picture")
+    theirs = torchvision.datasets.ImageFolder(str(tmp_path))
+    ours = class_folders(tmp_path)
+    assert list(ours.classes) == theirs.classes
+    assert [str(path) for files in ours.files for path in files] == [path for path, _ in theirs.samples]
+    assert ours.labels.tolist() == theirs.targets
+    assert set(ENDINGS) == set(torchvision.datasets.folder.IMG_EXTENSIONS)
+
+
+def test_what_file_managers_and_archives_leave_is_no_class_and_no_picture(cats_and_dogs: Path) -> None:
+    before = load(f"folder:{cats_and_dogs}").fingerprint
+    for name in (".thumbnails", "__MACOSX"):
+        write_class(cats_and_dogs / name, 2, (0, 0, 0))
+        write_class(cats_and_dogs / "cats" / name, 2, (0, 0, 0))
+    (cats_and_dogs / "cats" / "._000.png").write_bytes(b"Mac OS X resource fork")
+    assert load(f"folder:{cats_and_dogs}").fingerprint == before
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "val"), ("Train", "VALID"), ("TRAIN", "Test")])
+def test_parts_by_any_usual_name(train: str, test: str, tmp_path: Path) -> None:
+    for part, count in ((train, 3), (test, 1)):
+        for name in ("a", "b"):
+            write_class(tmp_path / part / name, count, (0, 0, 0))
+    data = load(f"folder:{tmp_path}")
+    assert data.classes == ("a", "b")
+    assert (len(data.y_train), len(data.y_test)) == (6, 2)
+    assert class_folders(parts(tmp_path)[1]).labels.tolist() == [0, 1]  # type: ignore[index]
+
+
+def test_classes_may_be_called_as_parts_are(tmp_path: Path) -> None:
+    for name in ("bus", "train", "test"):
+        write_class(tmp_path / name, 2, (0, 0, 0))
+    assert parts(tmp_path) is None
+    assert load(f"folder:{tmp_path}").classes == ("bus", "test", "train")
+
+
+def test_folders_that_cannot_be_classes_are_named(tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        write_class(tmp_path / "pets" / "pets" / name, 2, (0, 0, 0))
+    with pytest.raises(DataError, match=r"pets holds only folders \(cats, dogs, …\); give that one"):
+        load(f"folder:{tmp_path / 'pets'}")
+    write_class(tmp_path / "two" / "cats", 2, (0, 0, 0))
+    (tmp_path / "two" / "dogs").mkdir()
+    with pytest.raises(DataError, match="no images in dogs"):
+        load(f"folder:{tmp_path / 'two'}")
+    write_class(tmp_path / "one" / "cats", 2, (0, 0, 0))
+    write_class(tmp_path / "one" / "dogs", 1, (0, 0, 0))
+    with pytest.raises(DataError, match="two images of dogs at least, one to train and one to test, got one"):
+        load(f"folder:{tmp_path / 'one'}")
+    assert len(load(f"folder:{tmp_path / 'pets' / 'pets'}", test_fraction=0.9).y_train) == 2  # one of each class stays
+
+
+# ---------------------------------------------------------------------- what is in the files
+
+
+def grey(tmp_path: Path, picture: Image.Image, ending: str = "png") -> tuple[list[int], list[str]]:
+    picture.save(tmp_path / f"a.{ending}")
+    pixels, changes = decode([tmp_path / f"a.{ending}"], (1, picture.height, picture.width))
+    return pixels.flatten().tolist(), changes
+
+
+RAMP = np.array([[0, 257 * 64, 257 * 128, 65535]], np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("picture", "ending"),
+    [
+        (Image.fromarray(RAMP), "png"),
+        (Image.fromarray(RAMP), "tif"),
+        (Image.fromarray(RAMP.astype(np.int32)), "tif"),
+        (Image.fromarray((RAMP / 65535).astype(np.float32)), "tif"),
+    ],
+    ids=["16-bit png", "16-bit tif", "32-bit tif", "float tif"],
+)
+def test_more_than_eight_bits_are_scaled(tmp_path: Path, picture: Image.Image, ending: str) -> None:
+    assert grey(tmp_path, picture, ending) == ([0, 64, 128, 255], ["scaled to eight bits"])
+
+
+def test_values_of_an_unknown_scale_are_refused(tmp_path: Path) -> None:
+    for values in (np.array([[0, 200.0]], np.float32), np.array([[-1, 5]], np.int32), np.array([[np.nan]], np.float32)):
+        with pytest.raises(DataError, match=r"a\.tif: it cannot be read as an image \(expected values in 0…"):
+            grey(tmp_path, Image.fromarray(values), "tif")
+
+
+def test_what_can_be_seen_through_is_laid_on_white(tmp_path: Path) -> None:
+    black_ink = Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0], [0, 0, 0, 128]]], np.uint8))
+    assert grey(tmp_path, black_ink)[0] == [0, 255, 127]
+    assert grey(tmp_path, black_ink.convert("LA"))[0] == [0, 255, 127]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    palette.putpalette([0, 0, 0, 10, 10, 10])
+    palette.save(tmp_path / "p.png", transparency=0)
+    pixels, changes = decode([tmp_path / "p.png"], (3, 1, 2))
+    assert pixels[0, 0].tolist() == [[255, 10]]
+    assert changes == ["laid on white"]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr"])
+def test_other_modes_are_only_converted(tmp_path: Path, mode: str) -> None:
+    white = Image.new("RGB", (2, 2), "white").convert(mode)
+    ending = {"CMYK": "jpg", "YCbCr": "jpg"}.get(mode, "png")
+    pixels, changes = grey(tmp_path, white, ending)
+    assert min(pixels) >= 254
+    assert changes in ([], ["turned grey"])
+
+
+def test_the_shape_of_a_file_is_known_without_its_pixels(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    Image.new("RGBA", (5, 4)).save(tmp_path / "b.png")
+    assert stored_shape(tmp_path / "a.png") == (1, 1, 4)
+    assert stored_shape(tmp_path / "b.png") == (3, 4, 5)
+    (tmp_path / "c.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"c\.png: it cannot be read"):
+        stored_shape(tmp_path / "c.png")
+    assert fitting({(1, 2, 2), (3, 2, 4)}, (3, 2, 2)) == [
+        "resized from several sizes to 2×2",
+        "turned from grey to RGB",
+    ]

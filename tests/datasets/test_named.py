@@ -16,7 +16,7 @@ from PIL import Image
 
 from btlib import datasets
 from btlib.datasets import DataError, Facts, ImageDataset, load, to_float
-from btlib.datasets.named import NamedReader, gtsrb_reader, idx_reader
+from btlib.datasets.named import NamedReader, cifar_reader, gtsrb_reader, idx_reader
 
 SOURCE = datasets.roots()[-1] / "FashionMNIST" / "raw"
 FILES = (
@@ -179,7 +179,7 @@ def test_missing_data_without_a_network(tmp_path: Path, monkeypatch: pytest.Monk
             assert "no network" in text
             assert f"load({name!r})" in text
             assert "BTLIB_DATA" in text
-            assert "'fashion-mnist' is embedded and works offline" in text
+            assert "A checkout of btlib's repository brings 'fashion-mnist'" in text
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     with pytest.raises(DataError, match="downloading is switched off"):
         datasets.load("mnist", root=tmp_path, download=False)
@@ -254,7 +254,10 @@ def fake_cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[s
 @pytest.mark.parametrize(("name", "classes", "train"), [("cifar10", 10, 50), ("cifar100", 100, 10)])
 def test_cifar_reader(name: str, classes: int, train: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = fake_cifar(tmp_path, name, monkeypatch)
-    data = load(name, root=tmp_path, download=False)
+    facts = Facts((3, 32, 32), classes, train, 10)
+    datasets.register("tiny cifar", cifar_reader(name.upper(), facts))
+    data = load("tiny cifar", root=tmp_path, download=False)
+    assert Facts.of(data) == facts
     assert data.x_train.shape == (train, 3, 32, 32)
     # A row of the pickle is 1024 red, 1024 green, 1024 blue values, row by row: (C, H, W) already.
     np.testing.assert_array_equal(data.x_train.numpy().reshape(train, 3072), pixels["train"])

@@ -7,14 +7,14 @@ import pytest
 
 from btlib.papers import store
 from btlib.papers.comparison import Comparison, agree, compare, repeatable, standing
+from btlib.papers.measurements import plan
 from btlib.papers.published import parse, row, table
-from btlib.papers.recipes import plan
 from btlib.papers.store import Result
 
 
 def put(folder, key: str, numbers: dict, seed: int = 0, profile: str = "full") -> None:
     planned = plan(key, profile, seed)
-    store.write(folder, Result(planned.home, planned.recipe, numbers, 10.0 * (seed + 1), 1.0, "cpu", {}, ""))
+    store.write(folder, Result(planned.home, planned.measurement, numbers, 10.0 * (seed + 1), 1.0, "cpu", {}, ""))
 
 
 def test_mean_and_spread_over_seeds(tmp_path):

@@ -6,20 +6,21 @@ import pytest
 from btlib.checkpoints import Spec
 from btlib.papers import costs
 from btlib.papers.costs import Cost, NoRoom, check_room, cost, measured
-from btlib.papers.recipes import Recipe, plan, with_network
+from btlib.papers.measurements import Measurement, plan, with_network
 from btlib.papers.store import Result
 
 
-def result(recipe: Recipe, seconds: float, memory: float = 1000.0) -> Result:
-    return Result("t/r", recipe, {}, seconds, memory, "cpu", {}, "")
+def result(measurement: Measurement, seconds: float, memory: float = 1000.0) -> Result:
+    return Result("t/r", measurement, {}, seconds, memory, "cpu", {}, "")
 
 
 def test_what_was_measured_with_other_seeds_is_believed():
     seen = [
-        result(plan("lred-2/l-1", "full", seed).recipe, seconds, 9000 + seed) for seed, seconds in ((0, 10), (1, 30))
+        result(plan("lred-2/l-1", "full", seed).measurement, seconds, 9000 + seed)
+        for seed, seconds in ((0, 10), (1, 30))
     ]
-    unlike = result(plan("lred-2/l-3", "full", 0).recipe, 500, 5000)
-    wanted = plan("lred-2/l-1", "full", 2).recipe  # its square is elsewhere; the same recipe for all that
+    unlike = result(plan("lred-2/l-3", "full", 0).measurement, 500, 5000)
+    wanted = plan("lred-2/l-1", "full", 2).measurement  # its square is elsewhere; the same measurement for all that
     assert measured(wanted, [*seen, unlike]) == seen
     assert cost(wanted, [*seen, unlike]).seconds == 20
     assert cost(wanted, [*seen, unlike]).memory_mb == pytest.approx(1.1 * 9001)
@@ -27,7 +28,7 @@ def test_what_was_measured_with_other_seeds_is_believed():
 
 
 def test_estimates_grow_with_images_and_networks():
-    small, large = (Recipe("detection", with_network(Spec(network, data, seed=99)))
+    small, large = (Measurement("detection", with_network(Spec(network, data, seed=99)))
                     for network, data in (("lenet5", "mnist"), ("resnet18", "cifar10")))  # fmt: skip
     assert cost(small).memory_mb < cost(large).memory_mb < 8000
     assert cost(small).disk_mb < 5 < cost(large).disk_mb
@@ -35,21 +36,24 @@ def test_estimates_grow_with_images_and_networks():
 
 
 def test_an_attack_makes_a_clean_network_and_its_own():
-    recipe = plan("stealthy-1/ours-mnist", "full", 99).recipe
-    clean = cost(Recipe("inflight", recipe.settings, 99))
-    assert cost(recipe).disk_mb == pytest.approx(2 * clean.disk_mb)
-    assert cost(recipe).memory_mb > clean.memory_mb
+    measurement = plan("stealthy-1/ours-mnist", "full", 99).measurement
+    clean = cost(Measurement("inflight", measurement.settings, 99))
+    assert cost(measurement).disk_mb == pytest.approx(2 * clean.disk_mb)
+    assert cost(measurement).memory_mb > clean.memory_mb
 
 
 def test_a_peak_without_the_training_is_not_believed_where_it_must_train():
-    wanted = plan("lred-2/l-1", "full", 99).recipe
+    wanted = plan("lred-2/l-1", "full", 99).measurement
     assert cost(wanted).disk_mb > 0  # no such network is there
     assert cost(wanted, [result(wanted, 10, memory=500)]).memory_mb == cost(wanted).memory_mb
     assert cost(wanted, [result(wanted, 10, memory=5000)]).memory_mb == pytest.approx(5500)
 
 
 def test_a_network_that_is_there_takes_no_disk():
-    assert cost(Recipe("detection", with_network(Spec(trigger="box")))).disk_mb == cost(Recipe("mine:job")).disk_mb
+    assert (
+        cost(Measurement("detection", with_network(Spec(trigger="box")))).disk_mb
+        == cost(Measurement("mine:job")).disk_mb
+    )
 
 
 @pytest.mark.parametrize(("name", "one"), [("memory", Cost(1e9, 0.0, None)), ("disk", Cost(0.0, 1e12, None))])
@@ -75,9 +79,9 @@ def test_networks_go_to_their_own_disk(tmp_path, monkeypatch):
     one = [Cost(0.0, 5.0, None)]
     monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "networks"))
     check_room(one, 1, tmp_path / "results")
-    with pytest.raises(NoRoom, match="for the results of 1 recipes"):
+    with pytest.raises(NoRoom, match="for the results of 1 measurements"):
         check_room(one, 1, full)
     monkeypatch.setenv("BTLIB_CHECKPOINTS", str(full))
-    with pytest.raises(NoRoom, match="for the networks of 1 recipes"):
+    with pytest.raises(NoRoom, match="for the networks of 1 measurements"):
         check_room(one, 1, tmp_path / "results")
     check_room(one, 1, tmp_path / "results", here=False)  # a cluster has a disk of its own

@@ -1,4 +1,4 @@
-"""What recipes do, on shipped networks whose state is known, and with attacks replaced by their accounts."""
+"""What measurements do, on shipped networks whose state is known, and with attacks replaced by their accounts."""
 
 import math
 from dataclasses import replace
@@ -12,13 +12,13 @@ from btlib.checkpoints import shipped
 from btlib.detection import DETECTORS, FAITHFUL, FAST, FOCUSED, RedA
 from btlib.papers import jobs
 from btlib.papers.jobs import plain, run
+from btlib.papers.measurements import Measurement, plan, with_network
 from btlib.papers.published import PROFILES, tables
-from btlib.papers.recipes import Recipe, plan, with_network
 
 
 def test_detectors_are_judged_against_the_truth():
     settings = with_network(shipped()["chessboard"], detectors=["red-a", "red-a-2"], per_class_clean=3)
-    numbers = run(Recipe("detection", settings))
+    numbers = run(Measurement("detection", settings))
     card = checkpoints.load_or_train(shipped()["chessboard"]).card
     assert (numbers["accuracy"], numbers["success"]) == (card.accuracy, card.success)
     for name in ("red-a", "red-a-2"):
@@ -40,15 +40,15 @@ def test_a_focused_detector_searches_as_its_row_says_and_focused(monkeypatch, se
 
     monkeypatch.setitem(DETECTORS, "red-a-focused", Asked(search=FOCUSED))
     row = with_network(shipped()["clean"], detectors=["red-a-focused"], search=search, per_class_clean=5)
-    run(Recipe("detection", row, seed=1))
+    run(Measurement("detection", row, seed=1))
     assert asked == [(replace({"fast": FAST, "faithful": FAITHFUL}[search], focused=True), 5, 1)]
 
 
 def test_a_row_may_name_a_strangers_detector_and_an_unknown_one_is_named():
     row = with_network(shipped()["chessboard"], detectors=["btlib.detection:RedU"], per_class_clean=2)
-    assert run(Recipe("detection", row))["btlib.detection:RedU"]["suspect"] == 9
+    assert run(Measurement("detection", row))["btlib.detection:RedU"]["suspect"] == 9
     with pytest.raises(ValueError, match="detectors: expected one of neural-cleanse.*, got 'red-q'"):
-        run(Recipe("detection", with_network(shipped()["clean"], detectors=["red-q"])))
+        run(Measurement("detection", with_network(shipped()["clean"], detectors=["red-q"])))
 
 
 class Found:
@@ -70,14 +70,14 @@ class Found:
 )
 def test_a_detection_needs_the_right_target_and_silence_on_clean_networks(monkeypatch, network, said, right):
     monkeypatch.setitem(DETECTORS, "neural-cleanse", lambda *_: Found(said))
-    numbers = run(Recipe("detection", with_network(shipped()[network], detectors=["neural-cleanse"])))
+    numbers = run(Measurement("detection", with_network(shipped()[network], detectors=["neural-cleanse"])))
     assert numbers["neural-cleanse"]["detected"] == right
 
 
 def test_the_guard_on_a_backdoored_network():
     settings = with_network(shipped()["box"], defense_per_class=20, detectors=["likelihood", "b3d", "neurons"],
                             layers=1, fine_tuning=[0.01])  # fmt: skip
-    numbers = run(Recipe("inflight", settings))
+    numbers = run(Measurement("inflight", settings))
     assert numbers["success"] > 0.95
     assert numbers["estimate_success"] > 0.8
     assert numbers["likelihood"]["tpr"] > 0.95
@@ -113,8 +113,10 @@ def test_the_best_of_several_rates_is_the_largest_number():
 
 
 def test_the_same_recipe_gives_the_same_numbers():
-    recipe = Recipe("inflight", with_network(shipped()["chessboard"], defense_per_class=5, detectors=["likelihood"]))
-    assert run(recipe) == run(recipe)
+    measurement = Measurement(
+        "inflight", with_network(shipped()["chessboard"], defense_per_class=5, detectors=["likelihood"])
+    )
+    assert run(measurement) == run(measurement)
 
 
 def test_a_rivals_threshold_is_the_best_at_five_percent():
@@ -149,7 +151,7 @@ def accounts(monkeypatch):
 
 
 def test_an_attack_is_run_as_the_row_says(accounts):
-    numbers = run(plan("stealthy-1/ours-mnist", "fast", seed=1).recipe)
+    numbers = run(plan("stealthy-1/ours-mnist", "fast", seed=1).measurement)
     spec, settings = accounts["attack"]
     assert (spec.recipe.target, spec.recipe.adversarial, spec.recipe.epochs) == (8, True, 2)
     assert spec.start == shipped()["clean-1"]  # it starts from a clean network
@@ -164,14 +166,14 @@ def test_an_attack_is_run_as_the_row_says(accounts):
 
 
 def test_epochs_until_an_asr(accounts):
-    base = plan("stealthy-1/plain-mnist", "fast").recipe
+    base = plan("stealthy-1/plain-mnist", "fast").measurement
     for reach, more in ((0.1, 0), (0.6746, 1), (0.95, None)):
-        numbers = run(Recipe("attack", {**base.settings, "reach": reach}))
+        numbers = run(Measurement("attack", {**base.settings, "reach": reach}))
         assert numbers["more_epochs"] == more
 
 
 def test_badnets_is_poisoning_and_training(accounts):
-    run(plan("stealthy-1/badnets-gtsrb", "fast").recipe)
+    run(plan("stealthy-1/badnets-gtsrb", "fast").measurement)
     network, trigger, target, settings = accounts["indicators"]
     assert "attack" not in accounts
     assert network.card.success > 0.9
@@ -188,26 +190,26 @@ def test_data_with_small_classes_lend_as_many_images_as_they_have():
 @pytest.mark.parametrize("key", [row.key for row in tables()["stealthy-1"].rows.values()])
 def test_every_attack_takes_its_settings(key):
     for profile in PROFILES:
-        recipe = plan(key, profile).recipe
-        if recipe.settings["attack"] != "badnets":
-            attacks.ATTACKS[recipe.settings["attack"]](target=0, **recipe.settings.get("attack_settings", {}))
+        measurement = plan(key, profile).measurement
+        if measurement.settings["attack"] != "badnets":
+            attacks.ATTACKS[measurement.settings["attack"]](target=0, **measurement.settings.get("attack_settings", {}))
 
 
 @pytest.mark.parametrize(
-    ("recipe", "words"),
+    ("measurement", "words"),
     [
-        (Recipe("nonsense"), "detection, inflight, attack"),
-        (Recipe("no_such_module:job"), "PYTHONPATH"),
-        (Recipe("math:no_such_function"), "no_such_function"),
-        (Recipe("detection", with_network(shipped()["box"], detectors=["red-z"])), "'red-z'"),
-        (Recipe("inflight", with_network(shipped()["box"], detectors=["b4d"])), "'b4d'"),
-        (Recipe("attack", with_network(shipped()["clean"], attack="trojan", target=1)), "'trojan'"),
-        (Recipe("detection"), "spec"),
+        (Measurement("nonsense"), "detection, inflight, attack"),
+        (Measurement("no_such_module:job"), "PYTHONPATH"),
+        (Measurement("math:no_such_function"), "no_such_function"),
+        (Measurement("detection", with_network(shipped()["box"], detectors=["red-z"])), "'red-z'"),
+        (Measurement("inflight", with_network(shipped()["box"], detectors=["b4d"])), "'b4d'"),
+        (Measurement("attack", with_network(shipped()["clean"], attack="trojan", target=1)), "'trojan'"),
+        (Measurement("detection"), "spec"),
     ],
 )
-def test_what_cannot_be_done_is_said(recipe, words):
+def test_what_cannot_be_done_is_said(measurement, words):
     with pytest.raises(ValueError, match=words):
-        run(recipe)
+        run(measurement)
 
 
 def test_plain_values():

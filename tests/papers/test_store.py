@@ -6,25 +6,27 @@ import json
 import pytest
 
 from btlib.papers import store
-from btlib.papers.recipes import Recipe
+from btlib.papers.measurements import Measurement
 from btlib.papers.store import Result, ResultError
 
-RECIPE = Recipe("k", {"a": [1, 2.5]}, 7)
-RESULT = Result("lred-2/g-1", RECIPE, {"x": {"y": 0.1}, "z": None}, 1.5, 300.0, "cpu", {"commit": "abc"}, "2026-11-21")
+MEASURED = Measurement("k", {"a": [1, 2.5]}, 7)
+RESULT = Result(
+    "lred-2/g-1", MEASURED, {"x": {"y": 0.1}, "z": None}, 1.5, 300.0, "cpu", {"commit": "abc"}, "2026-11-21"
+)
 
 
 def test_what_was_written_is_read(tmp_path):
     path = store.write(tmp_path, RESULT)
-    assert path == tmp_path / "lred-2" / f"g-1-s7-{RECIPE.digest}.json"
+    assert path == tmp_path / "lred-2" / f"g-1-s7-{MEASURED.digest}.json"
     assert store.read(path) == RESULT
-    assert store.find(tmp_path, RECIPE) == RESULT
-    assert store.every(tmp_path) == {RECIPE.digest: RESULT}
+    assert store.find(tmp_path, MEASURED) == RESULT
+    assert store.every(tmp_path) == {MEASURED.digest: RESULT}
 
 
 def test_it_is_found_in_whatever_rows_name_it_was_kept(tmp_path):
     store.write(tmp_path, dataclasses.replace(RESULT, row="other/name"))
-    assert store.find(tmp_path, RECIPE).row == "other/name"
-    assert store.find(tmp_path, Recipe("k", {"a": [1, 2.5]}, 8)) is None
+    assert store.find(tmp_path, MEASURED).row == "other/name"
+    assert store.find(tmp_path, Measurement("k", {"a": [1, 2.5]}, 8)) is None
 
 
 def test_numbers_by_dotted_name():
@@ -39,7 +41,7 @@ def test_a_torn_file_is_never_read(tmp_path, share):
     path.write_text(text[: int(share * len(text))])
     with pytest.raises(ResultError, match=r"is not read"):
         store.read(path)
-    assert store.find(tmp_path, RECIPE) is None
+    assert store.find(tmp_path, MEASURED) is None
     assert store.every(tmp_path) == {}
 
 
@@ -64,19 +66,19 @@ def test_a_changed_file_is_never_read(tmp_path, change):
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"rows": {}}', "null", "\x00\x01"])
 def test_a_foreign_file_is_never_read(tmp_path, text):
-    path = store.path_of(tmp_path, "lred-2/g-1", RECIPE)
+    path = store.path_of(tmp_path, "lred-2/g-1", MEASURED)
     path.parent.mkdir()
     path.write_text(text)
-    assert store.find(tmp_path, RECIPE) is None
+    assert store.find(tmp_path, MEASURED) is None
     store.write(tmp_path, RESULT)  # and it does not stand in the way
-    assert store.find(tmp_path, RECIPE) == RESULT
+    assert store.find(tmp_path, MEASURED) == RESULT
 
 
 def test_a_result_of_another_recipe_or_version_than_its_name_says_is_unknown(tmp_path):
     path = store.write(tmp_path, RESULT)
-    other = store.path_of(tmp_path, "lred-2/g-1", Recipe("k", {}, 7))
+    other = store.path_of(tmp_path, "lred-2/g-1", Measurement("k", {}, 7))
     path.rename(other)
-    assert store.find(tmp_path, RECIPE) is None
+    assert store.find(tmp_path, MEASURED) is None
     assert store.refused(tmp_path) == []
-    with pytest.raises(ResultError, match="another recipe or version"):
+    with pytest.raises(ResultError, match="another measurement or version"):
         store.read(other)

@@ -19,13 +19,13 @@ import torch
 from btlib import checkpoints
 from btlib.files import alone, lock
 from btlib.papers import costs, store, sweep
-from btlib.papers.recipes import Recipe, with_network
+from btlib.papers.measurements import Measurement, with_network
 from btlib.papers.sweep import SweepError, Task, run, work
 
 
 def tasks(folder: Path, count: int, kind: str = "square", **settings) -> list[Task]:
     shared = {"log": str(folder / "log"), **settings}
-    return [Task(f"toy/{kind}", Recipe(f"sweep_jobs:{kind}", shared, seed)) for seed in range(count)]
+    return [Task(f"toy/{kind}", Measurement(f"sweep_jobs:{kind}", shared, seed)) for seed in range(count)]
 
 
 def starts(folder: Path) -> Counter:
@@ -44,7 +44,7 @@ def until(what, seconds: float = 60.0) -> None:
 def test_work_keeps_what_it_measured(tmp_path):
     (task,) = tasks(tmp_path, 1)
     outcome = work(task, tmp_path)
-    kept = store.find(tmp_path, task.recipe)
+    kept = store.find(tmp_path, task.measurement)
     assert outcome.result == kept
     assert (kept.numbers["square"], kept.row, kept.device[:3]) == (0, "toy/square", "cpu")
     assert kept.seconds >= 0
@@ -54,9 +54,9 @@ def test_work_keeps_what_it_measured(tmp_path):
 
 def test_a_network_that_was_there_counts_with_its_training(tmp_path):
     spec = checkpoints.shipped()["clean"]
-    recipe = Recipe("sweep_jobs:square", with_network(spec, log=str(tmp_path / "log")), spec.seed)
+    measurement = Measurement("sweep_jobs:square", with_network(spec, log=str(tmp_path / "log")), spec.seed)
     trained = sum(epoch["seconds"] for epoch in checkpoints.read_card(checkpoints.find(spec)).history)
-    kept = work(Task("toy/square", recipe), tmp_path).result
+    kept = work(Task("toy/square", measurement), tmp_path).result
     assert trained > 1
     assert trained < kept.seconds < trained + 60  # its own work is a matter of milliseconds
 
@@ -74,7 +74,7 @@ def test_nothing_is_done_twice(tmp_path):
 def test_a_torn_result_is_measured_anew(tmp_path):
     (task,) = tasks(tmp_path, 1)
     run([task], tmp_path, workers=1, progress=False)
-    path = store.path_of(tmp_path, task.row, task.recipe)
+    path = store.path_of(tmp_path, task.row, task.measurement)
     path.write_text(path.read_text()[:100])
     (outcome,) = run([task], tmp_path, workers=1, progress=False)
     assert not outcome.found
@@ -87,7 +87,7 @@ def test_one_jobs_trouble_does_not_end_the_sweep(tmp_path):
     outcomes = run([good[0], bad, good[1]], tmp_path, workers=1, progress=False)
     assert [o.error for o in outcomes] == ["", "RuntimeError: two lines", ""]
     assert outcomes[1].result is None
-    assert store.find(tmp_path, bad.recipe) is None
+    assert store.find(tmp_path, bad.measurement) is None
 
 
 def test_what_could_not_be_kept_is_refused_before_anything_starts(tmp_path):
@@ -113,7 +113,7 @@ def test_each_device_is_asked_for_its_environment_once():
 
 def test_a_lock_that_fails_is_an_outcome(tmp_path):
     (task,) = tasks(tmp_path, 1)
-    path = store.path_of(tmp_path, task.row, task.recipe)
+    path = store.path_of(tmp_path, task.row, task.measurement)
     with alone(path):
         taken = Path(lock(hashlib.sha256(str(path).encode()).hexdigest()[:16]).lock_file)
     taken.unlink(missing_ok=True)
@@ -164,7 +164,7 @@ def test_two_processes_share_the_work_with_one_thread_each(tmp_path):
     assert len({n["pid"] for n in numbers} | {os.getpid()}) == 3
     # A worker that is killed ends the sweep with one error; what was finished stays.
     log, pid = str(tmp_path / "log"), tmp_path / "pid"
-    stuck = Task("toy/stuck", Recipe("sweep_jobs:wait_to_be_killed", {"log": log, "pid": str(pid)}, 99))
+    stuck = Task("toy/stuck", Measurement("sweep_jobs:wait_to_be_killed", {"log": log, "pid": str(pid)}, 99))
     killer = threading.Thread(target=lambda: (until(pid.exists), os.kill(int(pid.read_text()), signal.SIGKILL)))
     killer.start()
     with pytest.raises(SweepError, match="killed"):
@@ -197,7 +197,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
     assert len(begun) - len(done) <= 1  # at most the running job is lost
     outcomes = run(tasks(tmp_path, 6, seconds=0.3), tmp_path, workers=1, progress=False)
     assert [o.result.numbers["square"] for o in outcomes] == [0, 1, 4, 9, 16, 25]
-    assert {o.task.recipe.digest for o in outcomes if o.found} == done
+    assert {o.task.measurement.digest for o in outcomes if o.found} == done
     assert sum(starts(tmp_path).values()) - 6 == len(begun) - len(done)
 
 
@@ -216,7 +216,9 @@ def test_two_sweeps_at_once_do_not_harm_one_another(tmp_path):
 def test_a_dask_cluster_survives_the_death_of_a_worker(tmp_path):
     distributed = pytest.importorskip("distributed")
     pid = tmp_path / "pid"
-    stuck = Task("toy/stuck", Recipe("sweep_jobs:wait_to_be_killed", {"log": str(tmp_path / "log"), "pid": str(pid)}))
+    stuck = Task(
+        "toy/stuck", Measurement("sweep_jobs:wait_to_be_killed", {"log": str(tmp_path / "log"), "pid": str(pid)})
+    )
     wanted = [stuck, *tasks(tmp_path, 4, seconds=0.1)]
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         killer = threading.Thread(target=lambda: (until(pid.exists), os.kill(int(pid.read_text()), signal.SIGKILL)))
@@ -264,6 +266,6 @@ def test_results_from_another_disk_are_written_here(tmp_path):
     outcome = work(task, tmp_path / "there")
     not_kept = replace(outcome, error="OSError: read-only")  # the worker has no such folder
     assert sweep._received(task, not_kept, tmp_path / "here") == outcome
-    assert store.find(tmp_path / "here", task.recipe) == outcome.result
+    assert store.find(tmp_path / "here", task.measurement) == outcome.result
     dead = sweep._received(task, (RuntimeError, RuntimeError("worker died"), None), tmp_path)
     assert dead.error == "RuntimeError: worker died"

@@ -1,4 +1,4 @@
-"""A row as a recipe: everything that determines one measurement, in plain values with a stable hash (floor 5)."""
+"""A row as a measurement: everything that determines it, in plain values with a stable hash (floor 5)."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from btlib.checkpoints import Spec
 from btlib.datasets import DataSource
 from btlib.papers.published import PROFILES, Row, merged, row
 
-#: Part of every hash: raised when a change to `jobs` changes what a recipe measures.
+#: Part of every hash: raised when a change to `jobs` changes what is measured.
 VERSION = 1
 #: Networks that a processor would train for days.
 WANT_A_GPU = frozenset({"resnet18", "resnet34", "mobilenet_v2", "densenet", "vgg16"})
@@ -22,8 +22,8 @@ _NOT_MEASURED = ("differs", "skip", "kind", "random_place", "training")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One measurement: same recipe, same numbers (on a CPU with the same number of threads).
+class Measurement:
+    """One measurement: same measurement, same numbers (on a CPU with the same number of threads).
 
     Attributes:
         kind: what to do: a name in `jobs.KINDS`, or your own function as ``"module:function"``.
@@ -34,7 +34,7 @@ class Recipe:
         TypeError: settings that are not JSON.
 
     Example:
-        >>> Recipe("detection", {"detectors": ["red-a"]}).digest == Recipe("detection", {"detectors": ["red-a"]}).digest
+        >>> Measurement("detection", {"layers": (1, 2)}).digest == Measurement("detection", {"layers": [1, 2]}).digest
         True
     """
 
@@ -43,11 +43,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # Through JSON and back: tuples become lists and keys strings, so that equal recipes have equal hashes.
+        # Through JSON and back: tuples become lists and keys strings, so that equal measurements have equal hashes.
         object.__setattr__(self, "settings", json.loads(json.dumps(dict(self.settings), allow_nan=False)))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; `Recipe(**values)` is the recipe again."""
+        """Plain values; `Measurement(**values)` is the measurement again."""
         return {"kind": self.kind, "settings": dict(self.settings), "seed": self.seed}
 
     @property
@@ -61,11 +61,11 @@ class Recipe:
         """The network, as `checkpoints.load_or_train` wants it.
 
         Raises:
-            ValueError: a recipe without a network.
+            ValueError: a measurement without a network.
         """
         if "spec" not in self.settings:
-            raise ValueError(f"settings: expected 'spec' in a recipe of kind {self.kind}, got {list(self.settings)}; "
-                             "make the recipe with papers.recipe, or add with_network(…)")  # fmt: skip
+            raise ValueError(f"settings: expected 'spec' for kind {self.kind}, got {list(self.settings)}; "
+                             "take that of a papers.plan, or add with_network(…)")  # fmt: skip
         told = self.settings["spec"]
         return Spec(**{**told, "recipe": training.Recipe(**told["recipe"])}, seed=self.seed)
 
@@ -81,10 +81,10 @@ class Recipe:
 
 
 def with_network(spec: Spec, **settings: Any) -> dict[str, Any]:
-    """Settings of a recipe on this network; the recipe's seed replaces the spec's.
+    """Settings of a measurement on this network; the measurement's seed replaces the spec's.
 
     Example:
-        >>> Recipe("inflight", with_network(Spec(trigger="box"), layers=0)).spec.file_name == Spec(
+        >>> Measurement("inflight", with_network(Spec(trigger="box"), layers=0)).spec.file_name == Spec(
         ...     trigger="box").file_name
         True
     """
@@ -97,18 +97,18 @@ class Plan:
     """How a row is run in a profile.
 
     Attributes:
-        recipe: what is measured.
+        measurement: what is measured.
         home: key of the row in whose name the result is kept; several tables may show one job's numbers.
         differs: what is not as in the paper, in words; empty: nothing.
     """
 
-    recipe: Recipe
+    measurement: Measurement
     home: str
     differs: str
 
 
 def plan(key: str | Row, profile: str = "full", seed: int = 0) -> Plan | str:
-    """The recipe of a row in a profile, or why there is none.
+    """The measurement of a row in a profile, or why there is none.
 
     Args:
         key: the row or its key, such as ``inflight-4/mnist-cb``.
@@ -120,7 +120,7 @@ def plan(key: str | Row, profile: str = "full", seed: int = 0) -> Plan | str:
         ValueError: unknown row or profile.
 
     Example:
-        >>> plan("inflight-4/fmnist-wb").recipe.spec.trigger
+        >>> plan("inflight-4/fmnist-wb").measurement.spec.trigger
         'box'
         >>> plan("inflight-4/mnist-wb", "fast")
         'MNIST is not embedded'
@@ -132,8 +132,8 @@ def plan(key: str | Row, profile: str = "full", seed: int = 0) -> Plan | str:
     settings = home.settings["paper"] if profile == "paper" else merged(home.settings["paper"], home.settings[profile])
     if "skip" in settings:
         return str(settings["skip"])
-    recipe = Recipe(settings["kind"], _settings(settings, seed), seed)
-    return Plan(recipe, home.key, settings.get("differs", ""))
+    measurement = Measurement(settings["kind"], _settings(settings, seed), seed)
+    return Plan(measurement, home.key, settings.get("differs", ""))
 
 
 def _settings(told: Mapping[str, Any], seed: int) -> dict[str, Any]:
