@@ -1,6 +1,7 @@
 """An attack that was run once comes back whole, and a file that is not its own is refused."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,6 +88,14 @@ def test_a_changed_or_renamed_file_is_refused(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         load_or_run(spec, folder=tmp_path, progress=False)
+
+
+def test_an_attack_on_other_images_is_refused():
+    spec = memory.shipped()["stealthy"]
+    told, source = spec.as_json(), spec.start.source
+    checkpoints.check_origin(Path("file"), told, told, source.load().fingerprint, source)
+    with pytest.raises(CheckpointError, match="file: it is stale: .* from other fashion-mnist images"):
+        checkpoints.check_origin(Path("file"), told, told, "0123", source)
 
 
 def test_retraining_forgets_the_file(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from btlib import checkpoints, metrics, triggers
+from btlib import metrics, triggers
 from btlib.attacks import GeneratedTrigger, attach
 from btlib.attacks.attack import clean_network
 from btlib.attacks.patterns import rounded
@@ -278,8 +278,8 @@ def test_a_target_that_does_not_exist_is_refused(data: ImageDataset, clean: Netw
         run(data, StealthyRecipe(), network=clean, progress=False)
 
 
-def test_clean_network_is_a_littlenet(monkeypatch: pytest.MonkeyPatch, data: ImageDataset):
-    asked = []
-    monkeypatch.setattr(checkpoints, "load_or_train", lambda spec, progress: asked.append(spec))
-    clean_network(data, 3)
-    assert (asked[0].network, asked[0].seed, asked[0].trigger) == ("littlenet", 3, None)
+def test_clean_network_is_a_littlenet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: ImageDataset):
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path))
+    spec = clean_network(data, 3).card.spec
+    assert (spec["network"], spec["seed"], spec["trigger"]) == ("littlenet", 3, None)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]  # remembered
