@@ -15,6 +15,7 @@ from toys import TARGET, toy_data
 
 from btlib import metrics, networks, poisoning, triggers
 from btlib.datasets import ImageDataset
+from btlib.networks.generator import Generator
 from btlib.resume import ResumeFile
 from btlib.training import (
     RECIPES,
@@ -303,13 +304,14 @@ def test_batches_are_all_images_once_in_another_order() -> None:
 
 
 def test_a_module_is_placed_in_the_order_that_suits_it() -> None:
-    network, weight = nn.Conv2d(3, 4, 3), torch.rand(4, 3, 3, 3)
-    network.weight.data = weight
+    network = Generator(3, seed=0)
+    weight = network.layers[0].weight
+    before = weight.detach().clone()
     placed(network, place("cpu"))
-    assert network.weight.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(network.weight, weight)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(weight, before)
     placed(network, place("cpu"), torch.contiguous_format)
-    assert network.weight.is_contiguous()
+    assert weight.is_contiguous()
 
 
 def test_what_the_machine_is_asked() -> None:
