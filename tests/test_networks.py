@@ -12,7 +12,7 @@ from toys import toy_data
 from btlib import networks
 from btlib.networks import NETWORKS, Network
 from btlib.networks.generator import Generator
-from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d, sequential
+from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d, in_layout, sequential
 
 # name → shapes worth building (the smallest allowed and the data sets' own)
 SHAPES = {
@@ -198,6 +198,13 @@ def test_a_strangers_network_is_reordered_only_where_that_changes_nothing() -> N
             assert networks.layout(network, cpu, images) == order
             assert networks.layout(network, cpu) == torch.contiguous_format
             assert network[0].weight.is_contiguous()
+
+
+def test_weights_are_put_back_after_an_error() -> None:
+    layer = nn.Conv2d(3, 6, 5)
+    with pytest.raises(RuntimeError), in_layout(layer, torch.channels_last):
+        layer(torch.zeros(1, 4, 8, 8))  # of three channels
+    assert layer.weight.is_contiguous()
 
 
 def test_pooled_convolution_gives_the_gradient_of_equal_pixels_to_one_of_them() -> None:

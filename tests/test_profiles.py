@@ -2,8 +2,7 @@
 
 import pytest
 
-from btlib import networks, training
-from btlib.datasets import NAMES
+from btlib import datasets, networks, training
 from btlib.profiles import PROFILES, profile
 
 
@@ -11,7 +10,7 @@ def test_the_three_profiles_name_things_that_exist() -> None:
     assert list(PROFILES) == ["fast", "full", "paper"]
     for name, one in PROFILES.items():
         assert one.name == name
-        assert one.data in NAMES
+        assert one.data in datasets.names()
         assert one.network in networks.NETWORKS
         assert one.recipe in training.RECIPES
         assert one.repeats >= 1

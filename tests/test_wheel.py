@@ -12,7 +12,9 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
+from btlib import datasets
 from btlib.cli.check import requirements
+from btlib.cli.scan import FOUND
 from btlib.paths import CHECKOUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")]
@@ -103,15 +105,16 @@ def test_check_is_content_without_the_lessons_packages_and_says_what_they_are_fo
 
 
 def test_a_shipped_network_is_scanned(installed: Installed, tmp_path: Path) -> None:
-    for label in range(10):
-        for number in range(3):
-            (tmp_path / "images" / str(label)).mkdir(parents=True, exist_ok=True)
-            Image.new("L", (28, 28), 25 * label + number).save(tmp_path / "images" / str(label) / f"{number}.png")
+    images, labels = datasets.load("fashion-mnist").clean_images(3)
+    for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        file = tmp_path / "images" / str(label) / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * image[0]).byte().numpy()).save(file)
     weights = next((installed.package / "shipped").glob("*box-s0-*"))
     report = tmp_path / "report.html"
     done = installed.run("btlib", "scan", weights, "--images", tmp_path / "images", "--methods", "red-a",
                          "--per-class", 2, "--out", report)  # fmt: skip
-    assert done.returncode in (0, 1), done.stderr
+    assert done.returncode in (0, FOUND), done.stderr
     assert "red-a" in done.stdout
     assert "<img" in report.read_text(encoding="utf-8")
 

@@ -135,6 +135,7 @@ def better(network: nn.Module, used: Convention, images: Tensor, labels: Tensor)
         the best one and its accuracy, or None where the one in use is as good.
 
     Example:
+        >>> import torch
         >>> class Bright(nn.Module):
         ...     def forward(self, x):
         ...         return torch.cat([torch.full_like(x, 9.0), x], 1).flatten(1)

@@ -159,7 +159,8 @@ def _try_logits(module: nn.Module, shape: Shape, again: str) -> int:
         )
     slope = torch.autograd.grad(out.sum(), images, allow_unused=True)[0] if out.requires_grad else None
     if slope is None or not bool(slope.any()):
-        raise _wrong("logits that can be differentiated with respect to the image", "no gradient", again)
+        got = "no gradient, so that it could not be judged (does it round, or stop gradients?)"
+        raise _wrong("logits that can be differentiated with respect to the image", got, again)
     return int(out.shape[1])
 
 

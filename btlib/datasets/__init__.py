@@ -11,14 +11,15 @@ from typing import Any
 
 from btlib.datasets.container import DefenderSplit, ImageDataset
 from btlib.datasets.folders import FolderReader
-from btlib.datasets.images import Shape, as_float, check_images, sample_per_class, to_float, to_uint8
+from btlib.datasets.images import Shape, as_float, as_labels, check_images, sample_per_class, to_float, to_uint8
 from btlib.datasets.named import FASHION_MNIST_SUMS, MNIST_SUMS, cifar_reader, gtsrb_reader, idx_reader
 from btlib.datasets.readers import DataError, Facts, Reader, names, register, roots
 from btlib.datasets.sources import DataSource
 
 __all__ = [
-    "DataError", "DataSource", "DefenderSplit", "Facts", "ImageDataset", "Reader", "Shape", "as_float", "available",
-    "check_images", "load", "names", "register", "roots", "sample_per_class", "to_float", "to_uint8", "verify",
+    "DataError", "DataSource", "DefenderSplit", "Facts", "ImageDataset", "Reader", "Shape", "as_float", "as_labels",
+    "available", "check_images", "load", "names", "register", "roots", "sample_per_class", "to_float", "to_uint8",
+    "verify",
 ]  # fmt: skip
 
 register("fashion-mnist", idx_reader("FashionMNIST", FASHION_MNIST_SUMS, Facts((1, 28, 28), 10, 60_000, 10_000)))

@@ -91,6 +91,38 @@ def as_float(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> T
     return usual_strides(images)
 
 
+def as_labels(labels: Tensor, images: Tensor, num_classes: int | None = None) -> Tensor:
+    """What a public door takes for labels, as int64 on the CPU.
+
+    Args:
+        labels: any integer dtype, (N,), at least one.
+        images: (N, …).
+        num_classes: K; None: only negative labels are refused.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: fractions, another number of labels than images, or classes that do not exist.
+
+    Example:
+        >>> import torch
+        >>> as_labels(torch.tensor([0, 2], dtype=torch.uint8), torch.rand(2, 1, 2, 2), num_classes=3)
+        tensor([0, 2])
+    """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels: expected a tensor of integers, got {type(labels).__name__}; use torch.as_tensor")
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != images.shape[:1] or not whole or len(labels) == 0:
+        raise ValueError(f"labels: expected one integer label per image and at least one image, got {labels.dtype} "
+                         f"{tuple(labels.shape)} for {len(images)} images; pass matching tensors")  # fmt: skip
+    labels = labels.cpu().long()
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        known = "0 or more" if num_classes is None else f"0…{num_classes - 1}"
+        raise ValueError(f"labels: expected classes in {known}, got {low}…{high}; "
+                         "use the labels the network was trained on")  # fmt: skip
+    return labels
+
+
 def usual_strides(x: Tensor) -> Tensor:
     """The same numbers in the usual layout, with its strides: one channel also passes for channels-last.
 

@@ -118,7 +118,8 @@ def names() -> tuple[str, ...]:
         >>> "fashion-mnist" in names(), "folder:PATH" in names()
         (True, True)
     """
-    return tuple(f"{name}PATH" if name.endswith(":") else name for name in _READERS)
+    shown = (name for name in _READERS if name != "memory:")  # tensors are passed, not named
+    return tuple(f"{name}PATH" if name.endswith(":") else name for name in shown)
 
 
 def reader_of(name: str) -> Reader:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.datasets import as_float, sample_per_class
+from btlib.datasets import as_float, as_labels, sample_per_class
 from btlib.datasets.images import usual_strides
 from btlib.networks import layout, reference
 from btlib.networks.layers import in_layout
@@ -64,17 +64,9 @@ def defense_set(
         [1, 1, 1]
     """
     images = as_float(images)
-    if labels.shape != images.shape[:1] or len(labels) == 0 or labels.is_floating_point():
-        raise ValueError(f"labels: expected one integer label per image and at least one image, got {labels.dtype} "
-                         f"{tuple(labels.shape)} for {len(images)} images; pass matching tensors")  # fmt: skip
     logits = _logits(network, images[:1])
     classes = int(logits.shape[1])
-    labels = labels.cpu().long()
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f"labels: expected classes in 0…{classes - 1}, the network's outputs, got "
-            f"{int(labels.min())}…{int(labels.max())}; use the labels the network was trained on"
-        )
+    labels = as_labels(labels, images, classes)
     empty = (torch.bincount(labels, minlength=classes) == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"images: expected at least one clean image of each of the {classes} classes, got none of "
@@ -102,7 +94,7 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def _warnings(logits: Tensor) -> tuple[str, ...]:
-    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
+    if metrics.probabilities(logits):
         return ("the network's outputs look like probabilities (none is negative, they sum to 1), whose gradients "
                 "vanish: backdoors are missed; let it return logits, such as log(p)",)  # fmt: skip
     return ()

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from btlib.datasets import as_float
+from btlib.datasets import as_float, as_labels
 from btlib.inflight.checks import (
     Embedding,
-    check_labels,
     check_like,
     check_target,
     embedded,
@@ -121,7 +120,7 @@ class InFlightDetector(ABC):
         try:
             images = as_float(images)
             self.num_classes_, doubts = probe(network, images)
-            labels = check_labels(labels, images, self.num_classes_)
+            labels = as_labels(labels, images, self.num_classes_)
             self.target_ = check_target(target, labels, self.num_classes_)
             self.network_, self.image_shape_, self.warnings_ = network, tuple(images.shape[1:]), doubts
             threshold = self._fit(images, labels, trigger)

@@ -4,11 +4,10 @@ import operator
 from collections.abc import Callable
 from numbers import Integral
 
-import torch
 from torch import Tensor, nn
 
 from btlib.datasets import as_float, check_images
-from btlib.metrics import evaluating
+from btlib.metrics import evaluating, probabilities
 from btlib.networks import reference
 
 #: What embeds a pattern: a `Trigger`, or any other function from images to images.
@@ -40,37 +39,6 @@ def check_count(name: str, count: object, usual: int) -> None:
     """
     if not (isinstance(count, Integral) and int(count) >= 1):
         raise ValueError(f"{name}: expected an integer of 1 or more, got {count}; {usual} is the default")
-
-
-def check_labels(labels: Tensor, images: Tensor, num_classes: int | None = None) -> Tensor:
-    """Labels of images, as int64 on the CPU.
-
-    Args:
-        labels: any integer dtype, (N,), at least one.
-        images: (N, …).
-        num_classes: K; None: only negative labels are refused.
-
-    Raises:
-        TypeError: no tensor.
-        ValueError: fractions, another number of labels than images, or classes that do not exist.
-
-    Example:
-        >>> check_labels(torch.tensor([0, 2], dtype=torch.uint8), torch.rand(2, 1, 2, 2), num_classes=3)
-        tensor([0, 2])
-    """
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels: expected a tensor of integers, got {type(labels).__name__}; use torch.as_tensor")
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != images.shape[:1] or not whole or len(labels) == 0:
-        raise ValueError(f"labels: expected one integer label per image and at least one image, got {labels.dtype} "
-                         f"{tuple(labels.shape)} for {len(images)} images; pass matching tensors")  # fmt: skip
-    labels = labels.cpu().long()
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or (num_classes is not None and high >= num_classes):
-        known = "0 or more" if num_classes is None else f"0…{num_classes - 1}"
-        raise ValueError(f"labels: expected classes in {known}, got {low}…{high}; "
-                         "use the labels the network was trained on")  # fmt: skip
-    return labels
 
 
 def check_target(target: int, labels: Tensor, num_classes: int) -> int:
@@ -126,16 +94,10 @@ def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
                          f"{tuple(logits.shape)}; wrap it in a module that returns them")  # fmt: skip
     if not bool(logits.isfinite().all()):
         raise ValueError("network: expected finite logits, got NaN or infinity; check its weights")
-    if not _probabilities(logits):
+    if not probabilities(logits):
         return logits.shape[1], ()
     return logits.shape[1], ("the network's outputs look like probabilities: scores expect logits; "
                              "pass it without its softmax",)  # fmt: skip
-
-
-def _probabilities(outputs: Tensor) -> bool:
-    sums = bool((outputs >= 0).all()) and bool(((outputs.double().sum(1) - 1).abs() < 1e-3).all())
-    # Ones and zeros alone are more likely a hand-made network's logits than a softmax that is certain of every image.
-    return sums and not bool(((outputs == 0) | (outputs == 1)).all())
 
 
 def embedded(trigger: Embedding | None, images: Tensor, *, who: str = "") -> Tensor:

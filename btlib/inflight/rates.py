@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from btlib.datasets import as_float
+from btlib.datasets import as_float, as_labels
 from btlib.inflight.base import InFlightDetector
-from btlib.inflight.checks import Embedding, check_labels, embedded
+from btlib.inflight.checks import Embedding, embedded
 from btlib.poisoning import source_classes
 
 
@@ -117,7 +117,7 @@ def measure_rates(
         True
     """
     clean = detector.inspect(images)
-    images, y, target = as_float(images), check_labels(labels, images), clean.target
+    images, y, target = as_float(images), as_labels(labels, images), clean.target
     attacked = y != target
     if sources != "all":
         chosen = source_classes(sources, target, max(int(y.max()), target) + 1)

@@ -1,11 +1,11 @@
 """What is reported about an attack: accuracy, success, and how visible it is (floor 2)."""
 
 from btlib.metrics.modes import evaluating, frozen
-from btlib.metrics.prediction import predict
+from btlib.metrics.prediction import predict, probabilities
 from btlib.metrics.success import accuracy, attack_success_rate, success_by_class
 from btlib.metrics.visibility import perturbation_norms, psnr, ssim
 
 __all__ = [
-    "accuracy", "attack_success_rate", "evaluating", "frozen", "perturbation_norms", "predict", "psnr", "ssim",
-    "success_by_class",
+    "accuracy", "attack_success_rate", "evaluating", "frozen", "perturbation_norms", "predict", "probabilities", "psnr",
+    "ssim", "success_by_class",
 ]  # fmt: skip

@@ -40,3 +40,18 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
             result = network(batch) if layer is None else network.features(batch, layer).flatten(1)  # type: ignore[operator]
             out.append(result.float().cpu())
     return torch.cat(out) if out else torch.zeros(0)
+
+
+def probabilities(outputs: Tensor) -> bool:
+    """Whether a network's outputs look like probabilities: none is negative, and those of an image sum to 1.
+
+    Args:
+        outputs: (N, K).
+
+    Example:
+        >>> probabilities(torch.tensor([[0.2, 0.8]])), probabilities(torch.tensor([[2.0, 8.0]]))
+        (True, False)
+    """
+    sums = bool((outputs >= 0).all()) and bool(((outputs.double().sum(1) - 1).abs() < 1e-3).all())
+    # Ones and zeros alone are more likely a hand-made network's logits than a softmax that is certain of every image.
+    return sums and not bool(((outputs == 0) | (outputs == 1)).all())

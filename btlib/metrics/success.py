@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from btlib.datasets import as_float
+from btlib.datasets import as_float, as_labels
 from btlib.metrics.prediction import predict
 from btlib.poisoning import source_classes
 
@@ -24,7 +24,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         True
     """
     said, classes = _answers(network, images)
-    return (said == _checked(labels, len(images), classes)).float().mean().item()
+    return (said == as_labels(labels, images, classes)).float().mean().item()
 
 
 def attack_success_rate(
@@ -89,7 +89,7 @@ def success_by_class(
         raise ValueError(f"trigger: expected one that gives images {tuple(images.shape)} back, got {got}; "
                          "it may change pixels only")  # fmt: skip
     said, classes = _answers(network, stamped)
-    labels = _checked(labels, len(images), classes)
+    labels = as_labels(labels, images, classes)
     source_classes("all", target, classes)  # complains about a target that does not exist
     counts = torch.bincount(labels, minlength=classes)
     rates = torch.bincount(labels, weights=(said == target).float(), minlength=classes).float() / counts
@@ -106,19 +106,3 @@ def _answers(network: nn.Module, images: Tensor) -> tuple[Tensor, int]:
         raise ValueError(f"network: expected logits (N, K) for {len(images)} images, got {tuple(logits.shape)}; "
                          "flatten its output, one row per image")  # fmt: skip
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1), logits.shape[1]
-
-
-def _checked(labels: Tensor, count: int, classes: int) -> Tensor:
-    """int64 (N,) on the CPU."""
-    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.is_complex())
-    if not whole or labels.dtype == torch.bool:
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels: expected whole numbers, one class per image, got {got}; use labels.long()")
-    if labels.shape != (count,):
-        raise ValueError(f"labels: expected one per image, shape ({count},), got {tuple(labels.shape)} for {count} "
-                         "images; pass matching tensors")  # fmt: skip
-    labels = labels.cpu().long()
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(f"labels: expected classes in 0…{classes - 1}, got {int(labels.min())}…{int(labels.max())}; "
-                         "use the labels the network was trained on")  # fmt: skip
-    return labels

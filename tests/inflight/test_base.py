@@ -12,11 +12,11 @@ from torch import nn
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import inflight, triggers
+from btlib.datasets import as_labels
 from btlib.inflight import InFlightDetector
 from btlib.inflight.base import Measured
 from btlib.inflight.checks import (
     check_count,
-    check_labels,
     check_like,
     check_rate,
     check_target,
@@ -275,15 +275,15 @@ def test_a_threshold_that_is_no_number_is_refused() -> None:
 
 def test_the_checks_name_what_is_wrong() -> None:
     x, y = lit_pixels(2)
-    assert check_labels(y.int(), x, 3).dtype == torch.int64
-    assert check_labels(y + 7, x).max() == 9
+    assert as_labels(y.int(), x, 3).dtype == torch.int64
+    assert as_labels(y + 7, x).max() == 9
     assert check_target(torch.tensor(1), y, 3) == 1
     assert check_like((x * 255).to(torch.uint8), (1, 8, 8)).max() == 1
     assert probe(hand_set(1), x) == (3, ())
     check_count("overlays", 1, usual=100)
     for call, error, words in [
-        (lambda: check_labels(y.tolist(), x), TypeError, "got list"),
-        (lambda: check_labels(torch.tensor([-1] * 6), x), ValueError, "0 or more, got -1…-1"),
+        (lambda: as_labels(y.tolist(), x), TypeError, "got list"),
+        (lambda: as_labels(torch.tensor([-1] * 6), x), ValueError, "0 or more, got -1…-1"),
         (lambda: check_target("1", y, 3), ValueError, "got 1; classes count"),
         (lambda: check_count("overlays", 10.5, usual=100), ValueError, "overlays: .* got 10.5; 100"),
         (lambda: embedded(lambda x: x[:1], x), ValueError, r"got \(1, 1, 8, 8\); a pattern keeps"),
