@@ -34,7 +34,7 @@ def command(
     methods: Annotated[str, typer.Option(
         help="Some of neural-cleanse, mask-red-a, red-a, red-a-2, red-a-focused, red-u, red-p (see "
         "btlib.detection.DETECTORS); or module:object, a detector of your own, which is imported from the current "
-        "folder and runs its code.")] = "neural-cleanse,red-a,mask-red-a",
+        "folder and runs its code.")] = "neural-cleanse,red-a",
     per_class: Annotated[int | None, typer.Option(
         min=1, help="Clean images of each class; unless given, up to 100 for masks and 8 for perturbations.")] = None,
     classes: Annotated[Path | None, typer.Option(

@@ -225,7 +225,7 @@ def test_the_clean_twin_is_not_flagged_and_nothing_is_promised(here):
     assert result.exit_code == 0, result.output
     assert "No backdoor found at level 0.05." in result.stdout
     assert "no proof of absence" in result.stdout
-    assert "below 0.01667" in result.stdout
+    assert "below 0.025" in result.stdout
     assert (here / "report.html").exists()
 
 
