@@ -4,9 +4,13 @@ import ast
 import re
 import sys
 from graphlib import TopologicalSorter
+from inspect import Parameter, signature
 from pathlib import Path
+from statistics import median
 
 import pytest
+
+from btlib import detection, inflight
 
 LIBRARY = Path(__file__).parents[1] / "btlib"
 FLOORS = [
@@ -18,6 +22,10 @@ FLOORS = [
     {"widgets", "papers"},
     {"cli", "exercises", "__main__"},
 ]
+DETECTOR_DOORS = {
+    "NeuralCleanse", "MaskRedA", "RedA", "RedU", "RedP", "neural_cleanse", "mask_red_a", "red_a", "red_u", "red_p",
+    "LikelihoodDetector", "NeuronDetector", "B3DDetector", "StripDetector",
+}  # fmt: skip
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(LIBRARY.rglob("*.py"))}
 # `import btlib` is a door, not a floor: it imports a part when that is asked for.
@@ -253,3 +261,39 @@ def test_every_module_has_its_tests() -> None:
         if not (here / f"test_{name}.py").exists() and not list((here / name).glob("test_*.py"))
     ]  # fmt: skip
     assert lacking == []
+
+
+# ---------------------------------------------------------------------- sizes
+
+
+def test_modules_are_read_in_one_sitting() -> None:
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in TREES}
+    assert {name: count for name, count in lines.items() if count > 300} == {}
+    assert median(len(path.read_text(encoding="utf-8").splitlines()) for path in TREES) <= 130
+
+
+def test_no_function_takes_more_than_six_things_by_their_place() -> None:
+    crowded = []
+    for module, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, Function):
+                places = [a.arg for a in [*node.args.posonlyargs, *node.args.args] if a.arg not in ("self", "cls")]
+                crowded += [f"{module}.{node.name}"] if len(places) > 6 else []
+    assert crowded == []
+
+
+def test_detectors_have_few_settings_in_their_signatures() -> None:
+    """Five at most; the post-training ones pass what more there is on to their class."""
+    detectors = [*vars(detection).values(), *vars(inflight).values()]
+    own = [thing for thing in detectors if callable(thing) and getattr(thing, "__name__", "") in DETECTOR_DOORS]
+    assert len(own) == len(DETECTOR_DOORS)
+    for thing in own:
+        kinds = [p.kind for p in signature(thing).parameters.values()]
+        assert len([kind for kind in kinds if kind != Parameter.VAR_KEYWORD]) <= 5, thing.__name__
+
+
+def test_tests_replace_little_and_nothing_private() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")]
+    places = [line for text in texts for line in text.splitlines() if "monkeypatch." + "setattr(" in line]
+    assert len(places) <= 30
+    assert [line for line in places if re.search(r'[."]_\w', line)] == []

@@ -12,7 +12,8 @@ from toys import toy_data
 from btlib import networks
 from btlib.networks import NETWORKS, Network
 from btlib.networks.generator import Generator
-from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d, in_layout, sequential
+from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d, sequential
+from btlib.networks.layout import in_layout
 
 # name → shapes worth building (the smallest allowed and the data sets' own)
 SHAPES = {

@@ -12,7 +12,7 @@ from btlib import metrics
 from btlib.datasets import as_float, as_labels, sample_per_class
 from btlib.datasets.images import usual_strides
 from btlib.networks import layout, reference
-from btlib.networks.layers import in_layout
+from btlib.networks.layout import in_layout
 
 #: Images in one pass through a network. With twice as many, maps are so large that every layer asks the system for
 #: fresh memory, and LeNet-5 takes twice the time.

@@ -7,7 +7,8 @@ from torch import nn
 
 from btlib.datasets import ImageDataset, Shape
 from btlib.networks.gtsrb_cnn import gtsrb_cnn
-from btlib.networks.layers import Network, Normalize, layout, reference
+from btlib.networks.layers import Network, Normalize, reference
+from btlib.networks.layout import layout
 from btlib.networks.lenet5 import lenet5
 from btlib.networks.littlenet import littlenet
 from btlib.networks.torchvision_nets import densenet, mobilenet_v2, resnet18, resnet34
