@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from toys import toy_data
 
 from btlib.resume import ResumeFile
-from btlib.training import Recipe, place, seeded
+from btlib.training import Recipe, device_for, seeded
 
 DATA = toy_data(train=12)
 
@@ -29,12 +29,12 @@ def parts() -> dict:
 
 def test_going_on_is_not_having_stopped(tmp_path: Path) -> None:
     file = ResumeFile(tmp_path / "state", recipe=Recipe(epochs=2), data=DATA)
-    with seeded(0, place("cpu")):
+    with seeded(0, device_for("cpu")):
         whole = parts()
         step(**whole)
         file.save([{"epoch": 1, "loss": 0.5}], **whole)
         step(**whole)
-    with seeded(7, place("cpu")):  # other weights, another random state
+    with seeded(7, device_for("cpu")):  # other weights, another random state
         resumed = parts()
         kept = resumed["kept"]
         assert file.restore(**resumed) == [{"epoch": 1, "loss": 0.5}]
@@ -96,8 +96,8 @@ def test_a_seed_rules_inside_and_the_caller_is_left_alone() -> None:
     before = torch.get_rng_state()
     drawn = []
     for _ in range(2):
-        with seeded(3, place("cpu")):
+        with seeded(3, device_for("cpu")):
             drawn.append(torch.rand(3))
     assert torch.equal(drawn[0], drawn[1])
     assert torch.equal(torch.get_rng_state(), before)
-    assert place().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_for().type == ("cuda" if torch.cuda.is_available() else "cpu")

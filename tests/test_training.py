@@ -27,7 +27,6 @@ from btlib.training import (
     curve,
     fit,
     learning_rate,
-    place,
     placed,
     seeded,
     shuffled,
@@ -254,7 +253,7 @@ class Counting(Stage):
 
     def start(self, epoch: int) -> tuple[Tensor, ...]:
         self.network.train()
-        return shuffled(self.steps, 1, place("cpu"))
+        return shuffled(self.steps, 1, device_for("cpu"))
 
     def step(self, batch: Tensor, taken: int) -> Tensor:
         self.seen.append(taken)
@@ -266,7 +265,7 @@ class Counting(Stage):
 
 
 def looped(stages: list[Stage], path: Path | None = None) -> list[dict[str, float]]:
-    return train(stages, ResumeFile(path), seed=3, device=place("cpu"))
+    return train(stages, ResumeFile(path), seed=3, device=device_for("cpu"))
 
 
 def test_stages_follow_each_other_in_one_history(tmp_path: Path) -> None:
@@ -277,7 +276,7 @@ def test_stages_follow_each_other_in_one_history(tmp_path: Path) -> None:
     assert (len(curve(history, "first_loss")), len(curve(history, "loss")), len(curve(history, "seconds"))) == (2, 1, 3)
     assert not any(curve(history, "training")), "measured in evaluation mode"
     assert not any(stage.network.training for stage in stages)
-    with seeded(3, place("cpu")):  # one seed for all; what was measured drew nothing from it
+    with seeded(3, device_for("cpu")):  # one seed for all; what was measured drew nothing from it
         by_hand = []
         for steps in (3, 3, 2):
             torch.randperm(steps)
@@ -297,7 +296,7 @@ def test_a_stage_may_end_a_training_early() -> None:
 
 def test_batches_are_all_images_once_in_another_order() -> None:
     torch.manual_seed(0)
-    first, second = (shuffled(10, 4, place("cpu")) for _ in range(2))
+    first, second = (shuffled(10, 4, device_for("cpu")) for _ in range(2))
     assert [len(batch) for batch in first] == [4, 4, 2]
     assert sorted(torch.cat(first).tolist()) == list(range(10))
     assert not torch.equal(torch.cat(first), torch.cat(second))
@@ -307,15 +306,15 @@ def test_a_module_is_placed_in_the_order_that_suits_it() -> None:
     network = Generator(3, seed=0)
     weight = network.layers[0].weight
     before = weight.detach().clone()
-    placed(network, place("cpu"))
+    placed(network, device_for("cpu"))
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(weight, before)
-    placed(network, place("cpu"), torch.contiguous_format)
+    placed(network, device_for("cpu"), torch.contiguous_format)
     assert weight.is_contiguous()
 
 
 def test_what_the_machine_is_asked() -> None:
-    assert has_bf16(place("cpu")) is bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    assert has_bf16(device_for("cpu")) is bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
     keep_freed_memory()
     keep_freed_memory()  # is asked once
 
@@ -352,7 +351,7 @@ def test_one_cycle_rises_for_a_quarter_and_falls_to_almost_nothing() -> None:
     ],
 )
 def test_the_optimizer_is_told_what_the_recipe_says(recipe: Recipe, told: dict[str, float]) -> None:
-    stage = Fitting(nn.Linear(2, 2), toy_data(), recipe, seed=0, device=place("cpu"))
+    stage = Fitting(nn.Linear(2, 2), toy_data(), recipe, seed=0, device=device_for("cpu"))
     (group,) = stage.optimizer.param_groups
     assert {name: group[name] for name in told} == told
 
@@ -450,7 +449,7 @@ def test_a_loss_that_explodes_is_an_error(toy: ImageDataset) -> None:
 
 
 def test_a_set_that_is_fed_later_is_trained_on(toy: ImageDataset) -> None:
-    stage = Fitting(networks.build("lenet5", toy, seed=0), toy, RECIPE, seed=0, device=place("cpu"))
+    stage = Fitting(networks.build("lenet5", toy, seed=0), toy, RECIPE, seed=0, device=device_for("cpu"))
     stage.feed(toy.subset(train=50))
     assert sorted(torch.cat(stage.start(1)).tolist()) == list(range(50))
 

@@ -14,7 +14,7 @@ from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
 from btlib.resume import ResumeFile
-from btlib.training import RECIPES, VERSION, Stage, place, train
+from btlib.training import RECIPES, VERSION, Stage, device_for, train
 
 
 class AttackRecipe(ABC):
@@ -116,7 +116,7 @@ def run(
     if not 0 <= recipe.target < data.num_classes:
         raise ValueError(f"target: expected a class in 0…{data.num_classes - 1}, got {recipe.target}; see data.classes")
     clean = network if network is not None else clean_network(data, seed)
-    where = place(device)
+    where = device_for(device)
     attack = recipe.attack(data, clean, seed, where)
     file = ResumeFile(resume, recipe=recipe, seed=seed, data=data, start=clean, device=where, version=VERSION)
     history = train([*attack.before, attack], file, seed=seed, device=where, progress=progress, title="attack")

@@ -176,7 +176,7 @@ def placed(network: "nn.Module", image_shape: tuple[int, ...]) -> None:
     if any(isinstance(part, Sealed | torch.jit.ScriptModule) for part in network.modules()):
         return
     try:
-        network.to(training.place())
+        network.to(training.device_for())
         with metrics.evaluating(network):
             network(torch.zeros(2, *image_shape, device=networks.reference(network).device))
     except Exception:

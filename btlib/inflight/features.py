@@ -146,10 +146,10 @@ def describe(network: nn.Module, images: Tensor, layer: str = "penultimate") -> 
         >>> describe(network, torch.rand(3, 1, 28, 28), "conv2").features.shape
         torch.Size([3, 64])
     """
-    place, parts = reference(network), []
+    like, parts = reference(network), []
     with evaluating(network):
         for batch in images.split(_BATCH):
-            logits, activations, width = trace(network, batch.to(place), layer)
+            logits, activations, width = trace(network, batch.to(like), layer)
             parts.append((logits.float().cpu(), pooled(activations, width).float().cpu()))
     logits, features = (torch.cat(each) for each in zip(*parts, strict=True))
     if bool(logits.isnan().any() or features.isnan().any()):

@@ -59,9 +59,9 @@ class StripDetector(InFlightDetector):
         return self._threshold_on(images[(labels == self.target_).to(images.device)], self.fpr)
 
     def _measure(self, images: Tensor) -> Measured:
-        place = reference(self.network_)
+        like = reference(self.network_)
         with evaluating(self.network_):
-            logits = torch.cat([self.network_(batch.to(place)).float().cpu() for batch in images.split(_BLOCK)])
+            logits = torch.cat([self.network_(batch.to(like)).float().cpu() for batch in images.split(_BLOCK)])
         predicted = logits.argmax(1)
         judged = predicted == self.target_  # the others can't be flagged, and a score costs a hundred forward passes
         scores = torch.full((len(images),), -torch.inf)
@@ -107,13 +107,13 @@ def blend_entropy(network: nn.Module, images: Tensor, overlays: Tensor, weight: 
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
-    per_block, place = max(1, _BLOCK // len(overlays)), reference(network)
+    per_block, like = max(1, _BLOCK // len(overlays)), reference(network)
     # One tensor for all results: small ones kept from every block can hinder the reuse of what large ones leave.
     means = torch.empty(len(images))
     with evaluating(network):
-        blend, rest = _blender(network, overlays.to(place), weight, min(per_block, len(images)))
+        blend, rest = _blender(network, overlays.to(like), weight, min(per_block, len(images)))
         for block, mean in zip(images.split(per_block), means.split(per_block), strict=True):
-            log_p = rest(blend(block.to(place)).flatten(0, 1)).float().log_softmax(1)
+            log_p = rest(blend(block.to(like)).flatten(0, 1)).float().log_softmax(1)
             entropy = -(log_p.exp() * log_p).sum(1) / math.log(2)  # over the classes, for each blend
             mean.copy_(entropy.unflatten(0, (len(block), len(overlays))).mean(1))
     return means

@@ -32,11 +32,11 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
     """
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:  # bytes become floats a batch at a time
         images = as_float(images)
-    place = reference(network)
+    like = reference(network)
     out = []
     with evaluating(network):
         for batch in images.split(_BATCH):
-            batch = as_float(batch).to(place)  # its device and dtype
+            batch = as_float(batch).to(like)  # its device and dtype
             result = network(batch) if layer is None else network.features(batch, layer).flatten(1)  # type: ignore[operator]
             out.append(result.float().cpu())
     return torch.cat(out) if out else torch.zeros(0)

@@ -11,11 +11,11 @@ from torch import nn
 from btlib.networks import layout
 
 
-def place(device: str | torch.device | None = None) -> torch.device:
+def device_for(device: str | torch.device | None = None) -> torch.device:
     """Where to train: `device`, or the GPU when there is one, else the CPU.
 
     Example:
-        >>> place("cpu").type
+        >>> device_for("cpu").type
         'cpu'
     """
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -25,7 +25,7 @@ def placed(module: nn.Module, device: torch.device, memory_format: torch.memory_
     """Move a module, in place, to a device and into a memory order; None: where it computes fastest there.
 
     Example:
-        >>> placed(nn.Linear(1, 1), place("cpu"))
+        >>> placed(nn.Linear(1, 1), device_for("cpu"))
     """
     module.to(device=device, memory_format=memory_format or layout(module, device))  # type: ignore[call-overload]
 
@@ -35,7 +35,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's random state set by a seed, on the CPU and on `device`; the caller's is put back.
 
     Example:
-        >>> with seeded(0, place("cpu")):
+        >>> with seeded(0, device_for("cpu")):
         ...     round(torch.rand(()).item(), 3)
         0.496
     """
@@ -48,7 +48,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the hardware computes in bf16 faster than in float32.
 
     Example:
-        >>> isinstance(has_bf16(place("cpu")), bool)
+        >>> isinstance(has_bf16(device_for("cpu")), bool)
         True
     """
     if device.type == "cuda":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from btlib.datasets import ImageDataset
 from btlib.networks import layout
 from btlib.resume import ResumeFile
-from btlib.training.device import has_bf16, place, placed
+from btlib.training.device import device_for, has_bf16, placed
 from btlib.training.images import augmented
 from btlib.training.loop import Stage, curve, shuffled, train
 from btlib.training.recipe import VERSION, Recipe, learning_rate
@@ -81,7 +81,7 @@ def fit(
         >>> len(fit(networks.build("lenet5", data, seed=0), data, Recipe(epochs=1), progress=False).history)
         1
     """
-    where = place(device)
+    where = device_for(device)
     file = ResumeFile(resume, recipe=recipe, seed=seed, data=data, start=network, device=where, version=VERSION)
     stage = Fitting(network, data, recipe, seed=seed, device=where, on_epoch=on_epoch)
     history = train([stage], file, seed=seed, device=where, progress=progress)

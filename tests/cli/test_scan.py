@@ -469,7 +469,7 @@ def test_a_hidden_module_keeps_its_mode_and_gets_no_gradients():
 
 
 def test_a_network_goes_to_the_gpu_if_it_works_there(monkeypatch):
-    monkeypatch.setattr("btlib.training.place", lambda: torch.device("meta"))
+    monkeypatch.setattr("btlib.training.device_for", lambda: torch.device("meta"))
     plain, script, sealed = nn.Linear(2, 2), torch.jit.script(nn.Linear(2, 2)), Sealed(nn.Linear(2, 2))
     wrapped = nn.Sequential(nn.BatchNorm1d(2), sealed)
     for network in (plain, script, wrapped):
@@ -480,7 +480,7 @@ def test_a_network_goes_to_the_gpu_if_it_works_there(monkeypatch):
 def test_a_network_that_fails_on_the_gpu_comes_back(monkeypatch):
     """Float64 stands in for a GPU: a linear layer of it refuses an image in float32."""
     moved, network = [], nn.Linear(2, 2)
-    monkeypatch.setattr("btlib.training.place", lambda: torch.float64)
+    monkeypatch.setattr("btlib.training.device_for", lambda: torch.float64)
     monkeypatch.setattr(network, "to", lambda where: moved.append(where) or nn.Module.to(network, where))
     placed(network, (2,))
     assert moved == [torch.float64, "cpu"]
