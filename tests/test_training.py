@@ -25,6 +25,7 @@ from btlib.training import (
     TrainingRun,
     augmented,
     curve,
+    device_for,
     fit,
     learning_rate,
     placed,
