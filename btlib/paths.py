@@ -82,6 +82,19 @@ def data_folders() -> tuple[Path, ...]:
     return tuple(folders if CHECKOUT else [*folders, cache() / "data", _users_data() / "data"])
 
 
+def restored_by(what: str) -> str:
+    """The command that brings back files that came with btlib.
+
+    Args:
+        what: the folder, as seen from the repository.
+
+    Example:
+        >>> restored_by("data")
+        '`git checkout -- data`'
+    """
+    return f"`git checkout -- {what}`" if CHECKOUT else "`pip install --force-reinstall --no-deps btlib`"
+
+
 def cache() -> Path:
     """Folder for what can be made again: ``data/cache`` of the checkout, or the user's cache folder.
 

@@ -39,3 +39,9 @@ def test_modules_of_the_current_folder_can_be_imported_for_a_while(
     with paths.from_here():
         assert __import__("in_this_folder").said == 3
     assert sys.path == before
+
+
+def test_what_came_with_btlib_comes_back_from_where_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths.restored_by("data") == "`git checkout -- data`"
+    monkeypatch.setattr(paths, "CHECKOUT", None)  # as where it is installed
+    assert "pip install" in paths.restored_by("data")

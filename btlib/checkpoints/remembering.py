@@ -127,7 +127,7 @@ def refused(path: str | Path) -> Iterator[None]:
     except sealed.SealError as error:
         raise CheckpointError(
             f"{error}, so it is not used. Delete it, or set BTLIB_RETRAIN=1 to train it anew "
-            "(shipped files come back with `git checkout -- data/checkpoints`)."
+            f"(shipped files come back with {paths.restored_by('data/checkpoints')})."
         ) from error
     except TypeError as error:
         raise CheckpointError(f"{path}: its card is of another version of btlib ({error}); delete it") from error

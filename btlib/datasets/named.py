@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from btlib import paths
 from btlib.datasets.container import ImageDataset
 from btlib.datasets.pictures import decode
 from btlib.datasets.readers import DataError, Facts, Reader, roots
@@ -101,7 +102,7 @@ class NamedReader(Reader):
 def _corrupt(path: Path, what: str) -> DataError:
     return DataError(
         f"{path}: {what}, so it is not used. Delete it and load the data set again "
-        "(embedded files come back with `git checkout -- data`)."
+        f"(files that came with btlib come back with {paths.restored_by('data')})."
     )
 
 
@@ -225,12 +226,12 @@ def gtsrb_reader(counts: Mapping[str, tuple[int, ...]], facts: Facts) -> NamedRe
                 if download:
                     raise
                 raise _corrupt(root / "gtsrb", f"the {split} split is incomplete ({error})") from error
-            paths, labels = [Path(path) for path, _ in source._samples], [label for _, label in source._samples]
-            if len(paths) not in counts[split]:
+            files, labels = [Path(path) for path, _ in source._samples], [label for _, label in source._samples]
+            if len(files) not in counts[split]:
                 wanted = " or ".join(map(str, counts[split]))
-                what = f"its {split} split has {len(paths)} images where {wanted} are expected"
+                what = f"its {split} split has {len(files)} images where {wanted} are expected"
                 raise _corrupt(root / "gtsrb", what)
-            parts[f"x_{split}"] = decode(paths, (3, size, size), f"gtsrb {split}")[0]
+            parts[f"x_{split}"] = decode(files, (3, size, size), f"gtsrb {split}")[0]
             parts[f"y_{split}"] = torch.tensor(labels)
         return ImageDataset("gtsrb", classes=GTSRB_CLASSES, **parts)
 
