@@ -251,7 +251,9 @@ def _check_deploy(answer: Callable[..., Any]) -> None:
         cause = "return the detector itself: LikelihoodDetector().fit(…)"
         raise WrongAnswer("a LikelihoodDetector", type(guard).__name__, cause)
     if not hasattr(guard, "threshold_"):
-        raise WrongAnswer("a fitted guard", "one before its fit", "call fit(net, x, y, target=…, trigger=…) first")
+        raise WrongAnswer(
+            "a fitted guard", "one before its fit", "call fit(network, images, labels, target=…, trigger=…) first"
+        )
     if guard.target_ != spec.target:
         cause = "another class is watched: use the argument target"
         raise WrongAnswer(f"target {spec.target}", f"target {guard.target_}", cause)
