@@ -1,7 +1,8 @@
 """Poisoning a training set: who is stamped, how labels change, what becomes of the originals (floor 2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Literal, cast
 
 import torch
@@ -61,23 +62,24 @@ class PoisonedDataset(ImageDataset):
         return cast(PoisonedDataset, super().subset(test=test, seed=seed))
 
 
-def source_classes(sources: str | int | Sequence[int], target: int, num_classes: int) -> tuple[int, ...]:
-    """The source classes as a sorted tuple: ``"all"`` means all but the target (L-RED 2.1: S* ∪ t* = C).
+def source_classes(sources: str | int | Sequence[int] | None, target: int, num_classes: int) -> tuple[int, ...]:
+    """The source classes as a sorted tuple: ``"all"`` or None means all but the target (L-RED 2.1: S* ∪ t* = C).
 
     Raises:
+        TypeError: a class that is no whole number.
         ValueError: a class that does not exist, the target among the sources, or no source at all.
 
     Example:
         >>> source_classes("all", target=2, num_classes=4)
         (0, 1, 3)
     """
-    if not 0 <= target < num_classes:
+    if not 0 <= index(target) < num_classes:
         raise ValueError(f"target: expected a class in 0…{num_classes - 1}, got {target}; classes count from 0")
-    if isinstance(sources, str):
-        if sources != "all":
+    if sources is None or isinstance(sources, str):
+        if sources not in (None, "all"):
             raise ValueError(f"sources: expected 'all', a class or a list of classes, got {sources!r}; use numbers")
         return tuple(c for c in range(num_classes) if c != target)
-    chosen = tuple(sorted({sources} if isinstance(sources, int) else set(sources)))
+    chosen = tuple(sorted({index(c) for c in (sources if isinstance(sources, Iterable) else [sources])}))
     if not chosen or not all(0 <= c < num_classes for c in chosen):
         raise ValueError(f"sources: expected classes in 0…{num_classes - 1}, got {chosen}; name at least one")
     if target in chosen:
@@ -145,7 +147,7 @@ def poison(
         indices = torch.arange(len(y) - len(chosen), len(y), device=chosen.device)
 
     record = PoisonRecord(trigger, target, classes, per_class, originals, seed, indices, chosen, data.y_train[chosen])
-    return PoisonedDataset(data.name, x, y, data.x_test, data.y_test, data.classes, source=data.source, record=record)
+    return PoisonedDataset(data.name, x, y, data.x_test, data.y_test, data.classes, source=data.whole, record=record)
 
 
 def _stamped(trigger: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

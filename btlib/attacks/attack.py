@@ -125,4 +125,4 @@ def run(
 
 def clean_network(data: ImageDataset, seed: int) -> Network:
     """The LittleNet that the attack starts from, loaded or trained: of the whole that `data` is a part of."""
-    return checkpoints.load_or_train(Spec("littlenet", data.source or data, RECIPES["littlenet"], seed), progress=True)
+    return checkpoints.load_or_train(Spec("littlenet", data.whole or data, RECIPES["littlenet"], seed), progress=True)

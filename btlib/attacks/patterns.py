@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.datasets import check_images
+from btlib.datasets import as_float
 from btlib.triggers import Trigger, quantize
 
 
@@ -61,7 +61,7 @@ class PerImageTrigger(ABC):
         Raises:
             TypeError, ValueError: images that are not float in [0, 1], (N, C, H, W).
         """
-        check_images(images)
+        images, others = as_float(images), as_float(others, name="others")
         return quantize(self._embedded(images, others), self.bits) if len(images) else images
 
     @abstractmethod

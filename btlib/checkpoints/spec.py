@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import index
 from typing import Any
 
 from btlib import poisoning, training, triggers
@@ -45,9 +46,10 @@ class Spec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", DataSource.of(self.data))
         object.__setattr__(self, "trigger_settings", dict(self.trigger_settings))
+        object.__setattr__(self, "target", index(self.target))
         if not isinstance(self.sources, str):
-            several = (self.sources,) if isinstance(self.sources, int) else self.sources
-            object.__setattr__(self, "sources", tuple(sorted(set(several))))
+            several = self.sources if isinstance(self.sources, Iterable) else [self.sources]
+            object.__setattr__(self, "sources", tuple(sorted({index(c) for c in several})))
 
     def __hash__(self) -> int:
         values = {**vars(self), "trigger_settings": frozenset(self.trigger_settings.items())}

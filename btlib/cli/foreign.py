@@ -61,39 +61,54 @@ def load(path: Path, native: Shape, told: Told | None = None) -> Foreign:
     if kind in ("torchscript", "export"):
         return _with_code(path, kind, native, told)
     if kind == "sealed":
-        return _sealed(path, native, told.size)
-    weights, network = read_weights(path, kind), told.network
-    if network is None:
-        raise ForeignError(f"--network: expected a name for the weights in {path.name}, got none; pass one of "
-                           f"{', '.join(networks.NETWORKS)}, or module:function")  # fmt: skip
+        return _sealed(path, native, told)
     shape = (native[0], told.size, told.size) if told.size else native
-    if ":" not in network:
-        return _ours(network, weights, shape, f"state dict of {network}")
+    return _filled(told.network, read_weights(path, kind), shape, told, "state dict")
+
+
+def _filled(network: str | None, weights: dict[str, Tensor], shape: Shape, told: Told, what: str) -> Foreign:
+    """Weights in the network that they belong to: one of ours by its name, or what a factory makes."""
+    if network is None:
+        raise ForeignError(f"--network: expected a name for the weights, got none; pass one of "
+                           f"{', '.join(networks.NETWORKS)}, or module:function")  # fmt: skip
+    if ":" not in network or network != told.network:  # a name in a file is never called
+        return _ours(network, weights, shape, told, f"{what} of {network}")
     module = from_factory(network)
     notes = state_dicts.fill(module, weights, f"what {network} returns", "use the factory that they were trained with")
     if state_dicts.half_precision(weights):
         notes.append("the weights were saved with sixteen bits and are computed with in 32")
     known = _known_shape(module)
-    what = f"{type(module).__name__} from {network}"
-    loaded = checked(module, what, known or shape, known is not None, told, RETURN_LOGITS)
+    loaded = checked(module, f"{type(module).__name__} from {network}", known or shape, known is not None, told,
+                     RETURN_LOGITS)  # fmt: skip
     return replace(loaded, notes=(*notes, *loaded.notes))
 
 
-def _sealed(path: Path, native: Shape, size: int | None) -> Foreign:
+def _sealed(path: Path, native: Shape, told: Told) -> Foreign:
     """A checkpoint, an attack or a guard of btlib. Its card may name our own networks only: a card never runs code."""
     try:
         found = sealed.read(path, "checkpoint", "attack", "guard")
     except sealed.SealError as error:
         raise ForeignError(f"WEIGHTS: {error}; take the file from its maker again") from None
+    try:
+        named, shape, weights = _inside(found, native, told.size)
+    except (KeyError, TypeError) as error:
+        raise ForeignError(f"WEIGHTS: expected a file of this version of btlib, got {path.name}, whose card lacks "
+                           f"{error}; save it again") from None  # fmt: skip
+    if told.network not in (None, named) and named is not None:
+        raise ForeignError(
+            f"--network: expected none or {named}, as {path.name} says, got {told.network}; leave it out"
+        )
+    return _filled(named or told.network, weights, shape, told, f"btlib {found.kind}")
+
+
+def _inside(found: sealed.Sealed, native: Shape, size: int | None) -> tuple[str | None, Shape, dict[str, Tensor]]:
+    """Name, image shape and weights of the network in a sealed file; a guard's may have no name."""
     card, tensors = found.card, dict(found.tensors)
     if found.kind == "guard":
-        name, shape = str(card["network"]), tuple(card["image_shape"])
-        tensors = sealed.part(tensors, "net.")
-    else:
-        spec = card["spec"]["start"] if found.kind == "attack" else card["spec"]
-        name, shape = str(spec["network"]), (native[0], size, size) if size else _trained_on(spec["data"], native)
-        tensors = sealed.part(tensors, "network.") if found.kind == "attack" else tensors
-    return _ours(name, tensors, shape, f"btlib {found.kind} of {name}")
+        return card["network"], tuple(card["image_shape"]), sealed.part(tensors, "network.")
+    spec = card["spec"]["start"] if found.kind == "attack" else card["spec"]
+    shape = (native[0], size, size) if size else _trained_on(spec["data"], native)
+    return str(spec["network"]), shape, sealed.part(tensors, "network.") if found.kind == "attack" else tensors
 
 
 def _trained_on(told: str | dict[str, Any], native: Shape) -> Shape:
@@ -149,11 +164,14 @@ def read_weights(path: Path, kind: Kind) -> dict[str, Tensor]:
     return state_dicts.unwrapped(found, path.name)
 
 
-def _ours(name: str, weights: dict[str, Tensor], shape: Shape, what: str) -> Foreign:
+def _ours(name: str, weights: dict[str, Tensor], shape: Shape, told: Told, what: str) -> Foreign:
     """One of `networks.NETWORKS`; channels and classes are read from the weights."""
     if name not in networks.NETWORKS:
         raise ForeignError(f"--network: expected one of {', '.join(networks.NETWORKS)} or module:function, "
                            f"got {name!r}; check the spelling")  # fmt: skip
+    if told.convention != Told().convention or told.output is not None:
+        raise ForeignError(f"--mean, --std, --scale, --invert, --bgr, --output: expected none for btlib's own {name}, "
+                           "which takes images in [0, 1] and returns logits; leave them out")  # fmt: skip
     weights = state_dicts.unprefixed(weights)
     head, mean = weights.get("head.weight"), weights.get("normalize.mean")
     if head is None or mean is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from btlib.datasets.images import sample_per_class, to_float
+from btlib.datasets.images import check_count, sample_per_class, to_float
 
 if TYPE_CHECKING:
     from btlib.datasets.sources import DataSource
@@ -67,6 +67,16 @@ class ImageDataset:
                 f"x_test: expected images of the training shape {tuple(self.x_train.shape[1:])}, "
                 f"got {tuple(self.x_test.shape[1:])}; resize one of the two splits"
             )
+        object.__setattr__(self, "_made", self._versions())
+
+    def _versions(self) -> list[int]:
+        """How often each tensor was changed in place."""
+        return [getattr(self, key)._version for key in TENSORS if not getattr(self, key).is_inference()]
+
+    @property
+    def whole(self) -> "DataSource | None":
+        """The source of which this is all or a part; None for tensors of your own, and once they were changed."""
+        return self.source if vars(self)["_made"] == self._versions() else None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -102,11 +112,11 @@ class ImageDataset:
 
     def to(self, device: str | torch.device) -> "ImageDataset":
         """The same data set with its tensors on `device`."""
-        return replace(self, **{key: getattr(self, key).to(device) for key in TENSORS})
+        return replace(self, source=self.whole, **{key: getattr(self, key).to(device) for key in TENSORS})
 
     def copy(self) -> "ImageDataset":
         """The same data set in memory of its own: to change it in place changes nobody else's."""
-        return replace(self, **{key: getattr(self, key).clone() for key in TENSORS})
+        return replace(self, source=self.whole, **{key: getattr(self, key).clone() for key in TENSORS})
 
     def subset(self, train: int | None = None, test: int | None = None, *, seed: int = 0) -> "ImageDataset":
         """A random part with the given numbers of training and test images, drawn with `seed`.
@@ -130,7 +140,7 @@ class ImageDataset:
                 raise ValueError(f"{split}: expected between 1 and {len(y)} images, got {count}; ask for fewer")
             chosen = torch.randperm(len(y), generator=generator)[:count].sort().values.to(y.device)
             parts |= {f"x_{split}": x[chosen], f"y_{split}": y[chosen]}
-        return replace(self, **parts)
+        return replace(self, source=self.whole, **parts)
 
     def clean_images(self, per_class: int, *, seed: int = 0, split: str = "test") -> tuple[Tensor, Tensor]:
         """A balanced sample of float images: what a defender is assumed to own.
@@ -146,6 +156,7 @@ class ImageDataset:
         Raises:
             ValueError: when a class has fewer images.
         """
+        check_count("per_class", per_class, usual=100)
         x, y = self._split(split)
         chosen = sample_per_class(y, per_class, range(self.num_classes), seed=seed)
         return to_float(x[chosen]), y[chosen]
@@ -168,6 +179,8 @@ class ImageDataset:
             >>> split.labels.tolist(), len(split.other_images)
             ([0, 1], 4)
         """
+        check_count("per_class", per_class, usual=100)
+        check_count("others", 1 if others is None else others, usual=300)
         x, y, wanted = self.x_test, self.y_test, per_class + (others or 0)
         drawn = sample_per_class(y, wanted, range(self.num_classes), seed=seed).reshape(self.num_classes, wanted)
         own, rest = drawn[:, :per_class].flatten(), drawn[:, per_class:].flatten()

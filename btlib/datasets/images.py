@@ -1,6 +1,7 @@
 """Images at the library's doors: bytes in 0…255 or floats in [0, 1], and draws of so many of each class (floor 1)."""
 
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -137,6 +138,19 @@ def usual_strides(x: Tensor) -> Tensor:
     return x.contiguous().flatten().view(x.shape)
 
 
+def check_count(name: str, count: object, usual: int) -> None:
+    """A number of things is an integer of at least 1.
+
+    Raises:
+        ValueError: it is not.
+
+    Example:
+        >>> check_count("components", 3, usual=1)
+    """
+    if not (isinstance(count, Integral) and int(count) >= 1):
+        raise ValueError(f"{name}: expected an integer of 1 or more, got {count}; {usual} is the default")
+
+
 def sample_per_class(labels: Tensor, per_class: int, classes: Iterable[int], *, seed: int = 0) -> Tensor:
     """Indices of `per_class` random images of each of `classes`, in class order.
 
@@ -157,6 +171,8 @@ def sample_per_class(labels: Tensor, per_class: int, classes: Iterable[int], *, 
         >>> sample_per_class(torch.tensor([0, 1, 1]), 1, [0]).tolist()
         [0]
     """
+    if per_class:  # none are asked for where nothing is poisoned
+        check_count("per_class", per_class, usual=100)
     generator = torch.Generator().manual_seed(seed)
     chosen = []
     for label in classes:

@@ -1,6 +1,7 @@
 """What a data set is: a name and settings that load it, wherever it is asked for (floor 1)."""
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -176,7 +177,8 @@ def _check(source: DataSource) -> None:
 
 
 class _Memory(Reader):
-    """Tensors that somebody made: as long as a source of them is in use, it can be made again from its JSON form."""
+    """Tensors that somebody made: as long as a source of them is in use, it can be made again from its JSON form;
+    so can those of the last four data sets."""
 
     def __init__(self) -> None:
         self.settings = {}
@@ -195,6 +197,7 @@ class _Memory(Reader):
 
 
 _OWN: WeakValueDictionary[str, Kept] = WeakValueDictionary()
+_LATEST: deque[Kept] = deque(maxlen=4)  # whoever has only their JSON form, as a measurement, still finds these
 
 
 def _of_images(data: ImageDataset) -> DataSource:
@@ -204,6 +207,7 @@ def _of_images(data: ImageDataset) -> DataSource:
             return data.source
     name = f"memory:{found[:16]}"
     kept = _OWN.setdefault(name, Kept(data.to("cpu").copy()))
+    _LATEST.append(kept)
     return DataSource(name, held=kept)
 
 

@@ -34,7 +34,7 @@ def register(name: str, detector: Callable[..., Detection]) -> None:
         >>> DETECTORS.pop("red-u-1").per_class
         1
     """
-    if not callable(detector):
+    if not callable(detector) or isinstance(detector, type):
         raise TypeError(f"detector: expected an object to call, got {detector!r}; see btlib.detection.Detector")
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or DETECTORS.setdefault(name, detector) != detector:
         raise ValueError(f"name: expected small letters, digits and dashes, none of {', '.join(DETECTORS)}, got "
@@ -69,7 +69,7 @@ def find(name: str, *, argument: str = "name") -> Callable[..., Detection]:
     except Exception as error:  # whatever a stranger's module raises
         raise ValueError(f"{argument}: expected a detector that can be imported, got {name!r}, which raised "
                          f"{type(error).__name__}: {error}; check its folder and its defaults") from error  # fmt: skip
-    if not callable(detector):
+    if not callable(detector) or isinstance(detector, type):
         raise ValueError(f"{argument}: expected a detector, got {name!r}, which is {type(detector).__name__}; "
                          "see btlib.detection.Detector")  # fmt: skip
     return detector

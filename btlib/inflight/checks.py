@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Callable
-from numbers import Integral
 
 from torch import Tensor, nn
 
@@ -26,19 +25,6 @@ def check_rate(name: str, rate: float) -> None:
     """
     if not 0 < rate < 1:
         raise ValueError(f"{name}: expected a rate between 0 and 1, got {rate}; 0.05 is the in-flight paper's")
-
-
-def check_count(name: str, count: object, usual: int) -> None:
-    """A number of things is an integer of at least 1.
-
-    Raises:
-        ValueError: it is not.
-
-    Example:
-        >>> check_count("components", 3, usual=1)
-    """
-    if not (isinstance(count, Integral) and int(count) >= 1):
-        raise ValueError(f"{name}: expected an integer of 1 or more, got {count}; {usual} is the default")
 
 
 def check_target(target: int, labels: Tensor, num_classes: int) -> int:

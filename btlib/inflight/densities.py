@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from btlib.inflight.checks import check_count
+from btlib.datasets.images import check_count
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture

@@ -1,5 +1,6 @@
 """The in-flight detectors by name: what tables, benchmarks and lessons choose from."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -28,7 +29,7 @@ def register(name: str, make: Callable[..., InFlightDetector]) -> None:
 
     Raises:
         TypeError: what it makes has no `fit`, `inspect` and `scores`.
-        ValueError: the name is taken.
+        ValueError: the name is taken, or of other characters.
 
     Example:
         >>> register("neurons-10", partial(NeuronDetector, share=0.1))
@@ -39,6 +40,8 @@ def register(name: str, make: Callable[..., InFlightDetector]) -> None:
     if not callable(make) or not all(callable(getattr(made, method, None)) for method in ("fit", "inspect", "scores")):
         raise TypeError(f"make: expected what makes a detector with fit, inspect and scores when it is called, got "
                         f"{made!r}; pass the class")  # fmt: skip
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"name: expected small letters, digits and dashes, got {name!r}; choose another")
     if DETECTORS.setdefault(name, make) is not make:
         raise ValueError(f"name: expected a free one, got {name!r}, which is taken; "
                          f"taken are {', '.join(DETECTORS)}")  # fmt: skip

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from btlib.datasets import as_float
+from btlib.datasets.images import check_count
 from btlib.inflight.base import InFlightDetector, Measured
-from btlib.inflight.checks import Embedding, check_count, check_rate
+from btlib.inflight.checks import Embedding, check_rate
 from btlib.metrics import evaluating
 from btlib.networks import Network, reference
 from btlib.networks.layers import PooledConv2d

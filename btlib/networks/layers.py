@@ -28,6 +28,8 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images in [0, 1] → normalised images, same shape."""
+        if not x.is_floating_point():
+            raise TypeError(f"images: expected floats in [0, 1], got {x.dtype}; use btlib.datasets.to_float(images)")
         return (x - self.mean) / self.std
 
 

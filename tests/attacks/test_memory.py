@@ -1,10 +1,10 @@
 """An attack that was run once comes back whole, and a file that is not its own is refused."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
+from toys import TARGET, toy_data
 
 from btlib import attacks, checkpoints, datasets, metrics
 from btlib.attacks import memory
@@ -90,12 +90,19 @@ def test_a_changed_or_renamed_file_is_refused(tmp_path):
         load_or_run(spec, folder=tmp_path, progress=False)
 
 
-def test_an_attack_on_other_images_is_refused():
-    spec = memory.shipped()["stealthy"]
-    told, source = spec.as_json(), spec.start.source
-    checkpoints.check_origin(Path("file"), told, told, source.load().fingerprint, source)
-    with pytest.raises(CheckpointError, match="file: it is stale: .* from other fashion-mnist images"):
-        checkpoints.check_origin(Path("file"), told, told, "0123", source)
+def test_an_attack_on_other_images_is_refused(tmp_path, monkeypatch):
+    """The images of a reader of one's own are other ones than when the attack was remembered."""
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path))
+    held = [toy_data()]
+    datasets.register("other-days", lambda source: held[0])
+    start = Spec(data="other-days", recipe=Recipe(epochs=1, batch_size=32))
+    spec = AttackSpec(StealthyRecipe(target=TARGET, epochs=1, watch=30), start)
+    first = load_or_run(spec, folder=tmp_path, progress=False)
+    assert repr(load_or_run(spec, folder=tmp_path, progress=False).history) == repr(first.history)
+    held[0] = toy_data(test=59)
+    datasets.register("other-days", lambda source: held[0])  # read anew
+    with pytest.raises(CheckpointError, match="it is stale: .* from other other-days images"):
+        load_or_run(spec, folder=tmp_path, progress=False)
 
 
 def test_retraining_forgets_the_file(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 from toys import TARGET, hand_set, lit_pixels, toy_data
 from typer.testing import CliRunner
 
-from btlib import checkpoints, datasets, detection, networks, results, sealed
+from btlib import checkpoints, datasets, detection, networks, results, sealed, triggers
 from btlib.checkpoints import Spec
 from btlib.cli import foreign, scan_images
 from btlib.cli.adapting import ForeignError
@@ -526,7 +526,7 @@ def test_no_file_runs_code_unasked(here):
     for kind in ("checkpoint", "attack", "guard"):
         named = {"start": card["spec"]} if kind == "attack" else card["spec"]
         whole = {"network": "payload:go", "image_shape": [1, SIZE, SIZE]} if kind == "guard" else {"spec": named}
-        prefix = {"attack": "network.", "guard": "net."}.get(kind, "")
+        prefix = {"attack": "network.", "guard": "network."}.get(kind, "")
         sealed.write(here / "net.safetensors", kind, whole, {prefix + key: value for key, value in weights.items()})
         assert "got 'payload:go'" in refused("net.safetensors", "--images", images)
     as_script(clean(), here / "weights.safetensors")  # by any name
@@ -650,3 +650,34 @@ def test_names_that_are_formulas_are_drawn(here):
     result = scan("net.pt", "--images", images, "--classes", "order.txt", "--methods", "red-a")
     assert result.exit_code == 0, result.output
     assert (here / "report.html").exists()
+
+
+def test_guards_are_scanned_by_what_is_inside_them(here, factory):
+    """A guard's file says which network it holds; one of a stranger's network needs the factory."""
+    from btlib.inflight import Guard, LikelihoodDetector
+
+    spec = checkpoints.shipped()["box"]
+    network, trigger = checkpoints.load_or_train(spec), spec.make_trigger()
+    images, labels = datasets.load("fashion-mnist").clean_images(12)
+    fitted = LikelihoodDetector().fit(network, images, labels, target=9, trigger=trigger)
+    Guard(network, fitted).save(here / "guard.safetensors")
+    loaded = foreign.load(here / "guard.safetensors", (3, 50, 50))
+    assert loaded.image_shape == (1, 28, 28)
+    torch.testing.assert_close(loaded.module(images), network(images))
+    with pytest.raises(ForeignError, match="expected none or lenet5, as guard.safetensors says, got vgg9"):
+        foreign.load(here / "guard.safetensors", (3, 50, 50), Told("vgg9"))
+
+    x, y = lit_pixels(12, classes=CLASSES, size=SIZE)
+    pixel = triggers.single_pixel((1, SIZE, SIZE))
+    other = LikelihoodDetector().fit(planted(), x, y, target=TARGET, trigger=pixel)
+    Guard(other.network_, other).save(here / "other.safetensors")
+    with pytest.raises(ForeignError, match="--network: expected a name"):
+        foreign.load(here / "other.safetensors", (1, SIZE, SIZE))
+    loaded = foreign.load(here / "other.safetensors", (1, SIZE, SIZE), Told(f"{factory}:make"))
+    torch.testing.assert_close(loaded.module(x), planted()(x))
+
+
+@pytest.mark.parametrize("told", [{"convention": Convention(scale=255)}, {"output": "logits"}])
+def test_what_means_nothing_for_our_networks_is_refused(told):
+    with pytest.raises(ForeignError, match="expected none for btlib's own lenet5"):
+        foreign.load(checkpoints.find(checkpoints.shipped()["box"]), (1, 28, 28), Told(**told))

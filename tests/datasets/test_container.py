@@ -176,3 +176,21 @@ def test_wrong_types_and_ranges_are_refused_with_the_value() -> None:
         check_images(np.zeros((1, 1, 8, 8)))  # type: ignore[arg-type]
     check_images(torch.full((1, 1, 2, 2), 1 + 5e-7))  # robust to float error
     check_images(torch.zeros(0, 1, 2, 2))
+
+
+def test_a_set_that_was_changed_in_place_is_of_no_source_any_more(fashion: ImageDataset) -> None:
+    part = fashion.subset(train=20, test=20)
+    assert part.whole == part.source == fashion.source
+    changed = part.copy()
+    changed.x_train[0, 0, 0, 0] += 1
+    assert changed.source == part.source, "what it was made from"
+    assert changed.whole is None
+    assert changed.subset(train=5).whole is None
+    assert part.whole == fashion.source
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_so_many_of_each_class_are_one_at_least(toy: ImageDataset, count: object) -> None:
+    for draw in (toy.clean_images, toy.defender_split, lambda n: toy.defender_split(1, others=n)):
+        with pytest.raises(ValueError, match=f"expected an integer of 1 or more, got {count}"):
+            draw(count)

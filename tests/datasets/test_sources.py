@@ -1,6 +1,7 @@
 """What says which data set is meant: one value, in specs, files and results."""
 
 import copy
+import gc
 import json
 import pickle
 from dataclasses import replace
@@ -190,6 +191,9 @@ def test_own_tensors_are_a_source_by_what_is_in_them() -> None:
     assert source.load().fingerprint == source.fingerprint == toy_data().fingerprint
     assert DataSource.of(source.load()) == source
     assert DataSource.of(source.as_json()).load().name == "toy", "while a source is in use, its name is enough"
+    told = DataSource.of(toy_data(test=58)).as_json()
+    gc.collect()
+    assert len(DataSource.of(told).load().y_test) == 58, "of the latest sets the name is enough, too"
     assert (source.image_shape, source.num_classes, source.classes[1]) == ((1, 16, 16), 3, "bar 1")
 
 

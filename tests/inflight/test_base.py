@@ -13,10 +13,10 @@ from toys import TARGET, hand_set, lit_pixels
 
 from btlib import inflight, triggers
 from btlib.datasets import as_labels
+from btlib.datasets.images import check_count
 from btlib.inflight import InFlightDetector
 from btlib.inflight.base import Measured
 from btlib.inflight.checks import (
-    check_count,
     check_like,
     check_rate,
     check_target,
