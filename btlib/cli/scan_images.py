@@ -13,6 +13,7 @@ from btlib import datasets
 from btlib.datasets import DataSource, ImageDataset, Shape
 from btlib.datasets.folders import ClassFolders, class_folders, parts
 from btlib.datasets.pictures import decode, fitting, stored_shape
+from btlib.files import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ def names_in(path: Path) -> list[str]:
 
 def _in_folder(path: Path) -> Origin:
     found = class_folders(path)
-    return Origin(str(path), found.classes, stored_shape(found.files[0][0]), found)
+    return Origin(printable(str(path)), found.classes, stored_shape(found.files[0][0]), found)
 
 
 def read(origin: Origin, shape: Shape, most: int, seed: int) -> CleanImages:
