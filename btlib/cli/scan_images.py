@@ -100,9 +100,13 @@ def names_in(path: Path) -> list[str]:
         DataError: no such file, or not text.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("no plain file")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise datasets.DataError(f"--classes: expected a text file with a name a line, got {path} ({error})") from error
+        raise datasets.DataError(
+            f"--classes: expected a text file with a name a line, got {path} ({error}); pass one"
+        ) from error
     return [line.rpartition(",")[2].strip().strip('"') for line in lines if line.strip()]
 
 

@@ -5,7 +5,6 @@ import os
 import pickle
 import struct
 import sys
-import warnings
 import zipfile
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
@@ -16,78 +15,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from odd import SIZE, Net, refused, run
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from toys import TARGET, hand_set, lit_pixels
-from typer.testing import CliRunner
 
 from btlib import metrics, sealed
 from btlib.cli import foreign, meaning
-from btlib.cli.app import app
 from btlib.cli.probing import Told
 from btlib.cli.scan import FOUND
 from btlib.detection import RedU
 
-CLASSES, SIZE = 3, 8
 SHAPE = (1, SIZE, SIZE)
 NAMES = ("0", "1", "2")
 
 
-@pytest.fixture
-def here(monkeypatch, tmp_path):
-    """An empty current folder with a folder of images, two of each class."""
-    monkeypatch.chdir(tmp_path)
-    for index, (picture, label) in enumerate(zip(*lit_pixels(2, size=SIZE), strict=True)):
-        path = tmp_path / "images" / str(int(label)) / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((255 * picture[0]).byte().numpy()).save(path)
-    return tmp_path
-
-
-@pytest.fixture
-def offered(here, monkeypatch):
-    """A function that offers a factory as ``odd:make``, with a state dict in odd.pth that belongs to it."""
-
-    def offer(make: Callable[[], Any], weights: dict[str, Tensor] | None = None) -> None:
-        monkeypatch.setitem(sys.modules, "odd", SimpleNamespace(make=make))
-        torch.save(make().state_dict() if weights is None else weights, here / "odd.pth")
-
-    return offer
-
-
-def run(*arguments: object) -> tuple[int, list[str], str]:
-    """Exit status, lines on stderr, and stdout; Python's warnings would be lines on stderr, too."""
-    with warnings.catch_warnings(record=True) as warned:
-        result = CliRunner().invoke(app, ["scan", *map(str, arguments)])
-    assert [str(w.message) for w in warned] == []
-    assert "Traceback" not in result.output
-    assert result.exit_code in (0, 2, FOUND), result.output
-    return result.exit_code, result.stderr.strip().splitlines(), result.stdout
-
-
-def refused(*arguments: object) -> str:
-    """The one line that a bad input gets, which is short, printable, and no raw error."""
-    status, lines, said = run(*arguments, "--images", "images", "--methods", "red-a")
-    assert (status, said, len(lines)) == (2, "", 1), lines
-    assert lines[0].isprintable()
-    assert len(lines[0]) < 2500
-    assert lines[0].startswith("the scan broke: SystemExit") or "the scan broke" not in lines[0]
-    return lines[0]
-
-
 # --------------------------------------------------------------------------- networks that go in as they are
-
-
-class Net(nn.Module):
-    """`hand_set` with something odd before and after it."""
-
-    def __init__(self, before: Callable = lambda x: x, after: Callable = lambda z: z, backdoor: float = 10.0) -> None:
-        super().__init__()
-        self.net, self.before, self.after = hand_set(backdoor, size=SIZE), before, after
-
-    def forward(self, x: Tensor) -> Any:
-        return self.after(self.net(self.before(x)))
 
 
 class Normed(nn.Module):
