@@ -4,6 +4,7 @@ import getpass
 import hashlib
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,16 @@ def write_text(path: str | Path, text: str) -> Path:
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def printable(text: str) -> str:
+    """A name as it can be shown: what would steer a terminal, or is no letter in any encoding, is replaced.
+
+    Example:
+        >>> printable("red\\x1b[31m") == "red\\ufffd[31m"
+        True
+    """
+    return "".join("\ufffd" if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text)
 
 
 @contextmanager

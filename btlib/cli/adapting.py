@@ -19,15 +19,16 @@ class ForeignError(ValueError):
 
 
 class _LogitsOnly(nn.Module):
-    """A network of several outputs, of which one is returned."""
+    """A network of which one output is returned, as float32 (N, K)."""
 
-    def __init__(self, network: nn.Module, key: str | int) -> None:
+    def __init__(self, network: nn.Module, key: str | int | None = None) -> None:
         super().__init__()
         self.network, self.key = network, key
 
     def forward(self, x: Tensor) -> Tensor:
         """Images → logits."""
-        return self.network(x)[self.key]
+        found = self.network(x)
+        return (found if self.key is None else found[self.key]).flatten(1).float()
 
 
 class _Logarithm(nn.Module):
@@ -54,7 +55,8 @@ def adapted(network: nn.Module, images: Tensor, output: str | None = None) -> tu
         the network, wrapped or with its last softmax taken off where that was needed, and what was done, in words.
 
     Raises:
-        ForeignError: outputs of which none or several may be logits; sigmoids; a single logit.
+        ForeignError: outputs of which none or several may be logits, or `output` where there is one; sigmoids; a single
+            logit.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1)).eval()
@@ -65,9 +67,13 @@ def adapted(network: nn.Module, images: Tensor, output: str | None = None) -> tu
     with metrics.evaluating(network):
         found = network(images)
     if not isinstance(found, Tensor):
-        key = _key(found, output)
-        network, found = _LogitsOnly(network, key).eval(), found[key]
-        said.append(f"of the network's outputs {key!r} is taken for the logits")
+        key, name = _key(found, output)
+        network, found = _LogitsOnly(network, key).eval(), found[key].float()
+        said.append(f"of the network's outputs {name!r} is taken for the logits")
+    elif output is not None:
+        raise ForeignError(f"--output: expected none, since the network has one output, got {output}; leave it out")
+    if found.ndim > 2 and found.shape[2:].numel() == 1 or found.dtype in (torch.half, torch.bfloat16, torch.double):
+        network, found = _LogitsOnly(network).eval(), found.flatten(1).float()
     if found.ndim == 2 and found.shape[1] == 1:
         raise ForeignError(
             "WEIGHTS: expected one output per class, got a single one (yes or no); backdoors of two-class networks "
@@ -97,28 +103,32 @@ def adapted(network: nn.Module, images: Tensor, output: str | None = None) -> tu
     return network, said
 
 
-def _key(found: Any, output: str | None) -> str | int:
-    """Which of several outputs are the logits."""
+def _key(found: Any, output: str | None) -> tuple[str | int, str | int]:
+    """Which of several outputs are the logits: how to get them, and their name."""
     if isinstance(found, Mapping):
         parts: dict[str | int, Any] = {str(key): value for key, value in found.items()}
     elif isinstance(found, tuple | list):
-        parts = dict(enumerate(found))
+        parts = dict(zip(getattr(found, "_fields", range(len(found))), found, strict=True))
     else:
         raise ForeignError(
             f"WEIGHTS: expected logits (N, K), got {type(found).__name__}; let the network return logits"
         )
-    may_be = [key for key, value in parts.items() if isinstance(value, Tensor) and value.ndim == 2]
+    keys = {name: name if isinstance(found, Mapping) else place for place, name in enumerate(parts)}
+    may_be = [key for key, value in parts.items()
+              if isinstance(value, Tensor) and value.ndim == 2 and value.is_floating_point()]  # fmt: skip
     listed = ", ".join(f"{key} {tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__}"
                        for key, v in parts.items())  # fmt: skip
     if output is not None:
-        chosen = int(output) if output.isdigit() and not isinstance(found, Mapping) else output
+        chosen = int(output) if output.isdigit() and 0 in parts else output
         if chosen not in may_be:
             raise ForeignError(f"--output: expected one of the network's outputs ({listed}), got {output}")
-        return chosen
+        return keys[chosen], chosen
     named = [key for key in _NAMES if key in may_be]
     if named or len(may_be) == 1:
-        return (named or may_be)[0]
-    raise ForeignError(f"--output: expected the name of the output with the logits, got none; there are {listed}")
+        return keys[(named or may_be)[0]], (named or may_be)[0]
+    raise ForeignError(
+        f"--output: expected the name of the output with the logits, got none; there are {listed or 'no outputs'}"
+    )
 
 
 def _without_softmax(network: nn.Module, images: Tensor, probabilities: Tensor) -> nn.Module | None:

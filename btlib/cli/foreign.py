@@ -5,11 +5,14 @@ TorchScript, torch.export archives and factories bring code of their own, which 
 """
 
 import importlib
+import logging
 import warnings
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,27 +22,16 @@ from torch import Tensor, nn
 from btlib import networks, sealed
 from btlib.cli import state_dicts
 from btlib.cli.adapting import ForeignError
-from btlib.cli.probing import Foreign, Sealed, Told, checked, first_line
+from btlib.cli.file_kinds import Kind, check_file, file_kind
+from btlib.cli.probing import Foreign, Sealed, Told, check_shape, checked, said_by
 from btlib.datasets import DataError, DataSource, Shape
 from btlib.paths import from_here
-
-Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle"]
 
 EXPORT_AGAIN = (
     'export it again: torch.export.export(net.eval(), (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)) '
     "with x of shape (2, C, H, W) and a net that returns logits"
 )
 SCRIPT_AGAIN = "save it again: torch.jit.script(net.eval()).save(path), with a net that returns logits (N, K)"
-READ = "a state dict, safetensors, a file of btlib, TorchScript or a torch.export archive"
-_KERAS = "a Keras file; load it with Keras on torch in a factory, and pass that as --network module:function"
-_OTHERS = {
-    b"\x89HDF": _KERAS,
-    b"version https://git-lfs": "a pointer to a file in Git LFS; run `git lfs pull` where it comes from",
-    b"<": "a page (HTML or XML), not the file it was to be; download it again",
-    b"\x08": "an ONNX model; it is not read: save the state dict of the network that it was made from",
-    b"PAR1": "a table of numbers (Parquet)",
-    b"GGUF": "a language model (GGUF)",
-}
 RETURN_LOGITS = "let the factory return a network from images (N, C, H, W) to logits (N, K)"
 
 
@@ -55,8 +47,7 @@ def load(path: Path, native: Shape, told: Told | None = None) -> Foreign:
         ForeignError: one line that says what is wrong and how to mend it.
     """
     told = told or Told()
-    if not path.is_file():
-        raise ForeignError(f"WEIGHTS: expected a file, got {path}, where there is none; check the path")
+    check_file(path)
     kind = file_kind(path)
     if kind in ("torchscript", "export"):
         return _with_code(path, kind, native, told)
@@ -91,9 +82,9 @@ def _sealed(path: Path, native: Shape, told: Told) -> Foreign:
         raise ForeignError(f"WEIGHTS: {error}; take the file from its maker again") from None
     try:
         named, shape, weights = _inside(found, native, told.size)
-    except (KeyError, TypeError) as error:
-        raise ForeignError(f"WEIGHTS: expected a file of this version of btlib, got {path.name}, whose card lacks "
-                           f"{error}; save it again") from None  # fmt: skip
+    except (KeyError, TypeError, AttributeError):
+        raise ForeignError(f"WEIGHTS: expected a card that says network and images in {path.name}, a {found.kind}, got "
+                           "another; take the file from its maker again") from None  # fmt: skip
     if told.network not in (None, named) and named is not None:
         raise ForeignError(
             f"--network: expected none or {named}, as {path.name} says, got {told.network}; leave it out"
@@ -115,36 +106,8 @@ def _trained_on(told: str | dict[str, Any], native: Shape) -> Shape:
     """The image shape of the data set in a card; that of the images at hand where nobody here knows it."""
     try:
         return DataSource.of(told).image_shape
-    except (ValueError, TypeError, DataError):
+    except (ValueError, TypeError, AttributeError, DataError):
         return native
-
-
-def file_kind(path: Path) -> Kind:
-    """What a file holds, by its content; its name says little.
-
-    Raises:
-        ForeignError: it is something that is not read.
-    """
-    with path.open("rb") as file:
-        start = file.read(64)
-    for beginning, what in _OTHERS.items():
-        if start.startswith(beginning) and start[8:9] != b"{":
-            raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {what}")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = {name.split("/", 1)[-1] for name in archive.namelist()}
-        if names & {"archive_format", "serialized_exported_program.json"}:
-            return "export"
-        if names & {"config.json", "model.weights.h5"} == {"config.json", "model.weights.h5"}:
-            raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {_KERAS}")
-        return "torchscript" if "constants.pkl" in names else "pickle"
-    if start[8:9] != b"{":
-        return "pickle"
-    try:
-        sealed.read_card(path)
-    except sealed.SealError:
-        return "safetensors"
-    return "sealed"
 
 
 def read_weights(path: Path, kind: Kind) -> dict[str, Tensor]:
@@ -159,9 +122,11 @@ def read_weights(path: Path, kind: Kind) -> dict[str, Tensor]:
     except Exception:  # torch.load's errors have no common class
         raise ForeignError(
             f"WEIGHTS: expected a state dict, safetensors, TorchScript or torch.export archive, got {path}, which "
-            "holds other Python objects or is damaged; it is never unpickled, save torch.save(net.state_dict(), path)"
+            f"holds other Python objects or is damaged; it is never unpickled, {state_dicts.SAVE_AGAIN}"
         ) from None
-    return state_dicts.unwrapped(found, path.name)
+    weights = state_dicts.unwrapped(found, path.name)
+    state_dicts.check_plain(weights, path.stat().st_size, path.name)
+    return weights
 
 
 def _ours(name: str, weights: dict[str, Tensor], shape: Shape, told: Told, what: str) -> Foreign:
@@ -174,14 +139,15 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, told: Told, what:
                            "which takes images in [0, 1] and returns logits; leave them out")  # fmt: skip
     weights = state_dicts.unprefixed(weights)
     head, mean = weights.get("head.weight"), weights.get("normalize.mean")
-    if head is None or mean is None:
+    if head is None or mean is None or head.ndim != 2:
         raise ForeignError(
             f"WEIGHTS: expected the weights of btlib's {name} (normalize.mean, …, head.weight), got "
             f"{', '.join(list(weights)[:3])}, …; pass your network as --network module:function"
         )
+    shape = (mean.numel(), *shape[1:])
+    check_shape(shape)
     if shape[1] != shape[2]:
         raise ForeignError(f"--size: {name} takes square images, these are {shape[1]}×{shape[2]}; pass --size")
-    shape = (mean.numel(), *shape[1:])
     try:
         network = networks.build(name, image_shape=shape, num_classes=len(head), seed=0)
     except ValueError as error:
@@ -193,18 +159,24 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, told: Told, what:
 
 
 def from_factory(name: str) -> nn.Module:
-    """What ``module:function`` returns, with the current directory on sys.path. Runs its code."""
+    """What ``module:function`` returns, in single precision, with the current directory on sys.path. Runs its code."""
     where, _, function = name.partition(":")
     try:
         with from_here():
             network = getattr(importlib.import_module(where), function)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ForeignError(f"--network: expected a factory that returns a network, but {name} raised "
-                           f"{type(error).__name__}: {first_line(error)}; check that it can be called without "
+                           f"{type(error).__name__}: {said_by(error)}; check that it can be called without "
                            "arguments from here")  from None  # fmt: skip
     if not isinstance(network, nn.Module):
         raise ForeignError(f"--network: expected an nn.Module from {name}, got {type(network).__name__}; return one")
-    return network
+    if any(
+        isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
+        for tensor in chain(network.parameters(), network.buffers())
+    ):
+        raise ForeignError(f"--network: expected layers that know their sizes from {name}, got lazy ones; let it "
+                           "show its network an image before it returns it")  # fmt: skip
+    return network.float()
 
 
 def _with_code(path: Path, kind: Kind, native: Shape, told: Told) -> Foreign:
@@ -219,18 +191,29 @@ def _with_code(path: Path, kind: Kind, native: Shape, told: Told) -> Foreign:
             "on this machine when it is loaded: pass --trust if you trust its maker"
         )
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # TorchScript is deprecated, but in use
+        with _silent():
             loaded: Any = torch.jit.load(str(path), "cpu") if kind == "torchscript" else torch.export.load(path)
     except Exception as error:  # torch's errors have no common class
         again = SCRIPT_AGAIN if kind == "torchscript" else EXPORT_AGAIN
         raise ForeignError(f"WEIGHTS: expected a whole {kind} file, got {path}, which torch can't load "
-                           f"({first_line(error)}); {again}") from None  # fmt: skip
+                           f"({said_by(error)}); {again}") from None  # fmt: skip
     shape = (native[0], told.size, told.size) if told.size else native
     if kind == "torchscript":
-        loaded.eval()
-        return checked(Sealed(loaded), what, shape, False, told, SCRIPT_AGAIN)
+        return checked(Sealed(loaded.eval().float()), what, shape, False, told, SCRIPT_AGAIN)
     shape, known = _exported_shape(loaded, shape, told.size)
     return checked(Sealed(loaded.module()), what, shape, known, told, EXPORT_AGAIN)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Inside, torch neither logs what its errors say anyway nor warns that TorchScript is deprecated; it is in use."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _exported_shape(program: torch.export.ExportedProgram, shape: Shape, size: int | None) -> tuple[Shape, bool]:

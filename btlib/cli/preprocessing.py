@@ -1,5 +1,6 @@
 """What a network wants done to images before it sees them, and whether another convention would suit it better."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -44,9 +45,10 @@ class Convention:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
+        if not 0 < self.scale < math.inf:
             raise ValueError(f"--scale: expected a positive number, got {self.scale:g}; 255 is usual")
-        if bool(self.mean) != bool(self.std) or any(not each > 0 for each in self.std):
+        finite = all(map(math.isfinite, self.mean + self.std))
+        if bool(self.mean) != bool(self.std) or not finite or any(each <= 0 for each in self.std):
             raise ValueError(
                 f"--mean, --std: expected numbers for both, deviations above 0, got {self.mean} and {self.std}; "
                 "ImageNet's are 0.485,0.456,0.406 and 0.229,0.224,0.225"

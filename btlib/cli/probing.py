@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from btlib import metrics
 from btlib.cli.adapting import ForeignError, adapted
 from btlib.cli.preprocessing import Convention
 from btlib.datasets import Shape
+
+LARGEST = 1024  #: side of an input; images of more are photographs that nobody has resized yet
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def checked(module: nn.Module, what: str, shape: Shape, known: bool, told: Told,
     Raises:
         ForeignError: one line that says what is wrong and how to mend it.
     """
+    check_shape(shape)
     module.eval()
     if not known:
         shape = _try_channels(module, shape, again)
@@ -104,6 +108,23 @@ def checked(module: nn.Module, what: str, shape: Shape, known: bool, told: Told,
     return Foreign(network, bare, told.convention, what, shape, _try_logits(network, shape, again), tuple(notes))
 
 
+def check_shape(shape: Sequence[Any]) -> None:
+    """Whether images can have this shape, before memory for them is taken.
+
+    Raises:
+        ForeignError: they can't.
+
+    Example:
+        >>> check_shape((3, 224, 224))
+    """
+    whole = [type(n) is int for n in shape] == [True] * 3
+    if not (whole and shape[0] in (1, 3) and all(1 <= n <= LARGEST for n in shape[1:])):
+        raise ForeignError(
+            f"--size: expected an input of 1 or 3 channels and of 1 to {LARGEST} pixels a side, got {by(shape)}; pass "
+            "the --size of the network's input, or mend its image_shape"
+        )
+
+
 def _noise(shape: Shape) -> Tensor:
     noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
     return torch.cat([noise, torch.zeros(1, *shape), torch.ones(1, *shape)])
@@ -114,21 +135,22 @@ def _wrong(expected: str, got: str, again: str) -> ForeignError:
 
 
 def _failed(shape: Shape, error: Exception) -> str:
-    return f"a failure on {by((5, *shape))} ({first_line(error)})"
+    return f"a failure on {by((5, *shape))} ({said_by(error)})"
 
 
 def _try_channels(module: nn.Module, shape: Shape, again: str) -> Shape:
     """The channels of the first convolution, else those of the images, else the other of grey and RGB."""
     inner = module._inner[0] if isinstance(module, Sealed) else module
     first = next((p.shape[1] for p in inner.parameters() if p.ndim == 4), None)
+    likely = first if first in (1, 3) else shape[0]  # 1 also where each channel is convolved for itself
     said = ""
-    for channels in [first] if first in (1, 3) else [shape[0], 4 - shape[0]]:
+    for channels in (likely, 4 - likely):
         candidate = (int(channels), *shape[1:])
         try:
             with metrics.evaluating(module):
                 module(torch.zeros(2, *candidate))
         except Exception as error:
-            said = said or first_line(error)
+            said = said or said_by(error)
         else:
             return candidate
     raise ForeignError(
@@ -145,11 +167,14 @@ def _try_logits(module: nn.Module, shape: Shape, again: str) -> int:
             out, fewer, single = module(images), module(images[:3]), module(images[:1])
     except Exception as error:
         raise _wrong("a network that takes batches of any size", _failed(shape, error), again) from None
-    if out.ndim != 2 or len(out) != 5 or out.shape[1] < 3:
-        got = f"shape {tuple(out.shape)} for 5 images"
-        if len(out) != 5:
+    for part, count in ((out, 5), (fewer, 3), (single, 1)):
+        got = f"shape {tuple(part.shape)} for {count} images"
+        if (part.ndim and len(part) != count) or part.ndim != out.ndim:
             raise _wrong("a network that takes batches of any size", got, again)
-        raise _wrong("logits (N, K) of at least 3 classes", got, again)
+        if part.ndim != 2 or part.shape[1] < 3:
+            raise _wrong("logits (N, K) of at least 3 classes", got, again)
+    if not out.is_floating_point():
+        raise _wrong("logits in floating point", str(out.dtype).removeprefix("torch."), again)
     if not bool(out.isfinite().all()):
         raise _wrong("finite logits", "NaN or infinity", again)
     scale = 1e-3 * float(out.detach().abs().max()) + 1e-6
@@ -157,18 +182,27 @@ def _try_logits(module: nn.Module, shape: Shape, again: str) -> int:
         raise _wrong(
             "the same logits for an image whatever is beside it", "others (dropout or batch statistics)", again
         )
-    slope = torch.autograd.grad(out.sum(), images, allow_unused=True)[0] if out.requires_grad else None
+    ones = torch.ones_like(out)
+    slope = torch.autograd.grad(out, images, ones, allow_unused=True)[0] if out.requires_grad else None
     if slope is None or not bool(slope.any()):
         got = "no gradient, so that it could not be judged (does it round, or stop gradients?)"
         raise _wrong("logits that can be differentiated with respect to the image", got, again)
+    if not bool(slope.isfinite().all()):
+        raise _wrong("finite gradients", "NaN or infinity on black, white or random images", again)
     return int(out.shape[1])
 
 
-def by(shape: Sequence[int]) -> str:
+def by(shape: Sequence[Any]) -> str:
     """A shape as in 1×28×28."""
     return "×".join(map(str, shape))
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its class where it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+def said_by(error: BaseException) -> str:
+    """What an error says, in one line; its class where it says nothing.
+
+    Example:
+        >>> said_by(ValueError("too long\\n  at line 3"))
+        'too long'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if "TorchScript interpreter" in lines[0] else 0][:200]  # it names the fault after its traceback

@@ -2,11 +2,14 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from btlib.files import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from btlib.cli.scan_outcome import Scan
     from btlib.detection import Detection
 
+LONGEST = 250  # letters of a word in a message: some names are a page long
 PER_CLASS = 100  # for a detector that has no such setting, or takes all there are
 FOUND, BAD_INPUT = 3, 2  # exit statuses; 1 is what Python itself ends with when something breaks
 
@@ -58,28 +62,34 @@ def command(
 ) -> None:  # fmt: skip
     """Is this network backdoored? Exit status: 0 nothing found, 3 backdoor found, 2 bad input or not to be judged."""
     from btlib.cli.adapting import ForeignError
+    from btlib.cli.file_kinds import check_file
     from btlib.cli.preprocessing import Convention
     from btlib.cli.probing import Told
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # not every terminal has every sign
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of others' code; what is to be known of the network is in the report
     try:
-        detectors = check_options(methods, level, [out] if json is None else [out, json])
+        check_file(weights)  # before a data set is read
+        check_outputs(weights, [out] if json is None else [out, json])
+        detectors = check_options(methods, level)
         convention = Convention(scale, invert, bgr, _numbers("--mean", mean), _numbers("--std", std))
         told = Told(network, size, convention, output, trust)
         scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed)
     except ForeignError as error:
         _refuse(error)
-    except Exception as error:  # whatever breaks is not a backdoor found
+    except (Exception, SystemExit) as error:  # whatever breaks is not a backdoor found, nor is a network that exits
         known = isinstance(error, ValueError | TypeError | OSError | RuntimeError)
         _refuse(error if known else RuntimeError(f"the scan broke: {type(error).__name__}: {error}"))
     report(scan, out, json)
     raise typer.Exit(FOUND if scan.targets else 0)
 
 
-def _refuse(error: Exception) -> NoReturn:
-    typer.echo(" ".join(str(error).split()) or type(error).__name__, err=True)
+def _refuse(error: BaseException) -> NoReturn:
+    words = [word if len(word) <= LONGEST else f"{word[:LONGEST]}…" for word in str(error).split()]
+    typer.echo(printable(" ".join(words)) or type(error).__name__, err=True)
     raise typer.Exit(BAD_INPUT) from None
 
 
@@ -103,7 +113,22 @@ def report(scan: "Scan", out: Path, json: Path | None) -> None:
         typer.echo(f"report: {out}")
 
 
-def check_options(methods: str, level: float, outputs: Sequence[Path]) -> "dict[str, Callable[..., Detection]]":
+def check_outputs(weights: Path, outputs: Sequence[Path]) -> None:
+    """Whether reports can be written there without a loss: not over the network, a pipe or one another."""
+    for path in outputs:
+        if path.is_dir():
+            raise ValueError(f"--out, --json: expected a file to write, got the folder {path}; add a name")
+        if path.exists() and not path.is_file():
+            raise ValueError(
+                f"--out, --json: expected a plain file to write, got {path}, a pipe or device; name another"
+            )
+        if path.exists() and path.samefile(weights):
+            raise ValueError(f"--out, --json: expected a file of its own, got {path}, the network itself; name another")
+    if len({path.absolute() for path in outputs}) < len(outputs):
+        raise ValueError(f"--out, --json: expected two files, got {outputs[0]} for both; name another")
+
+
+def check_options(methods: str, level: float) -> "dict[str, Callable[..., Detection]]":
     """The detectors by name; complains before anything is computed."""
     from btlib.detection import find
     from btlib.paths import from_here
@@ -115,9 +140,6 @@ def check_options(methods: str, level: float, outputs: Sequence[Path]) -> "dict[
         detectors = {name: find(name, argument="--methods") for name in names}
     if not 1e-3 <= level < 1:
         raise ValueError(f"--level: expected a share in [0.001, 1), got {level:g}; 0.05 is usual")
-    for path in outputs:
-        if path.is_dir():
-            raise ValueError(f"--out, --json: expected a file to write, got the folder {path}; add a name")
     return detectors
 
 
@@ -143,8 +165,6 @@ def run_scan(
     from btlib.detection import configured, settings_of
 
     began = time.perf_counter()
-    if not weights.is_file():  # before a data set is read
-        raise ValueError(f"WEIGHTS: expected a file, got {weights}, where there is none; check the path")
     source = scan_images.find(images)
     source = source if classes is None else source.ordered(scan_images.names_in(classes))
     loaded = foreign.load(weights, source.native, told)

@@ -13,6 +13,7 @@ from btlib import datasets
 from btlib.datasets import DataSource, ImageDataset, Shape
 from btlib.datasets.folders import ClassFolders, class_folders, parts
 from btlib.datasets.pictures import decode, fitting, stored_shape
+from btlib.files import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +100,19 @@ def names_in(path: Path) -> list[str]:
         DataError: no such file, or not text.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("no plain file")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise datasets.DataError(f"--classes: expected a text file with a name a line, got {path} ({error})") from error
+        raise datasets.DataError(
+            f"--classes: expected a text file with a name a line, got {path} ({error}); pass one"
+        ) from error
     return [line.rpartition(",")[2].strip().strip('"') for line in lines if line.strip()]
 
 
 def _in_folder(path: Path) -> Origin:
     found = class_folders(path)
-    return Origin(str(path), found.classes, stored_shape(found.files[0][0]), found)
+    return Origin(printable(str(path)), found.classes, stored_shape(found.files[0][0]), found)
 
 
 def read(origin: Origin, shape: Shape, most: int, seed: int) -> CleanImages:

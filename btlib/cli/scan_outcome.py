@@ -11,6 +11,7 @@ from typing import Any
 from btlib.cli.probing import Foreign
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.detection import Detection
+from btlib.files import printable
 from btlib.results import environment
 
 
@@ -75,6 +76,11 @@ class Scan:
     level: float
     seed: int
     seconds: float = field(default=0.0)
+
+    @property
+    def name(self) -> str:
+        """The file's, as it can be shown."""
+        return printable(self.weights.name)
 
     @cached_property
     def judgements(self) -> tuple[Judgement, ...]:
@@ -154,7 +160,7 @@ def as_json(scan: Scan, version: str) -> dict[str, Any]:
         "verdict": {"backdoor": bool(scan.targets), "targets": list(scan.targets), "sentence": scan.verdict},
         "level": scan.level,
         "network": {
-            "file": scan.weights.name, "sha256": hashlib.sha256(scan.weights.read_bytes()).hexdigest(),
+            "file": scan.name, "sha256": hashlib.sha256(scan.weights.read_bytes()).hexdigest(),
             "what": scan.network.what, "image_shape": list(scan.network.image_shape), "classes": scan.network.classes,
             "convention": None if scan.network.convention is None else scan.network.convention.options,
             "notes": list(scan.network.notes),

@@ -13,7 +13,7 @@ def as_text(scan: Scan) -> str:
     shape = "×".join(map(str, scan.network.image_shape))
     changes = f" ({scan.images.changes})" if scan.images.changes else ""
     blocks = [
-        f"network: {scan.weights.name}, {scan.network.what}, {scan.network.classes} classes, input {shape}\n"
+        f"network: {scan.name}, {scan.network.what}, {scan.network.classes} classes, input {shape}\n"
         f"images: {scan.source.name}{changes}, {100 * scan.accuracy:.1f} % classified as labelled",
         scan.verdict,
         method_table(scan),

@@ -14,6 +14,8 @@ WRAPPERS = (
     "params", "module", "classifier", "state_dict_ema", "model_ema", "ema", "state",
 )  # fmt: skip
 SAVE_AGAIN = "save torch.save(net.state_dict(), path)"
+#: No file of weights holds more times its own size: numbers that were learned hardly pack.
+TIGHTEST = 10
 #: Counters that profilers leave among a network's buffers.
 _COUNTERS = ("num_batches_tracked", "total_ops", "total_params")
 
@@ -44,6 +46,34 @@ def unwrapped(found: Any, name: str) -> dict[str, Tensor]:
     raise ForeignError(
         f"WEIGHTS: expected a state dict (names and tensors), got {type(tried).__name__}{keys} in {name}; {SAVE_AGAIN}"
     )
+
+
+def check_plain(weights: Mapping[str, Tensor], size: int, name: str) -> None:
+    """Whether tensors are plain numbers, and no more of them than a file can hold.
+
+    A tensor may be one number repeated a million times; to copy it is to make them all.
+
+    Args:
+        weights: as read.
+        size: of the file, in bytes.
+        name: of the file, for messages.
+
+    Raises:
+        ForeignError: they are not.
+
+    Example:
+        >>> check_plain({"w": torch.ones(3)}, 900, "a.pth")
+    """
+    for key, value in weights.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            kind = (
+                "a meta tensor" if value.is_meta else f"a {value.layout} tensor of {value.dtype}".replace("torch.", "")
+            )
+            raise ForeignError(f"WEIGHTS: expected plain tensors in {name}, got {kind} for {key}; {SAVE_AGAIN}")
+    claimed = sum(value.numel() * value.element_size() for value in weights.values())
+    if claimed > TIGHTEST * size:
+        raise ForeignError(f"WEIGHTS: expected tensors stored whole, got {claimed:,} bytes of them in {name}, which "
+                           f"holds {size:,}; save them with .contiguous()")  # fmt: skip
 
 
 def _inner(found: Any) -> Mapping | None:
@@ -88,6 +118,9 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], what: str, fix: str)
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     shapes = [f"{key} {tuple(given[key].shape)} where {tuple(own[key].shape)} is expected"
               for key in own.keys() & given.keys() if given[key].shape != own[key].shape]  # fmt: skip
+    shapes += [f"{key} in {given[key].dtype} where {own[key].dtype} is expected".replace("torch.", "")
+               for key in parameters & given.keys()
+               if own[key].is_floating_point() and not given[key].is_floating_point()]  # fmt: skip
     lost = [key for key in missing if key in parameters]
     learned = [key for key in extra if key.rpartition(".")[2] in ("weight", "bias")]
     if lost or learned or shapes or len(missing) == len(own):

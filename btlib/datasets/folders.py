@@ -15,6 +15,7 @@ from btlib.datasets.images import sample_per_class
 from btlib.datasets.pictures import ENDINGS, decode
 from btlib.datasets.readers import DataError, Facts, Reader, roots
 from btlib.datasets.sources import DataSource
+from btlib.files import printable
 
 _TRAIN, _TEST = ("train",), ("test", "val", "valid")  # in any case; of several, the first
 
@@ -24,7 +25,8 @@ class ClassFolders:
     """Pictures by class.
 
     Attributes:
-        classes: the folders' names sorted as text, so "10" comes before "2": their order is that of the labels.
+        classes: the folders' names sorted as text, so "10" comes before "2": their order is that of the labels. Signs
+            that can't be shown are replaced.
         files: the pictures of each class, sorted.
     """
 
@@ -66,7 +68,7 @@ def class_folders(path: Path) -> ClassFolders:
     if empty:
         raise DataError(f"{path}: expected one subfolder of images per class, got no images in "
                         f"{', '.join(empty[:5])}; add some ({', '.join(ENDINGS)}) or remove it")  # fmt: skip
-    return ClassFolders(tuple(classes), tuple(tuple(found) for found in files))
+    return ClassFolders(tuple(map(printable, classes)), tuple(tuple(found) for found in files))
 
 
 def parts(path: Path) -> tuple[Path, Path] | None:
@@ -92,11 +94,16 @@ def _counts(name: str) -> bool:
 
 
 def _pictures(path: Path) -> list[Path]:
-    found = []
-    for folder, _, files in sorted(os.walk(path, followlinks=True)):
-        if all(map(_counts, Path(folder).relative_to(path).parts)):
-            found += [Path(folder, f) for f in sorted(files) if _counts(f) and f.lower().endswith(ENDINGS)]
-    return found
+    found, seen = {}, set()
+    for folder, inner, files in os.walk(path, followlinks=True):
+        state = os.stat(folder)
+        if (state.st_dev, state.st_ino) in seen:  # a link leads back
+            inner.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        inner[:] = sorted(filter(_counts, inner))
+        found[folder] = [Path(folder, f) for f in sorted(files) if _counts(f) and f.lower().endswith(ENDINGS)]
+    return list(chain(*(found[folder] for folder in sorted(found))))
 
 
 class FolderReader(Reader):
@@ -108,7 +115,7 @@ class FolderReader(Reader):
     def find(self, source: DataSource, download: bool) -> Hashable:
         """The folder, and a mark that changes with its files."""
         path = _found(source)
-        states = ((file, file.stat()) for file in _pictures(path))
+        states = ((file, file.stat() if file.exists() else file.lstat()) for file in _pictures(path))
         return path, hash(tuple((file, state.st_mtime_ns, state.st_size) for file, state in states))
 
     def read(self, source: DataSource, place: Any) -> ImageDataset:

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from btlib.networks import Network
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     """The network in evaluation mode without gradients, each of its modules left in the mode it was found in.
+
+    One that is not ours works on a copy of its input: some normalise in place.
 
     Example:
         >>> with evaluating(nn.Linear(1, 1)) as network:
@@ -24,7 +29,8 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
 def frozen(network: nn.Module) -> Iterator[nn.Module]:
     """The network in evaluation mode with gradients for its inputs only; modes and `requires_grad` are put back.
 
-    Inversion differentiates with respect to images; gradients for the weights would cost a third of its time.
+    Inversion differentiates with respect to images; gradients for the weights would cost a third of its time. A network
+    that is not ours works on a copy of its input.
 
     Example:
         >>> with frozen(nn.Linear(1, 1)) as network:
@@ -46,8 +52,16 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
 def _evaluation_mode(network: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in network.modules()}
     network.eval()
+    ours = isinstance(network, Network)  # and leaves its input alone
+    handle = None if ours else network.register_forward_pre_hook(_copied)
     try:
         yield
     finally:
+        if handle is not None:
+            handle.remove()
         for module, mode in training.items():
             module.training = mode
+
+
+def _copied(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(each.clone() if isinstance(each, Tensor) else each for each in given)

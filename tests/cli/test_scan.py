@@ -550,7 +550,7 @@ class _Payload:
 @pytest.mark.parametrize(
     ("start", "said"),
     [(b"\x89HDF\r\n", "Keras"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-     (b"<!DOCTYPE html>", "a page"), (b"\x08\x07\x12\x07pytorch", "ONNX"), (b"", "never unpickled")],
+     (b"<!DOCTYPE html>", "a page"), (b"\x08\x07\x12\x07pytorch", "ONNX"), (b"", "an empty file")],
 )  # fmt: skip
 def test_other_kinds_of_files_are_called_by_their_name(here, start, said):
     (here / "net.bin").write_bytes(start)
