@@ -156,8 +156,8 @@ def table(rows: dict[str, dict[str, Any]], costs: dict[str, dict[str, Any]], whi
         loss = np.mean([row["before"]["accuracy"] for row in fine]) - np.mean(accuracy)
         first = np.mean([row["before"]["success"] for row in fine])
         cpu, passes = (np.mean([costs[key][what] for key in keys]) for what in ("CPU seconds", "passes"))
-        yield (f"| {name} | {len(fine)} | {np.mean(accuracy):.4f} | {loss:.4f} | {first:.4f} | {np.mean(success):.4f} | "
-               f"{max(success):.4f} | {cpu:.1f} | {passes:.0f} |")  # fmt: skip
+        yield (f"| {name} | {len(fine)} | {np.mean(accuracy):.4f} | {loss:.4f} | {first:.4f} | "
+               f"{np.mean(success):.4f} | {max(success):.4f} | {cpu:.1f} | {passes:.0f} |")  # fmt: skip
 
 
 def main() -> None:

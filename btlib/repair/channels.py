@@ -114,9 +114,9 @@ def prune_while(held: Task, steps: Iterable[Callable[[], None]], max_drop: float
         how many steps were taken, and the accuracy before and after each, that of the refused one included.
 
     Example:
-        >>> net = nn.Linear(1, 2)
-        >>> task = Task(net, torch.rand(4, 1), torch.arange(4) % 2, classes=2)
-        >>> prune_while(task, [lambda: prune(Layer("", net), torch.tensor([0]))], max_drop=1)[0]
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> task = Task(net, torch.rand(4, 1, 2, 2), torch.arange(4) % 2, classes=2)
+        >>> prune_while(task, [lambda: prune(Layer("1", net[1]), torch.tensor([0]))], max_drop=1)[0]
         1
     """
     accuracies = [held.accuracy()]
