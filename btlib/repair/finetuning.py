@@ -75,7 +75,7 @@ class Unlearning(Repair):
     """
 
     name: ClassVar[str] = "unlearning"
-    share: float = 0.07
+    share: float = 0.05
     recipe: Recipe = TUNING
 
     def __post_init__(self) -> None:
