@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.datasets import as_float
+from btlib.datasets import as_float, as_labels
+from btlib.networks import reference
 from btlib.training import seeded
 
 Trigger = Callable[[Tensor], Tensor]
@@ -52,7 +53,7 @@ class Task:
         network: a copy that may be changed, in evaluation mode.
         images: float (N, C, H, W) in [0, 1], on the network's device.
         labels: int64 (N,), likewise.
-        classes: K, the number of the network's outputs.
+        num_classes: K, the number of the network's outputs.
         trigger: an estimated trigger, or None.
         seed: of everything random; the random state is set by it already.
         progress: show a bar.
@@ -61,7 +62,7 @@ class Task:
     network: nn.Module
     images: Tensor
     labels: Tensor
-    classes: int
+    num_classes: int
     trigger: Trigger | None = None
     seed: int = 0
     progress: bool = False
@@ -84,7 +85,7 @@ class Task:
 
     def _part(self, chosen: Tensor) -> "Task":
         x, y = self.images[chosen], self.labels[chosen]
-        return Task(self.network, x, y, self.classes, self.trigger, self.seed, self.progress)
+        return Task(self.network, x, y, self.num_classes, self.trigger, self.seed, self.progress)
 
 
 class Repair(ABC):
@@ -149,29 +150,24 @@ def require(repair: Repair, **ranges: tuple[float, float]) -> None:
 
 def _checked(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
     """The images and labels that the network knows, on its device, and the number of its outputs."""
-    x = as_float(images)
-    if labels.shape != x.shape[:1] or len(labels) < _HELD_OUT:
-        raise ValueError(f"labels: expected one label per image and at least {_HELD_OUT} images, got "
-                         f"{tuple(labels.shape)} for {len(x)} images; pass more, with all labels")  # fmt: skip
-    place = next(network.parameters(), None)
-    if place is None:
+    if next(network.parameters(), None) is None:
         raise ValueError("network: expected a network with parameters, got none; there is nothing to repair")
-    y = labels.long().cpu()
+    x = as_float(images)
+    y = as_labels(labels, x)
     logits = _logits(network, x)
-    classes = logits.shape[1]
-    if not 0 <= int(y.min()) <= int(y.max()) < classes:
-        raise ValueError(f"labels: expected classes in 0…{classes - 1}, the network's outputs, got "
-                         f"{int(y.min())}…{int(y.max())}; use the labels the network was trained on")  # fmt: skip
+    y = as_labels(y, x, logits.shape[1])
     known = logits.argmax(1) == y
     if known.sum() < _HELD_OUT:
         raise ValueError(f"labels: expected at least {_HELD_OUT} images that the network classifies as labelled, got "
                          f"{int(known.sum())} of {len(y)}; check labels and network, or pass more images")  # fmt: skip
-    return x.detach()[known.to(x.device)].to(place), y[known].to(place.device), classes
+    like = reference(network)
+    return x.detach()[known.to(x.device)].to(like), y[known].to(like.device), logits.shape[1]
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    """(N, K), on the CPU."""
     with metrics.evaluating(network):
-        logits = network(images[:1].to(next(network.parameters())))
+        logits = network(images[:1].to(reference(network)))
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"network: expected logits (N, K) for images {tuple(images[:1].shape)}, got {got}; "

@@ -115,7 +115,7 @@ def prune_while(held: Task, steps: Iterable[Callable[[], None]], max_drop: float
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-        >>> task = Task(net, torch.rand(4, 1, 2, 2), torch.arange(4) % 2, classes=2)
+        >>> task = Task(net, torch.rand(4, 1, 2, 2), torch.arange(4) % 2, num_classes=2)
         >>> prune_while(task, [lambda: prune(Layer("1", net[1]), torch.tensor([0]))], max_drop=1)[0]
         1
     """

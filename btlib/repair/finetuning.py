@@ -22,11 +22,11 @@ def tune(task: Task, recipe: Recipe, images: Tensor | None = None) -> History:
     Example:
         >>> from torch import nn
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-        >>> len(tune(Task(net, torch.rand(8, 1, 2, 2), torch.arange(8) % 2, classes=2), Recipe(epochs=2)))
+        >>> len(tune(Task(net, torch.rand(8, 1, 2, 2), torch.arange(8) % 2, num_classes=2), Recipe(epochs=2)))
         2
     """
     x = to_uint8(task.images if images is None else images)
-    names = tuple(map(str, range(task.classes)))
+    names = tuple(map(str, range(task.num_classes)))
     data = ImageDataset("clean images", x, task.labels, x[:0], task.labels[:0], names)
     return training.fit(task.network, data, recipe, task.seed, task.progress, device=task.labels.device).history
 

@@ -52,7 +52,7 @@ def test_outputs_are_seen_and_changed_inside_only() -> None:
 
 
 def task(network: nn.Module, x: Tensor, y: Tensor) -> Task:
-    return Task(network, x, y, classes=2)
+    return Task(network, x, y, num_classes=2)
 
 
 def test_the_step_too_far_is_taken_back() -> None:

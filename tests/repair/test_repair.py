@@ -119,9 +119,9 @@ def test_wrong_inputs_are_refused(method: Repair, normed: nn.Module, images: Ima
     x, y = images
     for bad, message in [
         ((normed, x * 255, y), "images: expected values in"),
-        ((normed, x, y[:-1]), r"labels: expected one label per image and at least 5 images, got \(89,\) for 90"),
-        ((normed, x[:3], y[:3]), "at least 5 images"),
-        ((normed, x, y + 1), "labels: expected classes in 0…2, the network's outputs, got 1…3"),
+        ((normed, x, y[:-1]), r"labels: expected one integer label per image .* \(89,\) for 90 images"),
+        ((normed, x[:3], y[:3]), "expected at least 5 images that the network classifies as labelled, got 3 of 3"),
+        ((normed, x, y + 1), "labels: expected classes in 0…2, got 1…3"),
         ((normed, x, (y + 1) % 3), "classifies as labelled, got 0 of 90"),
         ((nn.Flatten(), x, y), "network: expected a network with parameters"),
         ((nn.Conv2d(1, 3, 3), x, y), r"expected logits \(N, K\)"),
