@@ -17,7 +17,8 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "datasets", "triggers", "networks", "poisoning", "training", "metrics", "detection",
-    "checkpoints", "inflight", "exercises", "attacks", "papers", "plots", "widgets", "profiles", "results", "testing",
+    "checkpoints", "inflight", "exercises", "attacks", "repair", "papers", "plots", "widgets", "profiles", "results",
+    "testing",
 )  # fmt: skip
 __all__ = ["__version__", *_MODULES]
 

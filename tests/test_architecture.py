@@ -18,7 +18,7 @@ FLOORS = [
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints"},
-    {"plots", "attacks", "testing"},
+    {"plots", "attacks", "repair", "testing"},
     {"widgets", "papers"},
     {"cli", "exercises", "__main__"},
 ]

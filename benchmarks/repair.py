@@ -1,0 +1,182 @@
+"""What repairs do to a backdoor, to accuracy and to the clock: our networks, and five that other people backdoored.
+
+    python benchmarks/repair.py                     # Fashion-MNIST, LeNet-5, box, three seeds
+    python benchmarks/repair.py --external          # I-BAU's CIFAR-10 networks below $BTLIB_EXTERNAL as well
+    python benchmarks/repair.py --summary           # the tables of what has been measured
+
+The defender has clean images, drawn by the network's seed: of Fashion-MNIST 100 test images of each class, of CIFAR-10
+500 training images of each, as published. Accuracy and success are of test images that no repair saw (CIFAR-10: 200 of
+each class of the JPEG copy). The target is taken as named by a detector; the estimated trigger is Neural Cleanse's or
+mask RED-A's of the defender's images (`QUICK`), never the attacker's. Success leaves images of the target out. Rows in
+results/repair.json (what comes out) and results/benchmark-repair.json (what it costs: CPU seconds of one thread, and
+passes, those of one forward pass over the defender's images in the same process) are not measured again.
+Hardware: one core; five minutes, with --external an hour more.
+"""
+
+import argparse
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from external import true_trigger
+from external_networks import EluVgg
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from btlib import checkpoints, datasets, detection, metrics, repair
+from btlib.results import environment, load, save
+
+PATH, COSTS = "results/repair.json", "results/benchmark-repair.json"
+LENETS = ("box", "box-1", "box-2")
+ESTIMATES = {"Neural Cleanse": "neural-cleanse", "mask RED-A": "mask-red-a"}
+METHODS: dict[str, tuple[repair.Repair, str | None]] = {
+    **{name: (kind(), None) for name, kind in repair.REPAIRS.items() if name != "unlearning"},
+    **{f"unlearning, {name}": (repair.Unlearning(), detector) for name, detector in ESTIMATES.items()},
+}  # fmt: skip
+SHORT = replace(repair.FineTuning().recipe, epochs=4)
+#: Five times the images and a hundred times the work for each: as many steps as with a LeNet-5, or fewer.
+SHORTER: dict[str, repair.Repair] = {
+    "fine-tuning": repair.FineTuning(SHORT), "fine-pruning": repair.FinePruning(recipe=SHORT),
+    "unlearning": repair.Unlearning(recipe=SHORT),
+    "adversarial neuron pruning": repair.AdversarialNeuronPruning(steps=100),
+    "activation caps": repair.ActivationCaps(epochs=6),
+    "implicit unlearning": repair.ImplicitUnlearning(rounds=3, share=0.2),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One network, what the defender has, and what only we know."""
+
+    name: str
+    network: nn.Module
+    trigger: Callable[[Tensor], Tensor]
+    target: int
+    seed: int
+    images: Tensor
+    labels: Tensor
+    judged: tuple[Tensor, Tensor]
+
+    def rates(self, network: nn.Module) -> dict[str, float]:
+        """Accuracy and success on images that no repair sees."""
+        return {"accuracy": metrics.accuracy(network, *self.judged),
+                "success": metrics.attack_success_rate(network, self.trigger, *self.judged, self.target)}  # fmt: skip
+
+
+def lenet5(name: str) -> Case:
+    """A shipped network; the rest of the test set judges."""
+    spec = checkpoints.shipped()[name]
+    trigger, split = spec.make_trigger(), datasets.load(spec.data).defender_split(100, seed=spec.seed)
+    assert trigger is not None
+    return Case(f"fashion-mnist lenet5 {name}", checkpoints.load_or_train(spec), trigger, spec.target, spec.seed,
+                split.images, split.labels, (split.other_images, split.other_labels))  # fmt: skip
+
+
+def external(name: str) -> Case:
+    """One of I-BAU's networks."""
+    told, root = strangers()[name], Path(os.environ["BTLIB_EXTERNAL"])
+    network = EluVgg()
+    saved = torch.load(root / told["file"], map_location="cpu", weights_only=False)  # it holds numpy scalars
+    network.load_state_dict(saved["net"])
+    data = datasets.load("folder:cifar10-jpg")
+    x, y = data.clean_images(500, seed=0, split="train")
+    judged, trigger = data.clean_images(200, seed=0, split="test"), true_trigger(root, told["trigger"])
+    return Case(f"external {name}", network.eval(), trigger, told["target"], 0, x, y, judged)
+
+
+def strangers() -> dict[str, dict[str, Any]]:
+    """What is told of I-BAU's networks."""
+    return tomllib.loads((Path(__file__).parent / "external.toml").read_text(encoding="utf-8"))["i-bau"]["networks"]
+
+
+def seconds(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What it returns, and its CPU seconds."""
+    began = time.process_time()
+    returned = run()
+    return returned, time.process_time() - began
+
+
+def measured(case: Case, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One repair of one network: what comes out, and what it costs."""
+    method, detector = METHODS[name]
+    if case.name.startswith("external"):
+        method = SHORTER.get(method.name, method)
+    one_pass = min(seconds(lambda: metrics.predict(case.network, case.images))[1] for _ in range(3))
+    trigger, estimation = None, 0.0
+    if detector is not None:
+        find = partial(detection.find(detector), case.network, case.images, case.labels)
+        found, estimation = seconds(lambda: find(targets=[case.target], seed=case.seed))
+        trigger = found.estimates[case.target].trigger
+    cost: dict[str, Any] = {"one pass": one_pass, "estimation": estimation}
+    try:
+        done, cost["CPU seconds"] = seconds(
+            lambda: method(case.network, case.images, case.labels, trigger=trigger, seed=case.seed)
+        )
+    except ValueError as error:
+        return {"refused": str(error)}, cost | {"refused": True}
+    cost |= {"seconds": done.seconds, "passes": cost["CPU seconds"] / one_pass}
+    row = {"before": case.rates(case.network), "after": case.rates(done.network), "summary": done.summary,
+           "changed": dict(done.changed), "method": repr(method)}  # fmt: skip
+    return row, cost
+
+
+def cases(with_external: bool) -> Iterator[tuple[Callable[[], Case], str]]:
+    """How to make each case, and its name."""
+    for name in LENETS:
+        yield lambda name=name: lenet5(name), f"fashion-mnist lenet5 {name}"  # type: ignore[misc]
+    for name in strangers() if with_external else ():
+        yield lambda name=name: external(name), f"external {name}"  # type: ignore[misc]
+
+
+def table(rows: dict[str, dict[str, Any]], costs: dict[str, dict[str, Any]], which: str) -> Iterator[str]:
+    """A line for each method: means over the networks whose name starts so, and the worst success."""
+    yield f"| {which}: repair | networks | accuracy | loss | success before | success | worst | CPU s | passes |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for name in METHODS:
+        keys = [key for key in rows if key.startswith(which) and key.endswith(f"| {name}")]
+        fine = [rows[key] for key in keys if "after" in rows[key]]
+        if not fine:
+            continue
+        accuracy, success = ([row["after"][what] for row in fine] for what in ("accuracy", "success"))
+        loss = np.mean([row["before"]["accuracy"] for row in fine]) - np.mean(accuracy)
+        first = np.mean([row["before"]["success"] for row in fine])
+        cpu, passes = (np.mean([costs[key][what] for key in keys]) for what in ("CPU seconds", "passes"))
+        yield (f"| {name} | {len(fine)} | {np.mean(accuracy):.4f} | {loss:.4f} | {first:.4f} | "
+               f"{np.mean(success):.4f} | {max(success):.4f} | {cpu:.1f} | {passes:.0f} |")  # fmt: skip
+
+
+def main() -> None:
+    """Measure what is missing and save after every row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--external", action="store_true", help="the CIFAR-10 networks below $BTLIB_EXTERNAL, too")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), help="default: all")
+    parser.add_argument("--note", help="written beside the costs measured now, such as what else the machine did")
+    parser.add_argument("--summary", action="store_true", help="print what has been measured")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, costs = load(PATH).get("rows", {}), load(COSTS).get("rows", {})
+    jobs = [] if args.summary else [(make, f"{case} | {method}", method) for make, case in cases(args.external)
+                                    for method in args.methods if f"{case} | {method}" not in rows]  # fmt: skip
+    made: dict[str, Case] = {}
+    for make, key, method in tqdm(jobs, unit="row"):
+        name = key.partition(" | ")[0]
+        if name not in made:
+            made = {name: make()}
+        rows[key], costs[key] = measured(made[name], method)
+        if args.note:
+            costs[key]["note"] = args.note
+        save(PATH, {"rows": rows, "environment": environment()})
+        save(COSTS, {"rows": costs, "environment": environment()})
+    for which in ("fashion-mnist", "external"):
+        print("\n".join(table(rows, costs, which)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Every repair: what all of them keep, and what each does to a backdoor that is known by construction."""
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import TARGET
+
+from btlib import metrics, repair
+from btlib.datasets import to_uint8
+from btlib.repair import (
+    ActivationCaps,
+    AdversarialNeuronPruning,
+    ChannelLipschitz,
+    FinePruning,
+    FineTuning,
+    ImplicitUnlearning,
+    Repair,
+    Unlearning,
+)  # fmt: skip
+from btlib.training import Recipe
+
+Images = tuple[Tensor, Tensor]
+Stamp = Callable[[Tensor], Tensor]
+SHORT = Recipe(epochs=20, batch_size=16, lr=0.05, optimizer="sgd", channels_last=False)
+#: Settings for 90 images of 16 pixels.
+QUICK: dict[str, Repair] = {
+    "fine-tuning": FineTuning(SHORT), "unlearning": Unlearning(0.3, SHORT), "fine-pruning": FinePruning(recipe=SHORT),
+    "adversarial neuron pruning": AdversarialNeuronPruning(steps=60, batch_size=32),
+    "implicit unlearning": ImplicitUnlearning(rounds=40, ascents=10, bound=1.0, share=0.2, lr=0.05, batch_size=16),
+    "activation caps": ActivationCaps(epochs=5), "channel Lipschitzness": ChannelLipschitz(u=2),
+}  # fmt: skip
+every = pytest.mark.parametrize("method", QUICK.values(), ids=QUICK)
+removing = pytest.mark.parametrize(
+    "method", [QUICK[name] for name in QUICK if name not in ("fine-tuning", "adversarial neuron pruning")]
+)
+
+
+def state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def success(network: nn.Module, images: Images, trigger: Stamp) -> float:
+    return metrics.attack_success_rate(network, trigger, *images, TARGET)
+
+
+def test_the_list_has_them_all_by_name() -> None:
+    assert set(QUICK) == set(repair.REPAIRS)
+    for name, kind in repair.REPAIRS.items():
+        assert kind.name == name
+        assert kind() == kind()
+        assert repr(kind()).startswith(kind.__name__ + "(")
+        with pytest.raises(FrozenInstanceError):
+            kind().seed = 1  # type: ignore[attr-defined]
+
+
+@removing
+def test_the_backdoor_goes_and_accuracy_stays(
+    method: Repair, normed: nn.Module, images: Images, trigger: Stamp
+) -> None:
+    assert success(normed, images, trigger) == 1.0
+    done = method(normed, *images, trigger=trigger)
+    assert success(done.network, images, trigger) < 0.05
+    assert metrics.accuracy(done.network, *images) > 0.95
+    assert done.method == method
+    assert done.summary
+    assert done.seconds > 0
+    assert not done.network.training
+
+
+@every
+def test_the_given_network_and_the_random_state_are_untouched(
+    method: Repair, normed: nn.Module, images: Images, trigger: Stamp
+) -> None:
+    normed.train()
+    normed.last.weight.requires_grad_(False)  # type: ignore[union-attr, operator]
+    before, randomness = state(normed), torch.get_rng_state()
+    done = method(normed, *images, trigger=trigger)
+    assert same(state(normed), before)
+    assert normed.training
+    assert [p.requires_grad for p in normed.parameters()] == [True, True, True, False]
+    assert [p.requires_grad for p in done.network.parameters()] == [True, True, True, False]
+    assert all(p.grad is None for p in normed.parameters())
+    assert torch.equal(torch.get_rng_state(), randomness)
+
+
+@every
+def test_the_same_seed_gives_the_same_bits_and_bytes_do_as_floats(
+    method: Repair, normed: nn.Module, images: Images, trigger: Stamp
+) -> None:
+    as_bytes = to_uint8(images[0])
+    first = method(normed, as_bytes, images[1], trigger=trigger, seed=3)
+    torch.rand(5)
+    second = method(normed, as_bytes.float() / 255, images[1], trigger=trigger, seed=3)
+    assert same(state(first.network), state(second.network))
+
+
+def test_a_failed_repair_leaves_everything_too(normed: nn.Module, images: Images) -> None:
+    before, randomness = state(normed), torch.get_rng_state()
+
+    def broken(shown: Tensor) -> Tensor:
+        torch.rand(3)
+        raise RuntimeError("broken trigger")
+
+    with pytest.raises(RuntimeError, match="broken trigger"):
+        Unlearning()(normed, *images, trigger=broken)
+    assert same(state(normed), before)
+    assert torch.equal(torch.get_rng_state(), randomness)
+
+
+@every
+def test_wrong_inputs_are_refused(method: Repair, normed: nn.Module, images: Images, trigger: Stamp) -> None:
+    x, y = images
+    for bad, message in [
+        ((normed, x * 255, y), "images: expected values in"),
+        ((normed, x, y[:-1]), r"labels: expected one integer label per image .* \(89,\) for 90 images"),
+        ((normed, x[:3], y[:3]), "expected at least 5 images that the network classifies as labelled, got 3 of 3"),
+        ((normed, x, y + 1), "labels: expected classes in 0…2, got 1…3"),
+        ((normed, x, (y + 1) % 3), "classifies as labelled, got 0 of 90"),
+        ((nn.Flatten(), x, y), "network: expected a network with parameters"),
+        ((nn.Conv2d(1, 3, 3), x, y), r"expected logits \(N, K\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            method(*bad, trigger=trigger)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        (Unlearning, {"share": 1.5}), (FinePruning, {"max_drop": -0.1}), (AdversarialNeuronPruning, {"alpha": 2.0}),
+        (ImplicitUnlearning, {"share": -1.0}), (ActivationCaps, {"max_drop": 1.1}), (ChannelLipschitz, {"u": -1.0}),
+    ],
+)  # fmt: skip
+def test_settings_outside_their_range_are_refused(kind: type[Repair], setting: dict[str, float]) -> None:
+    [(name, value)] = setting.items()
+    with pytest.raises(ValueError, match=f"{name}: expected 0.*got {value}"):
+        kind(**setting)
+
+
+def test_unlearning_asks_for_a_trigger_that_makes_images(backdoored: nn.Module, images: Images) -> None:
+    with pytest.raises(ValueError, match="trigger: expected an estimated trigger, got None"):
+        Unlearning()(backdoored, *images)
+    with pytest.raises(ValueError, match=r"trigger\(images\)"):
+        Unlearning()(backdoored, *images, trigger=lambda shown: shown + 3)
+
+
+def test_the_control_leaves_the_backdoor_asleep(backdoored: nn.Module, images: Images, trigger: Stamp) -> None:
+    assert success(FineTuning(SHORT)(backdoored, *images).network, images, trigger) > 0.9
+
+
+def test_channels_that_amplify_need_batch_normalisation(backdoored: nn.Module, images: Images) -> None:
+    with pytest.raises(ValueError, match="expected convolutions followed by batch normalisation, got none"):
+        ChannelLipschitz()(backdoored, *images)
+
+
+def test_the_outlier_is_pruned_and_no_other(normed: nn.Module, images: Images) -> None:
+    done = ChannelLipschitz(u=2)(normed, *images)
+    assert done.changed == {"pruned": 1, "channels": 7}
+    assert done.network.norm.weight.tolist() == [1, 1, 1, 0, 1, 1, 1]  # type: ignore[union-attr, operator]
+    assert ChannelLipschitz(u=3)(normed, *images).changed["pruned"] == 0
+
+
+def test_fine_pruning_takes_the_idle_channel_first_and_stops_in_time(backdoored: nn.Module, images: Images) -> None:
+    no_tuning = replace(SHORT, epochs=1, lr=1e-9)
+    done = FinePruning(max_drop=0, recipe=no_tuning)(backdoored, *images)
+    asleep = [c for c in range(7) if not done.network.conv.weight[c].any()]  # type: ignore[union-attr, operator, index]
+    assert 3 in asleep
+    assert len(asleep) == done.changed["pruned"] < 7
+    accuracies = [row["accuracy"] for row in done.history if "pruned" in row]
+    assert accuracies[len(asleep)] == accuracies[0] == 1.0
+    assert metrics.accuracy(done.network, *images) == 1.0
+
+
+def test_caps_are_never_above_what_clean_images_need(backdoored: nn.Module, images: Images, trigger: Stamp) -> None:
+    done = ActivationCaps(epochs=0)(backdoored, *images)
+    caps = done.network.conv.caps.flatten()  # type: ignore[union-attr, operator]
+    assert torch.allclose(caps[3], images[0][:, 0, -1, -1].max(), atol=0.02)
+    assert done.changed == {"layers": 1, "size": 1.0}
+    assert success(done.network, images, trigger) == 0.0
+    tighter = ActivationCaps(epochs=5, lr=0.1)(backdoored, *images)
+    assert tighter.changed["size"] < 1
+    assert all(row["accuracy"] <= 1 for row in tighter.history)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_neuron_pruning_masks_what_misleads(
+    norm: bool, backdoored: nn.Module, normed: nn.Module, images: Images, trigger: Stamp
+) -> None:
+    """A neuron that only misleads: with a bias that wakes it, a small change of it turns clean images over."""
+    network = normed if norm else backdoored
+    with torch.no_grad():
+        end = network.norm if norm else network.conv
+        end.bias[3] = 0.05  # type: ignore[union-attr, operator, index]
+        network.last.weight[TARGET, 3] = 20.0 if norm else 100.0  # type: ignore[union-attr, operator, index]
+    done = AdversarialNeuronPruning(steps=100, batch_size=32, max_drop=0.1)(network, *images)
+    pruned = [c for c in range(7) if not (done.network.norm if norm else done.network.conv).weight[c].any()]  # type: ignore[union-attr, operator, index]
+    assert 3 in pruned
+    assert done.changed["pruned"] == len(pruned) < 7
+    assert success(network, images, trigger) == 1.0
+    assert success(done.network, images, trigger) < 0.05
+
+
+@every
+def test_a_clean_network_loses_nearly_nothing(
+    method: Repair, normed: nn.Module, images: Images, trigger: Stamp
+) -> None:
+    with torch.no_grad():
+        normed.last.weight[TARGET, 3] = 0.0  # type: ignore[union-attr, operator, index]
+    assert metrics.accuracy(method(normed, *images, trigger=trigger).network, *images) > 0.95
+
+
+def test_the_response_of_the_perturbation_is_the_implicit_gradient() -> None:
+    """On a smooth network, against second derivatives by autograd: q ∂Φ/∂θ with Φ = δ - β ∂G/∂δ."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    x, y, delta, slope = torch.rand(6, 1, 2, 2), torch.arange(6) % 3, torch.rand(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
+    x, delta, slope = x.double(), delta.double(), slope.double()
+    ImplicitUnlearning(terms=2)._add_response(network, x, y, delta, slope)
+    found = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+    d = delta.clone().requires_grad_()
+    inner = 1e-3 * d.square().sum() - nn.functional.cross_entropy(network(x + d), y)
+    phi = d - 0.1 * torch.autograd.grad(inner, d, create_graph=True)[0]
+    q = slope + torch.autograd.grad(phi, d, slope, retain_graph=True)[0]
+    expected = torch.autograd.grad(phi, list(network.parameters()), q, allow_unused=True)
+    for one, other in zip(found, expected, strict=True):
+        if other is not None:
+            assert torch.allclose(one, other, rtol=1e-2, atol=1e-4)
