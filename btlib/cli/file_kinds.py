@@ -55,8 +55,8 @@ def file_kind(path: Path) -> Kind:
     what = next((what for beginning, what in _OTHERS.items() if start.lstrip().startswith(beginning)), "")
     if not start or (what and start[8:9] != b"{"):
         raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {what or 'an empty file; copy it again'}")
-    if zipfile.is_zipfile(path):
-        names = _packed(path)
+    names = _packed(path)
+    if names is not None:
         if names & {"archive_format", "serialized_exported_program.json"}:
             return "export"
         if names & {"config.json", "model.weights.h5"} == {"config.json", "model.weights.h5"}:
@@ -71,9 +71,11 @@ def file_kind(path: Path) -> Kind:
     return "sealed"
 
 
-def _packed(path: Path) -> set[str]:
-    """The names in a zip, which torch's files are, without their first folder."""
+def _packed(path: Path) -> set[str] | None:
+    """The names in a zip, which torch's files are, without their first folder; None: it is none."""
     try:
+        if not zipfile.is_zipfile(path):
+            return None
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):

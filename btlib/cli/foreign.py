@@ -96,7 +96,8 @@ def _inside(found: sealed.Sealed, native: Shape, size: int | None) -> tuple[str 
     """Name, image shape and weights of the network in a sealed file; a guard's may have no name."""
     card, tensors = found.card, dict(found.tensors)
     if found.kind == "guard":
-        return card["network"], tuple(card["image_shape"]), sealed.part(tensors, "network.")
+        name = None if card["network"] is None else str(card["network"])
+        return name, tuple(card["image_shape"]), sealed.part(tensors, "network.")
     spec = card["spec"]["start"] if found.kind == "attack" else card["spec"]
     shape = (native[0], size, size) if size else _trained_on(spec["data"], native)
     return str(spec["network"]), shape, sealed.part(tensors, "network.") if found.kind == "attack" else tensors
