@@ -34,6 +34,7 @@ def check_target(target: int, labels: Tensor, num_classes: int) -> int:
         ValueError: a fraction, a class that does not exist, or no image of it.
 
     Example:
+        >>> import torch
         >>> check_target(1, torch.tensor([0, 0, 2]), num_classes=3)
         Traceback (most recent call last):
         ...
@@ -62,6 +63,7 @@ def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
         TypeError, ValueError: no image, or no finite tensor (N, K).
 
     Example:
+        >>> import torch
         >>> probe(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(5, 1, 2, 2))
         (3, ())
     """
@@ -98,6 +100,7 @@ def embedded(trigger: Embedding | None, images: Tensor, *, who: str = "") -> Ten
         TypeError, ValueError: no pattern, or one that does not turn images into as many images in [0, 1].
 
     Example:
+        >>> import torch
         >>> embedded(lambda x: 1 - x, torch.zeros(2, 1, 1, 1)).flatten().tolist()
         [1.0, 1.0]
     """
@@ -119,6 +122,7 @@ def check_like(images: Tensor, image_shape: tuple[int, ...]) -> Tensor:
         TypeError, ValueError: they are not.
 
     Example:
+        >>> import torch
         >>> check_like(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), (1, 4, 4)).dtype
         torch.float32
     """
