@@ -82,7 +82,7 @@ class Attack(Stage):
 
 
 def run(
-    data: ImageDataset, recipe: AttackRecipe, seed: int = 0, *, network: Network | None = None, progress: bool = True,
+    data: ImageDataset, recipe: AttackRecipe, seed: int = 0, *, network: Network | None = None, progress: bool = False,
     resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
     """Backdoor a network by the attack of a recipe.

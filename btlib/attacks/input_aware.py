@@ -126,7 +126,7 @@ def _rms(difference: Tensor) -> Tensor:
 
 def run(
     data: ImageDataset, recipe: InputAwareRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = True, resume: str | Path | None = None, device: str | torch.device | None = None,
+    progress: bool = False, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
     """Backdoor a network with triggers made for each image (Nguyen & Tran 2020); all else as in `attacks.run`.
 

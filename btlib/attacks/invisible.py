@@ -74,7 +74,7 @@ class InvisibleRecipe(AttackRecipe):
 
 def run(
     data: ImageDataset, recipe: InvisibleRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = True, resume: str | Path | None = None, device: str | torch.device | None = None,
+    progress: bool = False, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
     """Backdoor a network with one optimised, faint pattern (Li et al. 2020); all else as in `attacks.run`.
 

@@ -73,7 +73,7 @@ class AttackSpec:
 
 
 def load_or_run(
-    spec: AttackSpec, *, progress: bool = True, folder: str | Path | None = None, device: str | None = None
+    spec: AttackSpec, *, progress: bool = False, folder: str | Path | None = None, device: str | None = None
 ) -> AttackResult:
     """The attack of a spec: from its file where there is one, else run now and remembered.
 
@@ -120,7 +120,7 @@ def shipped() -> dict[str, AttackSpec]:
     return {name: AttackSpec(recipe, clean) for name, recipe in recipes.items()}
 
 
-def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
+def make_shipped(*, progress: bool = False, force: bool = False) -> list[Path]:
     """Run every shipped attack that is missing (all of them with `force`), and remove files of attacks that are not.
 
     Returns:

@@ -111,7 +111,7 @@ COURSE = replace(QUICK, epsilon=0.02, epochs=10, hide_from=7, inversion_lr=0.2, 
 
 def run(
     data: ImageDataset, recipe: StealthyRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = True, resume: str | Path | None = None, device: str | torch.device | None = None,
+    progress: bool = False, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> AttackResult:  # fmt: skip
     """Backdoor a network (stealthy attack 2.3); all else as in `attacks.run`.
 

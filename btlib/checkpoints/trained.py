@@ -43,7 +43,7 @@ class Card:
     environment: Mapping[str, Any]
 
 
-def load_or_train(spec: Spec, *, progress: bool = True, folder: str | Path | None = None) -> Network:
+def load_or_train(spec: Spec, *, progress: bool = False, folder: str | Path | None = None) -> Network:
     """The network of a spec: from its checkpoint where there is one, else trained now and remembered.
 
     A training that was killed goes on from its last finished epoch. ``BTLIB_RETRAIN=1`` trains anew in any case.
@@ -132,7 +132,7 @@ def shipped() -> dict[str, Spec]:
     return specs
 
 
-def make_shipped(*, progress: bool = True, force: bool = False) -> list[Path]:
+def make_shipped(*, progress: bool = False, force: bool = False) -> list[Path]:
     """Train every shipped network that is missing (all of them with `force`) into ``data/checkpoints``.
 
     Returns:

@@ -28,7 +28,7 @@ def checked_accuracy(network: Foreign, images: Tensor, labels: Tensor, names: Se
             answers as if it guessed.
     """
     predicted = metrics.predict(network.module, images).argmax(1)
-    counts = confusion(predicted, labels, network.classes)
+    counts = confusion(predicted, labels, network.num_classes)
     accuracy = float(counts.diagonal().sum()) / len(labels)
     got = f"{100 * accuracy:.0f} % classified as labelled"
     order = likely_order(counts)

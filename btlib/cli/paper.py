@@ -56,7 +56,7 @@ def command(
             outcomes: list[Outcome] = []
         else:
             tasks = make_tasks(table, chosen, profile, seeds, explicit=rows is not None, here=dask is None, known=known)
-            outcomes = papers.run(tasks, folder, workers=workers, dask=dask)
+            outcomes = papers.run(tasks, folder, workers=workers, dask=dask, progress=True)
     except (ValueError, DataError, papers.NoRoom, papers.SweepError) as error:
         typer.echo(" ".join(str(error).split()), err=True)
         raise typer.Exit(2) from None

@@ -44,7 +44,7 @@ class Foreign:
         convention: what is done to images before `bare` sees them; None: the network does it itself.
         what: what kind of network it is, in words.
         image_shape: (C, H, W) of its input.
-        classes: K.
+        num_classes: K.
         notes: what was done to file and network to make them fit, in words.
     """
 
@@ -53,7 +53,7 @@ class Foreign:
     convention: Convention | None
     what: str
     image_shape: Shape
-    classes: int
+    num_classes: int
     notes: tuple[str, ...] = ()
 
 

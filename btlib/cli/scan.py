@@ -205,8 +205,8 @@ def placed(network: "nn.Module", image_shape: tuple[int, ...]) -> None:
 
 def check_classes(source: "Origin", network: "Foreign") -> None:
     """Folders and outputs must be as many, or labels mean nothing."""
-    if len(source.classes) != network.classes:
-        raise ValueError(f"--images: expected {network.classes} classes, the network's outputs, got "
+    if len(source.classes) != network.num_classes:
+        raise ValueError(f"--images: expected {network.num_classes} classes, the network's outputs, got "
                          f"{len(source.classes)} in {source.name}; give one subfolder per output")  # fmt: skip
 
 

@@ -144,7 +144,7 @@ class Scan:
             "All-to-all attacks, several targets at once and patterns that cover much of the image leave no single "
             "class that stands out.",
             f"With fewer than about 7 classes an outlier test has little to compare with; here there are "
-            f"{self.network.classes}.",
+            f"{self.network.num_classes}.",
             f"It rests on few clean images (per class: {per_class}), taken for clean and rightly labelled.",
             f"About {100 * self.level:g} % of clean networks are flagged: the level is {self.level:g}{share}, if sizes "
             "of clean networks follow a Gamma distribution. A class whose images differ little from the others' can "
@@ -161,7 +161,8 @@ def as_json(scan: Scan, version: str) -> dict[str, Any]:
         "level": scan.level,
         "network": {
             "file": scan.name, "sha256": hashlib.sha256(scan.weights.read_bytes()).hexdigest(),
-            "what": scan.network.what, "image_shape": list(scan.network.image_shape), "classes": scan.network.classes,
+            "what": scan.network.what, "image_shape": list(scan.network.image_shape),
+            "classes": scan.network.num_classes,
             "convention": None if scan.network.convention is None else scan.network.convention.options,
             "notes": list(scan.network.notes),
         },

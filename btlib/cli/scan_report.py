@@ -108,7 +108,9 @@ def _masks(scan: Scan, judgement: Judgement, detection: Detection, shown: Sequen
 
 def _on_images(scan: Scan, judgement: Judgement, estimate: Estimate) -> Picture:
     """Up to five images of other classes, and the same with the suspect's pattern."""
-    others = [int((scan.images.y == c).nonzero()[0]) for c in range(scan.network.classes) if c != judgement.suspect][:5]
+    others = [
+        int((scan.images.y == c).nonzero()[0]) for c in range(scan.network.num_classes) if c != judgement.suspect
+    ][:5]
     clean = to_float(scan.images.x[others])
     both = torch.cat([clean, estimate.trigger(clean)])
     called = metrics.predict(scan.network.module, both).argmax(1).tolist()

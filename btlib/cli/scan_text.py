@@ -13,7 +13,7 @@ def as_text(scan: Scan) -> str:
     shape = "×".join(map(str, scan.network.image_shape))
     changes = f" ({scan.images.changes})" if scan.images.changes else ""
     blocks = [
-        f"network: {scan.name}, {scan.network.what}, {scan.network.classes} classes, input {shape}\n"
+        f"network: {scan.name}, {scan.network.what}, {scan.network.num_classes} classes, input {shape}\n"
         f"images: {scan.source.name}{changes}, {100 * scan.accuracy:.1f} % classified as labelled",
         scan.verdict,
         method_table(scan),
@@ -49,7 +49,7 @@ def class_table(scan: Scan) -> str:
     lines.append(f"{'':22}" + "".join(f" {'size':>10} {'success':>7}" for _ in scan.detections))
     smallest = {name: detection.suspect for name, detection in scan.detections.items()}
     best = {name: detection.norms / detection.norms.min() for name, detection in scan.detections.items()}
-    shown = sorted(sorted(range(scan.network.classes), key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
+    shown = sorted(sorted(range(scan.network.num_classes), key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
     for index in shown:
         line = f"{f'{index} {scan.source.classes[index]}'[:22]:22}"
         for name, detection in scan.detections.items():
@@ -57,6 +57,6 @@ def class_table(scan: Scan) -> str:
             mark = "*" if smallest[name] == index else " "
             line += f" {estimate.norm:9.2f}{mark} {estimate.success:7.2f}"
         lines.append(line)
-    rest = scan.network.classes - len(shown)
+    rest = scan.network.num_classes - len(shown)
     legend = "* smallest of its method. Size: sum of the mask in pixels, or length of the perturbation."
     return "\n".join([*lines, *([f"… {rest} more classes are in the report"] if rest else []), legend])

@@ -219,11 +219,11 @@ def _checked(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
-def false_alarm_rate(classes: int, shape: float, level: float, samples: int, seed: int = 0) -> dict[str, float]:
+def false_alarm_rate(num_classes: int, shape: float, level: float, samples: int, seed: int = 0) -> dict[str, float]:
     """How often each rule rejects a true Gamma null: the measured level of a stated level.
 
     Args:
-        classes: K.
+        num_classes: K.
         shape: of the simulated Gamma.
         level: θ, in (0, 1).
         samples: simulated networks.
@@ -238,7 +238,7 @@ def false_alarm_rate(classes: int, shape: float, level: float, samples: int, see
     """
     from scipy import stats  # here: it takes longer to import than all of btlib.detection
 
-    r = stats.gamma.rvs(shape, size=(samples, classes), random_state=np.random.default_rng([seed, 1]))
+    r = stats.gamma.rvs(shape, size=(samples, num_classes), random_state=np.random.default_rng([seed, 1]))
     published = np.array([published_log_p(row) for row in r]) < np.log(level)
     calibrated = np.array([calibrated_p(row) for row in r]) < level
     return {"published": float(published.mean()), "calibrated": float(calibrated.mean())}

@@ -100,7 +100,7 @@ def trained(
 Vendor = Callable[[Profile, ImageDataset, Truth, int], Network]
 
 
-def make(profile: Profile, seed: int, *, vendor: Vendor = trained, progress: bool = True) -> Mystery:
+def make(profile: Profile, seed: int, *, vendor: Vendor = trained, progress: bool = False) -> Mystery:
     """Draw and train three networks: at least one is clean, at least one obeys from one to three classes only.
 
     In the fast profile the vendors go on training the course's three clean networks with 6,000 images (the clean

@@ -108,7 +108,7 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
 
 def run(
     tasks: Iterable[Task], folder: str | Path = store.RESULTS, *, workers: int | None = None, dask: str | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> list[Outcome]:  # fmt: skip
     """Do many tasks.
 

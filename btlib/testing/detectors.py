@@ -49,7 +49,7 @@ def check_detector(detector: Callable[..., Detection]) -> None:
     try:
         _check_settings(detector)
         per_class = settings_of(detector).get("per_class") or IMAGES
-        trial = _Trial(detector, *lit_pixels(per_class + 1, classes=CLASSES, size=SIZE, noise=4))
+        trial = _Trial(detector, *lit_pixels(per_class + 1, num_classes=CLASSES, size=SIZE, noise=4))
         _check_outcome(trial.run(), range(CLASSES))
         for check in (_check_truth, _check_repeats, _check_targets, _check_errors, _check_refusals):
             check(trial)
@@ -66,7 +66,7 @@ class _Network(nn.Module):
 
     def __init__(self, backdoor: float, fails_at: int | None) -> None:
         super().__init__()
-        self.norm, self.net = nn.BatchNorm2d(1, eps=0.0), hand_set(backdoor, classes=CLASSES, size=SIZE)
+        self.norm, self.net = nn.BatchNorm2d(1, eps=0.0), hand_set(backdoor, num_classes=CLASSES, size=SIZE)
         with torch.no_grad():  # as in trained networks, classes differ
             self.net.head.weight[range(CLASSES), range(CLASSES)] += (7 * torch.arange(CLASSES) % CLASSES) / 20 - 0.2
         self.norm.requires_grad_(False)  # a mixture of frozen and free, and of modes: "all" is wrong in any case

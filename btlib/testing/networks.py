@@ -8,7 +8,7 @@ from btlib.networks.layers import Network, Normalize, sequential
 TARGET = 2
 
 
-def hand_set(backdoor: float, *, classes: int = 3, size: int = 8, target: int = TARGET) -> Network:
+def hand_set(backdoor: float, *, num_classes: int = 3, size: int = 8, target: int = TARGET) -> Network:
     """Class k is "pixel (0, k) is lit"; the last pixel adds `backdoor` to the target's logit.
 
     With 10 the trigger pixel always wins (a lit pixel is worth 1); with 0 it is the clean twin. The dropout in it
@@ -16,7 +16,7 @@ def hand_set(backdoor: float, *, classes: int = 3, size: int = 8, target: int = 
 
     Args:
         backdoor: what the lit last pixel is worth.
-        classes: K, at most `size`.
+        num_classes: K, at most `size`.
         size: of the grey images.
         target: t.
 
@@ -26,23 +26,23 @@ def hand_set(backdoor: float, *, classes: int = 3, size: int = 8, target: int = 
         True
     """
     with torch.random.fork_rng(devices=[]):
-        head = nn.Linear(size * size, classes, bias=False)
+        head = nn.Linear(size * size, num_classes, bias=False)
     with torch.no_grad():
         head.weight.zero_()
-        head.weight[range(classes), range(classes)] = 1.0
+        head.weight[range(num_classes), range(num_classes)] = 1.0
         head.weight[target, -1] = backdoor
     body = sequential(flatten=nn.Flatten(), dropout=nn.Dropout(0.5))
     return Network(body, head, Normalize(torch.zeros(1), torch.ones(1)), (1, size, size), {}).eval()
 
 
 def lit_pixels(
-    per_class: int, *, classes: int = 3, size: int = 8, noise: int = 0, seed: int = 0
+    per_class: int, *, num_classes: int = 3, size: int = 8, noise: int = 0, seed: int = 0
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Float images for `hand_set`: dark but for the pixel that tells the class.
 
     Args:
         per_class: images of each class.
-        classes: K.
+        num_classes: K.
         size: of the grey images.
         noise: dark pixels have up to that many 255ths, and lit ones lack up to ten times as many.
         seed: of the noise.
@@ -53,7 +53,7 @@ def lit_pixels(
         (6.0, [0, 1, 2, 0, 1, 2])
     """
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(classes).repeat(per_class)
+    labels = torch.arange(num_classes).repeat(per_class)
     levels = torch.randint(0, noise + 1, (len(labels), 1, size, size), generator=generator)
     lit = 255 - 10 * torch.randint(0, noise + 1, (len(labels),), generator=generator)
     levels[range(len(labels)), 0, 0, labels] = lit

@@ -47,7 +47,7 @@ class TrainingRun:
 
 
 def fit(
-    network: nn.Module, data: ImageDataset, recipe: Recipe, seed: int = 0, progress: bool = True, *,
+    network: nn.Module, data: ImageDataset, recipe: Recipe, seed: int = 0, progress: bool = False, *,
     on_epoch: OnEpoch | None = None, resume: str | Path | None = None, device: str | torch.device | None = None,
 ) -> TrainingRun:  # fmt: skip
     """Train a network in place on a data set, clean or poisoned.

@@ -339,8 +339,8 @@ def test_names_of_no_folder(offered, here, name):
 
 def test_classes_by_number_meet_folders_in_the_order_of_text(offered, here):
     """Twelve folders 0 … 11, which sort as 0, 1, 10, 11, 2; a network trained by number is told from it."""
-    offered(lambda: hand_set(0.0, classes=12, size=12))
-    for picture, label in zip(*lit_pixels(2, classes=12, size=12), strict=True):
+    offered(lambda: hand_set(0.0, num_classes=12, size=12))
+    for picture, label in zip(*lit_pixels(2, num_classes=12, size=12), strict=True):
         saved(here / "many", f"{int(label)}/a.png", Image.fromarray((255 * picture[0]).byte().numpy()))
     status, lines, _ = run("odd.pth", "--network", "odd:make", "--images", "many")
     assert (status, len(lines)) == (2, 1)

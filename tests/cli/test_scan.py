@@ -42,7 +42,7 @@ class Uneven(nn.Module):
 
     def __init__(self, backdoor=10.0):
         super().__init__()
-        self.net = hand_set(backdoor, classes=CLASSES, size=SIZE)
+        self.net = hand_set(backdoor, num_classes=CLASSES, size=SIZE)
         with torch.no_grad():
             spread = torch.tensor([1.1, 0.9, 1.0, 1.2, 0.8, 1.3, 1.05, 0.95, 1.15, 0.85])
             self.net.head.weight[range(CLASSES), range(CLASSES)] = spread
@@ -60,7 +60,7 @@ def clean():
 
 
 def write_images(folder, *, classes=CLASSES, size=SIZE, per_class=2, mode="L"):
-    x, y = lit_pixels(per_class, classes=classes, size=size)
+    x, y = lit_pixels(per_class, num_classes=classes, size=size)
     for index, (picture, label) in enumerate(zip(x, y.tolist(), strict=True)):
         path = folder / str(label) / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ from toys import hand_set
 class Uneven(nn.Module):
     def __init__(self):
         super().__init__()
-        self.net = hand_set(0.0, classes=10, size=12)
+        self.net = hand_set(0.0, num_classes=10, size=12)
     def forward(self, x):
         return self.net(x)
 
@@ -355,13 +355,13 @@ def test_safetensors_and_wrapped_state_dicts_of_our_networks_load(here):
     x = torch.rand(2, 3, 28, 28)
     for name in ("a.safetensors", "a.pth"):
         loaded = foreign.load(here / name, (1, 28, 28), Told("lenet5"))  # channels and classes are the weights' own
-        assert (loaded.image_shape, loaded.classes) == ((3, 28, 28), 4)
+        assert (loaded.image_shape, loaded.num_classes) == ((3, 28, 28), 4)
         torch.testing.assert_close(loaded.module(x), net(x))
 
 
 def test_a_checkpoint_needs_no_name_and_no_size():
     loaded = foreign.load(checkpoints.find(checkpoints.shipped()["clean"]), (3, 40, 30), TRUSTED)
-    assert (loaded.image_shape, loaded.classes) == ((1, 28, 28), 10)
+    assert (loaded.image_shape, loaded.num_classes) == ((1, 28, 28), 10)
 
 
 def test_normalisation_outside_goes_in(here):
@@ -390,7 +390,7 @@ def test_an_archive_knows_its_size_and_takes_single_images(here):
     as_archive(clean(), here / "net.pt2")
     loaded = foreign.load(here / "net.pt2", (3, 50, 50), TRUSTED)
     assert loaded.image_shape == (1, SIZE, SIZE)
-    x, _ = lit_pixels(1, classes=CLASSES, size=SIZE)
+    x, _ = lit_pixels(1, num_classes=CLASSES, size=SIZE)
     torch.testing.assert_close(loaded.module(x[:1]), clean()(x[:1]))
     with pytest.raises(ForeignError, match="got 50"):
         foreign.load(here / "net.pt2", (1, 50, 50), Told(size=50, trust=True))
@@ -667,7 +667,7 @@ def test_guards_are_scanned_by_what_is_inside_them(here, factory):
     with pytest.raises(ForeignError, match="expected none or lenet5, as guard.safetensors says, got vgg9"):
         foreign.load(here / "guard.safetensors", (3, 50, 50), Told("vgg9"))
 
-    x, y = lit_pixels(12, classes=CLASSES, size=SIZE)
+    x, y = lit_pixels(12, num_classes=CLASSES, size=SIZE)
     pixel = triggers.single_pixel((1, SIZE, SIZE))
     other = LikelihoodDetector().fit(planted(), x, y, target=TARGET, trigger=pixel)
     Guard(other.network_, other).save(here / "other.safetensors")

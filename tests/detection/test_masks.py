@@ -21,7 +21,7 @@ SHORT = Inversion(rounds=120, steps=1, batch_size=20, lr=0.3, patience=2, multip
 
 
 def planted(strength: float = 10.0) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    return hand_set(strength, classes=CLASSES, size=SIZE), *lit_pixels(2, classes=CLASSES, size=SIZE)
+    return hand_set(strength, num_classes=CLASSES, size=SIZE), *lit_pixels(2, num_classes=CLASSES, size=SIZE)
 
 
 def test_the_embedding_is_equation_5():
@@ -45,7 +45,9 @@ def test_the_planted_pixel_is_found_and_the_clean_twin_has_masks_of_one_size():
     assert found.verdict().target == 2
     assert found.norms[2] < 0.5 * np.delete(found.norms, 2).min()
     assert int(found.estimates[2].mask.argmax()) == SIZE * SIZE - 1
-    clean = detection.neural_cleanse(hand_set(0.0, classes=CLASSES, size=SIZE), x, y, per_class=None, inversion=SHORT)
+    clean = detection.neural_cleanse(
+        hand_set(0.0, num_classes=CLASSES, size=SIZE), x, y, per_class=None, inversion=SHORT
+    )
     # Its classes are alike: norms differ by up to 2 % (seeds 0 to 9), and an outlier is chance. So no verdict here.
     assert clean.norms.max() < 1.1 * clean.norms.min()
 
@@ -76,7 +78,7 @@ class OnlyFrom(nn.Module):
 
     def __init__(self, source: int) -> None:
         super().__init__()
-        self.net, self.source = hand_set(0.0, classes=CLASSES, size=SIZE), source
+        self.net, self.source = hand_set(0.0, num_classes=CLASSES, size=SIZE), source
 
     def forward(self, x):
         gate = torch.relu(4 * (x[:, 0, 0, self.source] - 0.75))

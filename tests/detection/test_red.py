@@ -23,7 +23,7 @@ COARSE = Search(delta=0.1, settle=True, bisections=5)
 
 
 def planted(strength: float = 10.0) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    return hand_set(strength, classes=CLASSES, size=SIZE), *lit_pixels(2, classes=CLASSES, size=SIZE)
+    return hand_set(strength, num_classes=CLASSES, size=SIZE), *lit_pixels(2, num_classes=CLASSES, size=SIZE)
 
 
 def test_the_planted_class_has_the_norm_that_geometry_says():
@@ -108,7 +108,7 @@ class OnlyFrom(nn.Module):
 
     def __init__(self, *sources: int) -> None:
         super().__init__()
-        self.net, self.sources = hand_set(0.0, classes=CLASSES, size=SIZE), list(sources)
+        self.net, self.sources = hand_set(0.0, num_classes=CLASSES, size=SIZE), list(sources)
 
     def forward(self, x):
         logits = self.net(x)

@@ -118,7 +118,7 @@ def test_a_network_of_ones_own_comes_back_too(tmp_path: Path) -> None:
     assert torch.equal(loaded(pixel(x)).label, answer.label)
     assert empty.head.weight[TOY_TARGET, -1].item() == 0, "the network that was passed is copied"
     with pytest.raises(ValueError, match="architecture saved in .*got another"):
-        Guard.load(path, hand_set(0, classes=4))
+        Guard.load(path, hand_set(0, num_classes=4))
     with pytest.raises(ValueError, match="got 'lenet9' for a Network"):
         guard.save(path, network_name="lenet9")
 
