@@ -35,8 +35,10 @@ from btlib.results import environment, load, save
 
 PATH, COSTS = "results/repair.json", "results/benchmark-repair.json"
 LENETS = ("box", "box-1", "box-2")
-ESTIMATES = {"Neural Cleanse": "neural-cleanse", "mask RED-A": "mask-red-a"}
-METHODS: dict[str, tuple[repair.Repair, str | None]] = {
+ESTIMATES: dict[str, type[detection.Detector]] = {
+    "Neural Cleanse": detection.NeuralCleanse, "mask RED-A": detection.MaskRedA
+}  # fmt: skip
+METHODS: dict[str, tuple[repair.Repair, type[detection.Detector] | None]] = {
     **{name: (kind(), None) for name, kind in repair.REPAIRS.items() if name != "unlearning"},
     **{f"unlearning, {name}": (repair.Unlearning(), detector) for name, detector in ESTIMATES.items()},
 }  # fmt: skip
@@ -47,7 +49,7 @@ SHORTER: dict[str, repair.Repair] = {
     "unlearning": repair.Unlearning(recipe=SHORT),
     "adversarial neuron pruning": repair.AdversarialNeuronPruning(steps=100),
     "activation caps": repair.ActivationCaps(epochs=6),
-    "implicit unlearning": repair.ImplicitUnlearning(rounds=3, share=0.2),
+    "implicit unlearning": repair.ImplicitUnlearning(rounds=1, bound=5.0, share=0.2, batch_size=50),
 }  # fmt: skip
 
 
@@ -111,8 +113,8 @@ def measured(case: Case, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     one_pass = min(seconds(lambda: metrics.predict(case.network, case.images))[1] for _ in range(3))
     trigger, estimation = None, 0.0
     if detector is not None:
-        find = partial(detection.find(detector), case.network, case.images, case.labels)
-        found, estimation = seconds(lambda: find(targets=[case.target], seed=case.seed))
+        find = partial(detector(seed=case.seed), case.network, case.images, case.labels, targets=[case.target])
+        found, estimation = seconds(find)
         trigger = found.estimates[case.target].trigger
     cost: dict[str, Any] = {"one pass": one_pass, "estimation": estimation}
     try:
