@@ -41,6 +41,7 @@ ESTIMATES: dict[str, type[detection.Detector]] = {
 METHODS: dict[str, tuple[repair.Repair, type[detection.Detector] | None]] = {
     **{name: (kind(), None) for name, kind in repair.REPAIRS.items() if name != "unlearning"},
     **{f"unlearning, {name}": (repair.Unlearning(), detector) for name, detector in ESTIMATES.items()},
+    "unlearning, mask RED-A on a fifth": (repair.Unlearning(share=0.2), detection.MaskRedA),  # the paper's share
 }  # fmt: skip
 SHORT = replace(repair.FineTuning().recipe, epochs=4)
 #: Five times the images and a hundred times the work for each: as many steps as with a LeNet-5, or fewer.
