@@ -78,7 +78,7 @@ def _packed(path: Path) -> set[str] | None:
             return None
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # zipfile raises the second for a zip on several disks
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # the second: a zip on several disks
         raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, a damaged one; copy it again") from None
     size, whole = path.stat().st_size, sum(part.file_size for part in parts)
     if whole > state_dicts.TIGHTEST * size:
