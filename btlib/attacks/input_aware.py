@@ -109,11 +109,6 @@ def diversity_loss(images: Tensor, others: Tensor, made: Tensor, made_for_others
 
     Returns:
         float scalar, at least 0.
-
-    Example:
-        >>> x = torch.rand(3, 1, 4, 4)
-        >>> round(diversity_loss(x, x.roll(1, 0), 2 * x, 2 * x.roll(1, 0)).item(), 3)
-        0.5
     """
     return (_rms(images - others) / (_rms(made - made_for_others) + 1e-7)).mean()
 

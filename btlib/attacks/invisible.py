@@ -190,11 +190,6 @@ def find_anchors(network: Network, target: int, count: int) -> Tensor:
 
     Raises:
         ValueError: a target that does not exist.
-
-    Example:
-        >>> from btlib import networks
-        >>> find_anchors(networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10), 3, 2).shape
-        torch.Size([2])
     """
     weight = network.head.weight.detach()
     if not 0 <= target < len(weight):

@@ -57,13 +57,7 @@ class AttackResult:
 
 
 def trained_tensors(trigger: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """What a trigger is made of, by name: its tensors, and those of its modules. Filling them changes the trigger.
-
-    Example:
-        >>> from btlib.triggers import box
-        >>> sorted(trained_tensors(box((1, 28, 28))))
-        ['mask', 'pattern']
-    """
+    """What a trigger is made of, by name: its tensors, and those of its modules. Filling them changes the trigger."""
     found = {name: value for name, value in vars(trigger).items() if isinstance(value, Tensor)}
     for name, module in vars(trigger).items():
         if isinstance(module, nn.Module):

@@ -57,11 +57,6 @@ def adapted(network: nn.Module, images: Tensor, output: str | None = None) -> tu
     Raises:
         ForeignError: outputs of which none or several may be logits, or `output` where there is one; sigmoids; a single
             logit.
-
-    Example:
-        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1)).eval()
-        >>> adapted(net, torch.rand(2, 1, 2, 2))[1]
-        ['the network ends in a softmax, which was taken off']
     """
     said = []
     with metrics.evaluating(network):

@@ -39,14 +39,7 @@ def lesson_page(notebook: nbformat.NotebookNode, title: str) -> str:
 
 
 def to_mathml(tex: str, display: str = "inline") -> str:
-    """An equation as MathML, or as its TeX source where that is beyond latex2mathml.
-
-    Example:
-        >>> to_mathml("x_1").count("<msub>")
-        1
-        >>> to_mathml(r"\\nonsense{x}")
-        '<code class="tex">\\\\nonsense{x}</code>'
-    """
+    """An equation as MathML, or as its TeX source where that is beyond latex2mathml."""
     for pattern, replacement in SPELLINGS:
         tex = re.sub(pattern, replacement, tex)
     try:

@@ -79,12 +79,7 @@ def read_lesson(path: Path) -> nbformat.NotebookNode:
 
 
 def assigned_names(source: str) -> dict[str, str]:
-    """The names that code sets at its top level, each with the expression it is set to.
-
-    Example:
-        >>> assigned_names("SEED = 0")
-        {'SEED': '0'}
-    """
+    """The names that code sets at its top level, each with the expression it is set to."""
     try:
         body = ast.parse(source).body
     except SyntaxError:

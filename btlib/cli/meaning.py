@@ -69,10 +69,6 @@ def likely_order(counts: Tensor) -> list[int] | None:
 
     Returns:
         label → output, or None where the labels fit as they are, or no order of them does.
-
-    Example:
-        >>> likely_order(torch.tensor([[0, 9, 0], [0, 0, 9], [9, 0, 0]]))
-        [1, 2, 0]
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -100,10 +96,6 @@ def by_chance(counts: Tensor) -> bool:
     """Whether the network's answers say hardly more about the labels than guessing does.
 
     Guessing would get as many right with a probability above one percent.
-
-    Example:
-        >>> by_chance(torch.full((10, 10), 5)), by_chance(torch.eye(10) * 50)
-        (True, False)
     """
     from scipy.stats import binom
 

@@ -111,12 +111,7 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 def alternatives(used: Convention, channels: int) -> list[Convention]:
-    """Conventions that public networks are trained with, each one step or two from the one in use.
-
-    Example:
-        >>> len(alternatives(Convention(), channels=1)) > 4
-        True
-    """
+    """Conventions that public networks are trained with, each one step or two from the one in use."""
     plain = replace(used, mean=(), std=(), scale=1.0)
     found = [plain, replace(plain, scale=255.0), replace(used, invert=not used.invert)]
     found += [replace(plain, mean=mean, std=std) for mean, std in USUAL.values() if len(mean) in (1, channels)]

@@ -113,9 +113,6 @@ def check_shape(shape: Sequence[Any]) -> None:
 
     Raises:
         ForeignError: they can't.
-
-    Example:
-        >>> check_shape((3, 224, 224))
     """
     whole = [type(n) is int for n in shape] == [True] * 3
     if not (whole and shape[0] in (1, 3) and all(1 <= n <= LARGEST for n in shape[1:])):
@@ -198,11 +195,6 @@ def by(shape: Sequence[Any]) -> str:
 
 
 def said_by(error: BaseException) -> str:
-    """What an error says, in one line; its class where it says nothing.
-
-    Example:
-        >>> said_by(ValueError("too long\\n  at line 3"))
-        'too long'
-    """
+    """What an error says, in one line; its class where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1 if "TorchScript interpreter" in lines[0] else 0][:200]  # it names the fault after its traceback

@@ -29,10 +29,6 @@ def unwrapped(found: Any, name: str) -> dict[str, Tensor]:
 
     Raises:
         ForeignError: there are no weights in it.
-
-    Example:
-        >>> list(unwrapped({"net": {"module.fc.weight": torch.zeros(2, 3)}, "acc": 0.9, "epoch": 3}, "a.pth"))
-        ['module.fc.weight']
     """
     tried = found
     for _ in range(4):  # {"state": {"model": {...}}} and the like
@@ -60,9 +56,6 @@ def check_plain(weights: Mapping[str, Tensor], size: int, name: str) -> None:
 
     Raises:
         ForeignError: they are not.
-
-    Example:
-        >>> check_plain({"w": torch.ones(3)}, 900, "a.pth")
     """
     for key, value in weights.items():
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
@@ -149,12 +142,7 @@ def _moved(key: str, before: str, after: str) -> str:
 
 
 def unprefixed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without what all their names begin with.
-
-    Example:
-        >>> list(unprefixed({"module.a.weight": torch.ones(1), "module.b.weight": torch.ones(1)}))
-        ['a.weight', 'b.weight']
-    """
+    """The weights without what all their names begin with."""
     before = ".".join(_shared_start(list(weights)))
     return {_moved(key, before, ""): value for key, value in weights.items()}
 
@@ -171,10 +159,5 @@ def _shared_start(names: Sequence[str]) -> list[str]:
 
 
 def half_precision(weights: Mapping[str, Tensor]) -> bool:
-    """Whether weights were saved with sixteen bits.
-
-    Example:
-        >>> half_precision({"w": torch.zeros(1).half()})
-        True
-    """
+    """Whether weights were saved with sixteen bits."""
     return any(value.dtype in (torch.float16, torch.bfloat16) for value in weights.values())

@@ -45,15 +45,6 @@ def class_folders(path: Path) -> ClassFolders:
 
     Raises:
         DataError: no class, or one without a picture.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name in ("10", "2", ".hidden"):
-        ...         Path(folder, name).mkdir()
-        ...         _ = Path(folder, name, "a.png").write_bytes(b"")
-        ...     class_folders(Path(folder)).classes
-        ('10', '2')
     """
     classes = sorted(_folders(path))
     if not classes:

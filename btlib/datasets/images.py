@@ -129,11 +129,6 @@ def usual_strides(x: Tensor) -> Tensor:
 
     Args:
         x: maps (N, C, H, W).
-
-    Example:
-        >>> import torch
-        >>> usual_strides(torch.zeros(2, 8, 8, 1).permute(0, 3, 1, 2)).stride()
-        (64, 64, 8, 1)
     """
     return x.contiguous().flatten().view(x.shape)
 
@@ -143,9 +138,6 @@ def check_count(name: str, count: object, usual: int) -> None:
 
     Raises:
         ValueError: it is not.
-
-    Example:
-        >>> check_count("components", 3, usual=1)
     """
     if not (isinstance(count, Integral) and int(count) >= 1):
         raise ValueError(f"{name}: expected an integer of 1 or more, got {count}; {usual} is the default")

@@ -38,15 +38,6 @@ def decode(paths: Sequence[Path], shape: Shape, title: str = "") -> tuple[Tensor
 
     Raises:
         DataError: a file that is not a picture, or has values of an unknown scale.
-
-    Example:
-        >>> import tempfile
-        >>> from PIL import Image
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Image.new("L", (6, 6), 7).save(f"{folder}/a.png")
-        ...     images, changes = decode([Path(folder, "a.png")], (3, 4, 4))
-        >>> images.shape, changes
-        (torch.Size([1, 3, 4, 4]), ['resized from 6×6 to 4×4', 'turned from grey to RGB'])
     """
     channels, height, width = shape
     out = torch.empty(len(paths), height, width, channels, dtype=torch.uint8)

@@ -127,10 +127,6 @@ def reader_of(name: str) -> Reader:
 
     Raises:
         ValueError: nobody knows it.
-
-    Example:
-        >>> reader_of("mnist").settings["size"] is None
-        True
     """
     kind = "".join(name.partition(":")[:2])
     if kind not in _READERS:

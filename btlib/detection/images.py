@@ -128,10 +128,6 @@ def check_classes(wanted: Sequence[int] | int | None, num_classes: int, name: st
     Raises:
         TypeError: a class that is no integer.
         ValueError: a class that does not exist, one named twice, or none at all.
-
-    Example:
-        >>> check_classes([2], num_classes=3), check_classes(None, num_classes=3)
-        ([2], [0, 1, 2])
     """
     several = range(num_classes) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
     found = [index(c) for c in several]
@@ -155,11 +151,6 @@ def undisturbed(network: nn.Module, images: Tensor | None = None) -> Iterator[nn
     Args:
         network: the classifier.
         images: one or more, float (N, C, H, W), on its device, to try the order on where the network is not ours.
-
-    Example:
-        >>> with undisturbed(nn.Linear(1, 1)) as network:
-        ...     network.training
-        False
     """
     device = reference(network).device
     random_state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -233,14 +233,7 @@ class Detection:
 
 
 def shared_warnings(estimates: Collection[Estimate]) -> list[str]:
-    """What every detector says about its own estimates: not converged, too few classes, no spread.
-
-    Example:
-        >>> patch = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
-        >>> alike = [Estimate(t, patch, 5.0, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t in range(9)]
-        >>> shared_warnings(alike)
-        ['the norms do not vary (MAD 0): the anomaly index means nothing']
-    """
+    """What every detector says about its own estimates: not converged, too few classes, no spread."""
     said = [f"class {e.target}: the pattern did not reach the wished success" for e in estimates if not e.converged]
     norms = np.array([e.norm for e in estimates])
     if len(norms) < 7:

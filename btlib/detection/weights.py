@@ -16,11 +16,6 @@ def anneal(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
 
     Returns:
         float (P, K), rows sum to 1; where Q = 1 the limit T → 0, equal weights on the largest rates.
-
-    Example:
-        >>> q, uniform = torch.tensor([[0.5, 0.0, 0.0]]), torch.tensor([[0.5, 0.5, 0.0]])
-        >>> anneal(q, uniform, torch.tensor([[True, True, False]]))  # Q = 1/4, so T = log 4
-        tensor([[0.5892, 0.4108, 0.0000]])
     """
     misclassified = (weights * rates).sum(1, keepdim=True)  # Q_t
     temperature = -misclassified.clamp(1e-12, 1).log()
@@ -59,11 +54,6 @@ def focus(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
 
     Returns:
         as `anneal`.
-
-    Example:
-        >>> q, allowed = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[True, True, False]])
-        >>> focus(q, allowed / 2, allowed)
-        tensor([[1., 0., 0.]])
     """
     return anneal(rates, squared_shares(rates, allowed), allowed)
 

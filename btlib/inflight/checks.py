@@ -19,9 +19,6 @@ def check_rate(name: str, rate: float) -> None:
 
     Raises:
         ValueError: it does not.
-
-    Example:
-        >>> check_rate("fpr", 0.05)
     """
     if not 0 < rate < 1:
         raise ValueError(f"{name}: expected a rate between 0 and 1, got {rate}; 0.05 is the in-flight paper's")
@@ -32,13 +29,6 @@ def check_target(target: int, labels: Tensor, num_classes: int) -> int:
 
     Raises:
         ValueError: a fraction, a class that does not exist, or no image of it.
-
-    Example:
-        >>> import torch
-        >>> check_target(1, torch.tensor([0, 0, 2]), num_classes=3)
-        Traceback (most recent call last):
-        ...
-        ValueError: labels: expected clean images of the target class 1, got none; add some, or check the target
     """
     try:
         number = operator.index(target)
@@ -61,11 +51,6 @@ def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
 
     Raises:
         TypeError, ValueError: no image, or no finite tensor (N, K).
-
-    Example:
-        >>> import torch
-        >>> probe(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(5, 1, 2, 2))
-        (3, ())
     """
     shape, few = getattr(network, "image_shape", None), images[:_PROBED]
     if len(few) == 0 or (shape is not None and tuple(few.shape[1:]) != tuple(shape)):
@@ -120,11 +105,6 @@ def check_like(images: Tensor, image_shape: tuple[int, ...]) -> Tensor:
 
     Raises:
         TypeError, ValueError: they are not.
-
-    Example:
-        >>> import torch
-        >>> check_like(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), (1, 4, 4)).dtype
-        torch.float32
     """
     images = as_float(images)
     if tuple(images.shape[1:]) != image_shape:
@@ -145,11 +125,6 @@ def threshold_at(clean_scores: Tensor, fpr: float) -> tuple[float, str | None]:
 
     Raises:
         ValueError: no score, or a rate outside (0, 1).
-
-    Example:
-        >>> import torch
-        >>> threshold_at(torch.arange(99.0), fpr=0.05)
-        (94.0, None)
     """
     check_rate("fpr", fpr)
     count = len(clean_scores)

@@ -95,11 +95,6 @@ def fit_densities(features: Mapping[int, Tensor], settings: DensitySettings) -> 
 
     Raises:
         ValueError: a class with fewer images than components, or features that are not finite.
-
-    Example:
-        >>> densities = fit_densities({0: torch.randn(20, 3), 1: torch.randn(20, 3) + 5}, DensitySettings())
-        >>> densities.log_likelihoods(torch.full((1, 3), 5.0)).argmax().item()
-        1
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture

@@ -33,11 +33,6 @@ def pooled(activations: Tensor, width: int) -> Tensor:
 
     Raises:
         ValueError: another number of dimensions.
-
-    Example:
-        >>> import torch
-        >>> pooled(torch.zeros(2, 16, 5, 5), width=84).shape
-        torch.Size([2, 64])
     """
     if activations.ndim == 2:
         return activations

@@ -126,12 +126,6 @@ def fine_tuning_set(
 
     Raises:
         ValueError: shares outside (0, 1), or a trigger of another shape.
-
-    Example:
-        >>> from btlib import datasets, triggers
-        >>> part, count = fine_tuning_set(datasets.load("fashion-mnist"), triggers.box((1, 28, 28)), share=0.005)
-        >>> len(part.y_train), count
-        (300, 60)
     """
     check_rate("share", share)
     check_rate("stamped", stamped)

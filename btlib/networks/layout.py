@@ -48,13 +48,7 @@ def _same_in_channels_last(network: nn.Module, images: Tensor | None) -> bool:
 
 @contextmanager
 def in_layout(network: nn.Module, order: torch.memory_format) -> Iterator[nn.Module]:
-    """Inside, a network's convolutions have their weights in this order; they are put back.
-
-    Example:
-        >>> with in_layout(nn.Conv2d(3, 6, 5), torch.channels_last) as layer:
-        ...     layer.weight.is_contiguous()
-        False
-    """
+    """Inside, a network's convolutions have their weights in this order; they are put back."""
     weights = {p: p.data for p in network.parameters() if p.ndim == 4}
     try:
         for parameter, found in weights.items():

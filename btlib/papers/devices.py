@@ -22,12 +22,6 @@ def claimed(names: Sequence[str], folder: str | Path | None = None, wait: float 
 
     Yields:
         its place in `names`.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder, claimed(["a", "b"], folder) as mine:
-        ...     mine
-        0
     """
     locks = [file_lock(name, folder) for name in names]
     while True:
@@ -50,11 +44,6 @@ def own_device(folder: str | Path | None = None) -> Iterator[torch.device]:
 
     Args:
         folder: of the lock files; default: the system's temporary one.
-
-    Example:
-        >>> with own_device() as device:
-        ...     device.type in ("cpu", "cuda")
-        True
     """
     if not torch.cuda.is_available():
         yield torch.device("cpu")

@@ -154,10 +154,6 @@ def parse(printed: str) -> Number:
 
     Raises:
         ValueError: none of these.
-
-    Example:
-        >>> parse("92.1 ± 1.9 %")
-        Number(printed='92.1 ± 1.9 %', value=0.921, spread=0.019, bound='', of=None, note='')
     """
     if printed in _NOTHING:
         return Number(printed, None, note=_NOTHING[printed])
@@ -197,12 +193,7 @@ def _row(name: str, key: str, content: Mapping[str, Any], columns: tuple[str, ..
 
 
 def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Two layers of settings in one: `upper` wins, mappings inside are laid over one another.
-
-    Example:
-        >>> merged({"a": {"b": 1}, "c": 2}, {"a": {"d": 3}})
-        {'a': {'b': 1, 'd': 3}, 'c': 2}
-    """
+    """Two layers of settings in one: `upper` wins, mappings inside are laid over one another."""
     both = dict(lower)
     for key, value in upper.items():
         below = both.get(key)

@@ -61,12 +61,7 @@ class OtherVersion(ResultError):
 
 
 def path_of(folder: str | Path, row: str, measurement: Measurement) -> Path:
-    """Where the result of a measurement is kept: ``<table>/<row>-s<seed>-<digest>.json``.
-
-    Example:
-        >>> path_of("results", "lred-2/g-1", Measurement("detection", seed=3)).name[:7]
-        'g-1-s3-'
-    """
+    """Where the result of a measurement is kept: ``<table>/<row>-s<seed>-<digest>.json``."""
     return Path(folder).absolute() / f"{row}-s{measurement.seed}-{measurement.digest}.json"
 
 

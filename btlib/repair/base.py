@@ -137,10 +137,6 @@ def require(repair: Repair, **ranges: tuple[float, float]) -> None:
 
     Raises:
         ValueError: the first that is outside.
-
-    Example:
-        >>> from btlib.repair import FinePruning
-        >>> require(FinePruning(), max_drop=(0, 1))
     """
     for name, (low, high) in ranges.items():
         value = getattr(repair, name)

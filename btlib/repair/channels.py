@@ -60,11 +60,6 @@ def hidden_layers(network: nn.Module, images: Tensor) -> list[Layer]:
 
     Raises:
         ValueError: there is no hidden layer.
-
-    Example:
-        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
-        >>> [(layer.name, layer.size, layer.norm is net[1]) for layer in hidden_layers(net, torch.zeros(1, 1, 4, 4))]
-        [('0', 4, True)]
     """
     put_out: dict[nn.Module, Tensor] = {}
     norm_of: dict[nn.Module, nn.Module] = {}
@@ -112,12 +107,6 @@ def prune_while(held: Task, steps: Iterable[Callable[[], None]], max_drop: float
 
     Returns:
         how many steps were taken, and the accuracy before and after each, that of the refused one included.
-
-    Example:
-        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-        >>> task = Task(net, torch.rand(4, 1, 2, 2), torch.arange(4) % 2, num_classes=2)
-        >>> prune_while(task, [lambda: prune(Layer("1", net[1]), torch.tensor([0]))], max_drop=1)[0]
-        1
     """
     accuracies = [held.accuracy()]
     for taken, step in enumerate(steps):
@@ -132,14 +121,7 @@ def prune_while(held: Task, steps: Iterable[Callable[[], None]], max_drop: float
 
 @contextmanager
 def outputs_changed(layers: Sequence[Layer], change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-    """Inside, layer number i puts out ``change(i, output)``; the network itself is not changed.
-
-    Example:
-        >>> net = nn.Linear(2, 2)
-        >>> with outputs_changed([Layer("", net)], lambda number, output: 0 * output):
-        ...     net(torch.ones(1, 2)).abs().sum().item()
-        0.0
-    """
+    """Inside, layer number i puts out ``change(i, output)``; the network itself is not changed."""
 
     def hook(number: int, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return change(number, output)

@@ -107,14 +107,7 @@ def _normalised(layer: Layer) -> bool:
 
 
 def lipschitz_bounds(layer: Layer) -> Tensor:
-    """Of each channel of a convolution with batch normalisation: the paper's upper bound, float (channels,).
-
-    Example:
-        >>> layer = Layer("", nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, eps=0))
-        >>> _ = layer.weights.weight.data.copy_(torch.tensor([3.0, -4.0]).reshape(2, 1, 1, 1))
-        >>> lipschitz_bounds(layer).tolist()
-        [3.0, 4.0]
-    """
+    """Of each channel of a convolution with batch normalisation: the paper's upper bound, float (channels,)."""
     variance: Tensor = layer.norm.running_var + layer.norm.eps  # type: ignore[union-attr, operator]
     kernels: Tensor = layer.weights.weight.flatten(2)  # type: ignore[operator]
     return (torch.linalg.matrix_norm(kernels, ord=2) * (layer.weight / variance.sqrt()).abs()).detach()

@@ -19,11 +19,6 @@ def hand_set(backdoor: float, *, num_classes: int = 3, size: int = 8, target: in
         num_classes: K, at most `size`.
         size: of the grey images.
         target: t.
-
-    Example:
-        >>> images, labels = lit_pixels(1)
-        >>> hand_set(10)(images).argmax(1).equal(labels)
-        True
     """
     with torch.random.fork_rng(devices=[]):
         head = nn.Linear(size * size, num_classes, bias=False)
@@ -46,11 +41,6 @@ def lit_pixels(
         size: of the grey images.
         noise: dark pixels have up to that many 255ths, and lit ones lack up to ten times as many.
         seed: of the noise.
-
-    Example:
-        >>> images, labels = lit_pixels(2)
-        >>> images.sum().item(), labels.tolist()
-        (6.0, [0, 1, 2, 0, 1, 2])
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num_classes).repeat(per_class)

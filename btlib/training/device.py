@@ -45,12 +45,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes in bf16 faster than in float32.
-
-    Example:
-        >>> isinstance(has_bf16(device_for("cpu")), bool)
-        True
-    """
+    """Whether the hardware computes in bf16 faster than in float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # A CPU without AMX emulates bf16: measured, half of float32's speed.
@@ -62,9 +57,6 @@ def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory: a step's activations are otherwise handed back and faulted in again.
 
     Measured: a fifth of the time of an epoch on two cores. Elsewhere than on glibc it does nothing.
-
-    Example:
-        >>> keep_freed_memory()
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

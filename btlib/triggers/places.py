@@ -44,12 +44,7 @@ def at(shape: Shape, cells: Iterable[tuple[int, int]]) -> Tensor:
 
 
 def in_corner(shape: Shape, size: int, margin: int) -> tuple[slice, slice]:
-    """Rows and columns of the size×size square at the bottom right, `margin` pixels from the edges.
-
-    Example:
-        >>> in_corner((1, 8, 8), size=3, margin=1)[0]
-        slice(4, 7, None)
-    """
+    """Rows and columns of the size×size square at the bottom right, `margin` pixels from the edges."""
     _, h, w = checked(shape)
     if not 1 <= size <= min(h, w) - margin or margin < 0:
         raise ValueError(f"size: expected 1…{min(h, w) - max(margin, 0)} in an image of {h}×{w} with margin {margin}, "
