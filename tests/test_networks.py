@@ -389,3 +389,15 @@ def test_the_generators_last_layer_is_the_textbooks_transposed_convolution(filte
 def test_parts_of_a_sequence_have_names() -> None:
     network = sequential(first=nn.Flatten(), second=nn.ReLU())
     assert [name for name, _ in network.named_children()] == ["first", "second"]
+
+
+def test_features_come_out_of_the_submodule_that_is_named() -> None:
+    net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=10)
+    caught: list[torch.Tensor] = []
+    for layer in net.feature_layers:
+        hook = net.get_submodule(net.place_of(layer)).register_forward_hook(
+            lambda *args: caught.append(args[2].clone())
+        )
+        expected = net.eval().features(torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)), layer)
+        hook.remove()
+        assert torch.equal(caught[-1], expected), layer

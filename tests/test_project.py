@@ -45,8 +45,8 @@ def conda() -> dict[str, str]:
 
 
 def test_contributors_get_every_extra():
-    assert set(EXTRAS) == {"course", "dask", "dev"}
-    assert Requirement(EXTRAS["dev"][0]).extras == {"course", "dask"}
+    assert set(EXTRAS) == {"course", "dask", "dev", "onnx", "service"}
+    assert Requirement(EXTRAS["dev"][0]).extras == {"course", "dask", "onnx", "service"}
 
 
 def test_the_core_wants_no_jupyter():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -22,14 +22,14 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".w
 _GREY = ("1", "L", "LA", "La", "I", "F")  # and 16 bits, "I;16…"
 
 
-def decode(paths: Sequence[Path], shape: Shape, title: str = "") -> tuple[Tensor, list[str]]:
+def decode(paths: Sequence[Path | BinaryIO], shape: Shape, title: str = "") -> tuple[Tensor, list[str]]:
     """Picture files in one shape.
 
     Grey becomes RGB or the other way round as the shape wants, another size is resized (bilinear), 16 bits are scaled
     to 8, what can be seen through is laid on white, photographs taken on their side are turned upright (EXIF).
 
     Args:
-        paths: the files.
+        paths: the files, or files that are open for reading.
         shape: (C, H, W), C 1 or 3.
         title: of the progress bar; empty: none.
 
@@ -85,7 +85,7 @@ def fitting(stored: set[Shape], shape: Shape) -> list[str]:
     return said
 
 
-def _read(path: Path, shape: Shape) -> tuple[Tensor, Shape, list[str]]:
+def _read(path: Path | BinaryIO, shape: Shape) -> tuple[Tensor, Shape, list[str]]:
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -134,15 +134,16 @@ def _shape(picture: "Image.Image") -> Shape:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["Image.Image"]:
+def _opened(path: Path | BinaryIO) -> Iterator["Image.Image"]:
     """A picture file; all of PIL's ways of saying "not an image" become a `DataError` that names it."""
     from PIL import Image
 
-    if path.exists() and not path.is_file():
+    if isinstance(path, Path) and path.exists() and not path.is_file():
         raise DataError(f"{path}: expected a picture, got a pipe or device, which is never read; remove it")
     try:
         with Image.open(path) as picture:
             picture.load()  # TIFF is turned by that
             yield picture
     except Exception as error:  # damaged files raise errors of a dozen classes
-        raise DataError(f"{path}: it cannot be read as an image ({error}); mend or remove it") from error
+        name = path if isinstance(path, Path) else "the picture"
+        raise DataError(f"{name}: it cannot be read as an image ({error}); mend or remove it") from error

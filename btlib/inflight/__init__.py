@@ -7,6 +7,7 @@ detector estimated, and then judges images one by one. A score is higher when mo
 from btlib.inflight.b3d import B3DDetector, output_change
 from btlib.inflight.base import InFlightDetector, InspectionReport
 from btlib.inflight.densities import COVARIANCES
+from btlib.inflight.export import export_guard
 from btlib.inflight.guard import Guard, GuardedPrediction
 from btlib.inflight.likelihood import HeldOutRates, LikelihoodDetector
 from btlib.inflight.neurons import NeuronDetector, relevant_neurons
@@ -18,6 +19,6 @@ from btlib.inflight.strip import StripDetector, blend_entropy
 __all__ = [
     "COVARIANCES", "DETECTORS", "LEARNING_RATES", "B3DDetector", "FineTuning", "Guard", "GuardedPrediction",
     "HeldOutRates", "InFlightDetector", "InFlightRates", "InspectionReport", "LikelihoodDetector", "NeuronDetector",
-    "Roc", "StripDetector", "blend_entropy", "measure_rates", "output_change", "register", "relevant_neurons", "roc",
-    "source_by_fine_tuning",
+    "Roc", "StripDetector", "blend_entropy", "export_guard", "measure_rates", "output_change", "register",
+    "relevant_neurons", "roc", "source_by_fine_tuning",
 ]  # fmt: skip

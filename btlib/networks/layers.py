@@ -222,6 +222,10 @@ class Network(nn.Module):
             return self.body(self.normalize(x))
         return self.with_features(x, layer)[1]
 
+    def place_of(self, layer: str) -> str:
+        """The submodule that puts out a layer's features, by its dotted name."""
+        return ".".join(["body", *filter(None, [self._layers[layer]])])
+
     def with_features(self, x: Tensor, layer: str = "penultimate") -> tuple[Tensor, Tensor]:
         """Logits and activations of one layer, from a single forward pass.
 
@@ -242,7 +246,7 @@ class Network(nn.Module):
             features = self.body(self.normalize(x))
             return self.head(features), features
         caught: list[Tensor] = []
-        handle = self.body.get_submodule(self._layers[layer]).register_forward_hook(
+        handle = self.get_submodule(self.place_of(layer)).register_forward_hook(
             lambda module, inputs, output: caught.append(output.clone())  # a later in-place layer may write over it
         )
         try:
