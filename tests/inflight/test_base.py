@@ -301,7 +301,7 @@ def test_detectors_are_found_by_name_and_strangers_join() -> None:
     try:
         inflight.register("twice", Twice)  # a cell that is run again
         assert inflight.DETECTORS["twice"](threshold=1.0) == Twice(1.0)
-        with pytest.raises(ValueError, match="got 'twice', which is taken"):
+        with pytest.raises(ValueError, match="got 'twice'; choose another"):
             inflight.register("twice", inflight.B3DDetector)
     finally:
         del inflight.DETECTORS["twice"]

@@ -297,10 +297,10 @@ def test_a_registered_detector_is_found_by_its_name_and_a_name_is_given_once():
 @pytest.mark.parametrize(
     ("name", "said"),
     [("nowhere:Detector", "ModuleNotFoundError"), ("btlib.detection:Nothing", "AttributeError"),
-     ("btlib.detection:Detector", "TypeError"), ("btlib.testing.networks:TARGET", "which is int")],
+     ("btlib.detection:Detector", "TypeError"), ("btlib.testing.networks:TARGET", "expected an object to call, got 2")],
 )  # fmt: skip
 def test_what_cannot_be_imported_is_named(name, said):
-    with pytest.raises(ValueError, match=f"--methods: expected a detector.*{said}"):
+    with pytest.raises(ValueError, match=f"--methods: expected what can be imported.*{said}"):
         find(name, argument="--methods")
 
 
