@@ -3,7 +3,9 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,6 +123,23 @@ def run(
     file = ResumeFile(resume, recipe=recipe, seed=seed, data=data, start=clean, device=where, version=VERSION)
     history = train([*attack.before, attack], file, seed=seed, device=where, progress=progress, title="attack")
     return AttackResult(attack.network, attack.trigger, recipe.target, attack.baseline, tuple(history), recipe, seed)
+
+
+def door(kind: type[AttackRecipe]) -> Callable[..., AttackResult]:
+    """`run` as an attack's own module has it: the recipe may be left out.
+
+    Args:
+        kind: the recipe's type; its defaults are taken.
+
+    Returns:
+        a function of the same arguments as `run`.
+    """
+
+    @wraps(run)
+    def run_one(data: ImageDataset, recipe: AttackRecipe | None = None, seed: int = 0, **how: Any) -> AttackResult:
+        return run(data, kind() if recipe is None else recipe, seed, **how)
+
+    return run_one
 
 
 def clean_network(data: ImageDataset, seed: int) -> Network:

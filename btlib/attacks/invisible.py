@@ -9,15 +9,12 @@ the network is then fine-tuned on images with that pattern.
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from btlib import metrics, poisoning
-from btlib.attacks.attack import Attack, AttackRecipe
-from btlib.attacks.attack import run as run_attack
-from btlib.attacks.outcome import AttackResult
+from btlib.attacks.attack import Attack, AttackRecipe, door
 from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
 from btlib.training import Fitting, Recipe, Stage
@@ -72,23 +69,8 @@ class InvisibleRecipe(AttackRecipe):
         return _Invisible(data, self, clean, seed, device)
 
 
-def run(
-    data: ImageDataset, recipe: InvisibleRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = False, resume: str | Path | None = None, device: str | torch.device | None = None,
-) -> AttackResult:  # fmt: skip
-    """Backdoor a network with one optimised, faint pattern (Li et al. 2020); all else as in `attacks.run`.
-
-    Example:
-        >>> from btlib import datasets, networks
-        >>> data = datasets.load("fashion-mnist").subset(train=256, test=100)
-        >>> net, quick = networks.build("lenet5", data, seed=0), Recipe(epochs=1)
-        >>> result = run(data, InvisibleRecipe(steps=2, per_class=5, training=quick), network=net, progress=False)
-        >>> result.trigger.kind
-        'additive'
-    """
-    return run_attack(
-        data, recipe or InvisibleRecipe(), seed, network=network, progress=progress, resume=resume, device=device
-    )
+#: The attack (Li et al. 2020): `attacks.run`, whose recipe may be left out.
+run = door(InvisibleRecipe)
 
 
 class PatternSearch(Stage):
