@@ -14,6 +14,7 @@ from btlib import checkpoints, metrics
 from btlib.attacks.outcome import AttackResult, watched
 from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, Shape, to_float
+from btlib.datasets.images import check_class
 from btlib.networks import Network
 from btlib.resume import ResumeFile
 from btlib.training import RECIPES, VERSION, Stage, device_for, train
@@ -115,8 +116,7 @@ def run(
         >>> run(data, StealthyRecipe(epochs=1, pattern="patch"), network=net, progress=False).trigger.name
         'box'
     """
-    if not 0 <= recipe.target < data.num_classes:
-        raise ValueError(f"target: expected a class in 0…{data.num_classes - 1}, got {recipe.target}; see data.classes")
+    check_class(recipe.target, data.num_classes)
     clean = network if network is not None else clean_network(data, seed)
     where = device_for(device)
     attack = recipe.attack(data, clean, seed, where)

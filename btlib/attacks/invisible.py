@@ -16,6 +16,7 @@ from torch import Tensor
 from btlib import metrics, poisoning
 from btlib.attacks.attack import Attack, AttackRecipe, door
 from btlib.datasets import ImageDataset, Shape, to_float
+from btlib.datasets.images import check_class
 from btlib.networks import Network
 from btlib.training import Fitting, Recipe, Stage
 from btlib.triggers import Trigger
@@ -174,7 +175,6 @@ def find_anchors(network: Network, target: int, count: int) -> Tensor:
         ValueError: a target that does not exist.
     """
     weight = network.head.weight.detach()
-    if not 0 <= target < len(weight):
-        raise ValueError(f"target: expected a class in 0…{len(weight) - 1}, got {target}; see data.classes")
+    check_class(target, len(weight))
     others = (weight.sum(0) - weight[target]) / (len(weight) - 1)
     return (weight[target] - others).argsort(descending=True)[:count]

@@ -58,7 +58,7 @@ def test_every_attack_says_the_same_of_its_epochs(data: ImageDataset, clean: Net
 def test_the_run_of_an_attacks_module_needs_no_recipe(data: ImageDataset, clean: Network, name: str) -> None:
     module, default = getattr(attacks, name), attacks.ATTACKS[name]()
     assert signature(module.run) == signature(attacks.run)
-    with pytest.raises(ValueError, match=f"target: expected a class in 0…2, got {default.target}; see data.classes"):
+    with pytest.raises(ValueError, match=f"target: expected a class in 0…2, got {default.target}; classes count"):
         module.run(data, network=clean)
     with pytest.raises(ValueError, match="target: .* got 7"):
         module.run(data, replace(RECIPES[name], target=7), 0, network=clean)
