@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import index
 from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from btlib.datasets import ImageDataset, check_images, sample_per_class, to_float, to_uint8
+from btlib.datasets.images import check_class
 
 Originals = Literal["replace", "add", "remove"]
 
@@ -73,15 +73,15 @@ def source_classes(sources: str | int | Sequence[int] | None, target: int, num_c
         >>> source_classes("all", target=2, num_classes=4)
         (0, 1, 3)
     """
-    if not 0 <= index(target) < num_classes:
-        raise ValueError(f"target: expected a class in 0…{num_classes - 1}, got {target}; classes count from 0")
+    check_class(target, num_classes)
     if sources is None or isinstance(sources, str):
         if sources not in (None, "all"):
             raise ValueError(f"sources: expected 'all', a class or a list of classes, got {sources!r}; use numbers")
         return tuple(c for c in range(num_classes) if c != target)
-    chosen = tuple(sorted({index(c) for c in (sources if isinstance(sources, Iterable) else [sources])}))
-    if not chosen or not all(0 <= c < num_classes for c in chosen):
-        raise ValueError(f"sources: expected classes in 0…{num_classes - 1}, got {chosen}; name at least one")
+    several = sources if isinstance(sources, Iterable) else [sources]
+    chosen = tuple(sorted({check_class(c, num_classes, "sources") for c in several}))
+    if not chosen:
+        raise ValueError("sources: expected at least one class, got none; leave it out for all but the target")
     if target in chosen:
         raise ValueError(f"sources: expected classes other than the target {target}, got {chosen}; "
                          "a target image needs no backdoor to be classified as the target")  # fmt: skip

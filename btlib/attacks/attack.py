@@ -3,7 +3,9 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from btlib import checkpoints, metrics
 from btlib.attacks.outcome import AttackResult, watched
 from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, Shape, to_float
+from btlib.datasets.images import check_class
 from btlib.networks import Network
 from btlib.resume import ResumeFile
 from btlib.training import RECIPES, VERSION, Stage, device_for, train
@@ -113,14 +116,30 @@ def run(
         >>> run(data, StealthyRecipe(epochs=1, pattern="patch"), network=net, progress=False).trigger.name
         'box'
     """
-    if not 0 <= recipe.target < data.num_classes:
-        raise ValueError(f"target: expected a class in 0…{data.num_classes - 1}, got {recipe.target}; see data.classes")
+    check_class(recipe.target, data.num_classes)
     clean = network if network is not None else clean_network(data, seed)
     where = device_for(device)
     attack = recipe.attack(data, clean, seed, where)
     file = ResumeFile(resume, recipe=recipe, seed=seed, data=data, start=clean, device=where, version=VERSION)
     history = train([*attack.before, attack], file, seed=seed, device=where, progress=progress, title="attack")
     return AttackResult(attack.network, attack.trigger, recipe.target, attack.baseline, tuple(history), recipe, seed)
+
+
+def door(kind: type[AttackRecipe]) -> Callable[..., AttackResult]:
+    """`run` as an attack's own module has it: the recipe may be left out.
+
+    Args:
+        kind: the recipe's type; its defaults are taken.
+
+    Returns:
+        a function of the same arguments as `run`.
+    """
+
+    @wraps(run)
+    def run_one(data: ImageDataset, recipe: AttackRecipe | None = None, seed: int = 0, **how: Any) -> AttackResult:
+        return run(data, kind() if recipe is None else recipe, seed, **how)
+
+    return run_one
 
 
 def clean_network(data: ImageDataset, seed: int) -> Network:

@@ -7,15 +7,12 @@ pattern), together with the classifier.
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.attacks.attack import Attack, AttackRecipe
-from btlib.attacks.attack import run as run_attack
-from btlib.attacks.outcome import AttackResult
+from btlib.attacks.attack import Attack, AttackRecipe, door
 from btlib.attacks.patterns import MaskedTrigger, embed, rounded, sharp
 from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
@@ -119,23 +116,8 @@ def _rms(difference: Tensor) -> Tensor:
     return torch.linalg.vector_norm(flat, dim=1) / math.sqrt(flat.shape[1])
 
 
-def run(
-    data: ImageDataset, recipe: InputAwareRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = False, resume: str | Path | None = None, device: str | torch.device | None = None,
-) -> AttackResult:  # fmt: skip
-    """Backdoor a network with triggers made for each image (Nguyen & Tran 2020); all else as in `attacks.run`.
-
-    Example:
-        >>> from btlib import datasets, networks
-        >>> data = datasets.load("fashion-mnist").subset(train=256, test=100)
-        >>> net = networks.build("lenet5", data, seed=0)
-        >>> result = run(data, InputAwareRecipe(mask_epochs=1, epochs=1), network=net, progress=False)
-        >>> sorted(result.history[-1])
-        ['asr', 'bma', 'cbma', 'epoch', 'loss', 'seconds']
-    """
-    return run_attack(
-        data, recipe or InputAwareRecipe(), seed, network=network, progress=progress, resume=resume, device=device
-    )
+#: The attack (Nguyen & Tran 2020): `attacks.run`, whose recipe may be left out.
+run = door(InputAwareRecipe)
 
 
 class _Masks(Stage):

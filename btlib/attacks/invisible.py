@@ -9,16 +9,14 @@ the network is then fine-tuned on images with that pattern.
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from btlib import metrics, poisoning
-from btlib.attacks.attack import Attack, AttackRecipe
-from btlib.attacks.attack import run as run_attack
-from btlib.attacks.outcome import AttackResult
+from btlib.attacks.attack import Attack, AttackRecipe, door
 from btlib.datasets import ImageDataset, Shape, to_float
+from btlib.datasets.images import check_class
 from btlib.networks import Network
 from btlib.training import Fitting, Recipe, Stage
 from btlib.triggers import Trigger
@@ -72,23 +70,8 @@ class InvisibleRecipe(AttackRecipe):
         return _Invisible(data, self, clean, seed, device)
 
 
-def run(
-    data: ImageDataset, recipe: InvisibleRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = False, resume: str | Path | None = None, device: str | torch.device | None = None,
-) -> AttackResult:  # fmt: skip
-    """Backdoor a network with one optimised, faint pattern (Li et al. 2020); all else as in `attacks.run`.
-
-    Example:
-        >>> from btlib import datasets, networks
-        >>> data = datasets.load("fashion-mnist").subset(train=256, test=100)
-        >>> net, quick = networks.build("lenet5", data, seed=0), Recipe(epochs=1)
-        >>> result = run(data, InvisibleRecipe(steps=2, per_class=5, training=quick), network=net, progress=False)
-        >>> result.trigger.kind
-        'additive'
-    """
-    return run_attack(
-        data, recipe or InvisibleRecipe(), seed, network=network, progress=progress, resume=resume, device=device
-    )
+#: The attack (Li et al. 2020): `attacks.run`, whose recipe may be left out.
+run = door(InvisibleRecipe)
 
 
 class PatternSearch(Stage):
@@ -192,7 +175,6 @@ def find_anchors(network: Network, target: int, count: int) -> Tensor:
         ValueError: a target that does not exist.
     """
     weight = network.head.weight.detach()
-    if not 0 <= target < len(weight):
-        raise ValueError(f"target: expected a class in 0…{len(weight) - 1}, got {target}; see data.classes")
+    check_class(target, len(weight))
     others = (weight.sum(0) - weight[target]) / (len(weight) - 1)
     return (weight[target] - others).argsort(descending=True)[:count]

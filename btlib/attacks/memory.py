@@ -21,14 +21,15 @@ from btlib.attacks.invisible import InvisibleRecipe
 from btlib.attacks.outcome import AttackResult, trained_tensors
 from btlib.attacks.stealthy import StealthyRecipe
 from btlib.checkpoints import Spec
+from btlib.registry import Registry
 from btlib.results import environment
 from btlib.training import RECIPES
 
 KIND = "attack"
 #: The attacks by the names that files and the papers' tables call them; another one is added here.
-ATTACKS: dict[str, Callable[..., AttackRecipe]] = {
-    "stealthy": StealthyRecipe, "input_aware": InputAwareRecipe, "invisible": InvisibleRecipe,
-}  # fmt: skip
+ATTACKS: Registry[Callable[..., AttackRecipe]] = Registry(
+    {"stealthy": StealthyRecipe, "input_aware": InputAwareRecipe, "invisible": InvisibleRecipe}
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class AttackSpec:
             if type(self.recipe) is kind:
                 return name
         own = type(self.recipe).__name__
-        raise ValueError(f"recipe: expected one of {', '.join(ATTACKS)}, got {own}; add it: ATTACKS[name] = {own}")
+        raise ValueError(
+            f"recipe: expected one of {', '.join(ATTACKS)}, got {own}; ATTACKS.register(name, {own}) adds it"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""

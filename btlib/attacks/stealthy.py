@@ -7,16 +7,13 @@ target class's trigger on the frozen network (Eq. 8), then train network and gen
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from btlib import metrics, triggers
-from btlib.attacks.attack import Attack, AttackRecipe
-from btlib.attacks.attack import run as run_attack
-from btlib.attacks.outcome import AttackResult
+from btlib.attacks.attack import Attack, AttackRecipe, door
 from btlib.attacks.patterns import GeneratedTrigger, attach, rounded
 from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend, squash, stamp
@@ -109,23 +106,8 @@ QUICK = StealthyRecipe(epochs=6, batch_size=32, train_images=20_000, lr_network=
 COURSE = replace(QUICK, epsilon=0.02, epochs=10, hide_from=7, inversion_lr=0.2, restart=100, watch_mask=True)
 
 
-def run(
-    data: ImageDataset, recipe: StealthyRecipe | None = None, seed: int = 0, *, network: Network | None = None,
-    progress: bool = False, resume: str | Path | None = None, device: str | torch.device | None = None,
-) -> AttackResult:  # fmt: skip
-    """Backdoor a network (stealthy attack 2.3); all else as in `attacks.run`.
-
-    Example:
-        >>> from btlib import datasets, networks
-        >>> data = datasets.load("fashion-mnist").subset(train=256, test=100)
-        >>> net = networks.build("lenet5", data, seed=0)
-        >>> result = run(data, StealthyRecipe(epochs=1, watch=50), network=net, progress=False)
-        >>> sorted(result.history[0])
-        ['asr', 'baseline', 'bma', 'cbma', 'epoch', 'loss', 'mask_norm', 'seconds']
-    """
-    return run_attack(
-        data, recipe or StealthyRecipe(), seed, network=network, progress=progress, resume=resume, device=device
-    )
+#: The attack (stealthy attack 2.3): `attacks.run`, whose recipe may be left out.
+run = door(StealthyRecipe)
 
 
 class _Stealthy(Attack):

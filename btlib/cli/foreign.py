@@ -4,7 +4,6 @@ A state dict is data: it is read with `weights_only=True` or by safetensors and 
 TorchScript, torch.export archives and factories bring code of their own, which runs: only for code you trust.
 """
 
-import importlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from btlib.cli.file_kinds import Kind, check_file, file_kind
 from btlib.cli.probing import Foreign, Sealed, Told, check_shape, checked, said_by
 from btlib.datasets import DataError, DataSource, Shape
 from btlib.paths import from_here
+from btlib.registry import imported
 
 EXPORT_AGAIN = (
     'export it again: torch.export.export(net.eval(), (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)) '
@@ -161,10 +161,9 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, told: Told, what:
 
 def from_factory(name: str) -> nn.Module:
     """What ``module:function`` returns, in single precision, with the current directory on sys.path. Runs its code."""
-    where, _, function = name.partition(":")
     try:
         with from_here():
-            network = getattr(importlib.import_module(where), function)()
+            network = imported(name)()
     except (Exception, SystemExit) as error:
         raise ForeignError(f"--network: expected a factory that returns a network, but {name} raised "
                            f"{type(error).__name__}: {said_by(error)}; check that it can be called without "

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from numbers import Integral
+from operator import index
 
 import torch
 from torch import Tensor
@@ -122,6 +123,34 @@ def as_labels(labels: Tensor, images: Tensor, num_classes: int | None = None) ->
         raise ValueError(f"labels: expected classes in {known}, got {low}…{high}; "
                          "use the labels the network was trained on")  # fmt: skip
     return labels
+
+
+def check_class(one: int, num_classes: int, name: str = "target") -> int:
+    """A class that a caller named, as a plain integer.
+
+    Args:
+        one: any integer, a tensor's too.
+        num_classes: K.
+        name: of the argument, for the message.
+
+    Raises:
+        TypeError: no integer.
+        ValueError: a class that does not exist.
+
+    Example:
+        >>> check_class(3, 3)
+        Traceback (most recent call last):
+        ...
+        ValueError: target: expected a class in 0…2, got 3; classes count from 0
+    """
+    said = f"{name}: expected a class in 0…{num_classes - 1}, got {one!r}; classes count from 0"
+    try:
+        number = index(one)
+    except TypeError:
+        raise TypeError(said) from None
+    if not 0 <= number < num_classes:
+        raise ValueError(said)
+    return number
 
 
 def usual_strides(x: Tensor) -> Tensor:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import index
 
 import torch
 from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import as_float, as_labels, sample_per_class
-from btlib.datasets.images import usual_strides
+from btlib.datasets.images import check_class, usual_strides
+from btlib.metrics.prediction import answers
 from btlib.networks import layout, reference
 from btlib.networks.layout import in_layout
 
@@ -64,7 +64,8 @@ def defense_set(
         [1, 1, 1]
     """
     images = as_float(images)
-    logits = _logits(network, images[:1])
+    shown = torch.cat([images[:1], torch.full_like(images[:1], 0.5)])  # an image and a grey one
+    logits, odd = answers(network, shown, least=3)
     classes = int(logits.shape[1])
     labels = as_labels(labels, images, classes)
     empty = (torch.bincount(labels, minlength=classes) == 0).nonzero().flatten().tolist()
@@ -77,27 +78,9 @@ def defense_set(
         chosen = sample_per_class(labels, per_class, range(classes), seed=seed)
         images, labels = images[chosen.to(images.device)], labels[chosen]
     device = reference(network).device
-    data = DefenseSet(images.to(device).float(), labels.to(device), classes, _warnings(logits))
+    data = DefenseSet(images.to(device).float(), labels.to(device), classes, odd)
     _check_slopes(network, data)
     return data
-
-
-def _logits(network: nn.Module, image: Tensor) -> Tensor:
-    """(2, K), of an image and of a grey one."""
-    with metrics.evaluating(network):
-        logits = network(torch.cat([image, torch.full_like(image, 0.5)]).to(reference(network).device).float())
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 3:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"network: expected logits (N, K) with K ≥ 3 for images {tuple(image.shape)}, got {got}; "
-                         "wrap the network so that it returns logits only")  # fmt: skip
-    return logits
-
-
-def _warnings(logits: Tensor) -> tuple[str, ...]:
-    if metrics.probabilities(logits):
-        return ("the network's outputs look like probabilities (none is negative, they sum to 1), whose gradients "
-                "vanish: backdoors are missed; let it return logits, such as log(p)",)  # fmt: skip
-    return ()
 
 
 def _check_slopes(network: nn.Module, data: DefenseSet) -> None:
@@ -130,10 +113,7 @@ def check_classes(wanted: Sequence[int] | int | None, num_classes: int, name: st
         ValueError: a class that does not exist, one named twice, or none at all.
     """
     several = range(num_classes) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
-    found = [index(c) for c in several]
-    for one in found:
-        if not 0 <= one < num_classes:
-            raise ValueError(f"{name}: expected classes in 0…{num_classes - 1}, got {one}; classes count from 0")
+    found = [check_class(one, num_classes, name) for one in several]
     if not found:
         raise ValueError(f"{name}: expected at least one class, got none; leave it out for all classes")
     if len(set(found)) < len(found):

@@ -1,13 +1,12 @@
 """What the in-flight detectors are given: checked once, at the public door, with one sentence for each fault."""
 
-import operator
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from btlib.datasets import as_float, check_images
-from btlib.metrics import evaluating, probabilities
-from btlib.networks import reference
+from btlib.datasets.images import check_class
+from btlib.metrics.prediction import answers
 
 #: What embeds a pattern: a `Trigger`, or any other function from images to images.
 Embedding = Callable[[Tensor], Tensor]
@@ -28,14 +27,9 @@ def check_target(target: int, labels: Tensor, num_classes: int) -> int:
     """The target class as a plain integer; there are images of it.
 
     Raises:
-        ValueError: a fraction, a class that does not exist, or no image of it.
+        TypeError, ValueError: a fraction, a class that does not exist, or no image of it.
     """
-    try:
-        number = operator.index(target)
-    except TypeError:
-        number = -1
-    if not 0 <= number < num_classes:
-        raise ValueError(f"target: expected a class in 0…{num_classes - 1}, got {target}; classes count from 0")
+    number = check_class(target, num_classes)
     if not bool((labels == number).any()):
         raise ValueError(f"labels: expected clean images of the target class {number}, got none; "
                          "add some, or check the target")  # fmt: skip
@@ -57,20 +51,10 @@ def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
         wanted = "" if shape is None else f" of shape {tuple(shape)} for this network"
         raise ValueError(f"images: expected at least one{wanted}, got {len(images)} of {tuple(images.shape[1:])}; "
                          "load the data set at that size")  # fmt: skip
-    with evaluating(network):
-        logits = network(few.to(reference(network)))
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"network: expected a tensor of logits (N, K), got {type(logits).__name__}; "
-                        "wrap it in a module whose forward returns them")  # fmt: skip
-    if logits.ndim != 2 or len(logits) != len(few) or logits.shape[1] < 2:
-        raise ValueError(f"network: expected logits (N, K) with N = {len(few)} and K of at least 2, got "
-                         f"{tuple(logits.shape)}; wrap it in a module that returns them")  # fmt: skip
+    logits, odd = answers(network, few)
     if not bool(logits.isfinite().all()):
         raise ValueError("network: expected finite logits, got NaN or infinity; check its weights")
-    if not probabilities(logits):
-        return logits.shape[1], ()
-    return logits.shape[1], ("the network's outputs look like probabilities: scores expect logits; "
-                             "pass it without its softmax",)  # fmt: skip
+    return logits.shape[1], odd
 
 
 def embedded(trigger: Embedding | None, images: Tensor, *, who: str = "") -> Tensor:

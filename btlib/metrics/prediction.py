@@ -42,6 +42,31 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
     return torch.cat(out) if out else torch.zeros(0)
 
 
+def answers(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
+    """What a network says of a few images, once it is seen to be a classifier, and what is odd about that, in words.
+
+    Args:
+        network: images in [0, 1] → logits (N, K); left as it was found.
+        images: float (N, C, H, W) in [0, 1].
+        least: the smallest K that will do.
+
+    Raises:
+        TypeError, ValueError: what it gives is no tensor (N, K).
+    """
+    with evaluating(network):
+        logits = network(images.to(reference(network)))
+    expected = f"network: expected logits (N, K) with K of at least {least} for images {tuple(images.shape)}"
+    mend = "wrap it in a module that returns logits only"
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{expected}, got {type(logits).__name__}; {mend}")
+    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < least:
+        raise ValueError(f"{expected}, got {tuple(logits.shape)}; {mend}")
+    if not probabilities(logits):
+        return logits, ()
+    return logits, ("the network's outputs look like probabilities (none is negative, they sum to 1), so backdoors are "
+                    "missed; let it return logits, such as log(p)",)  # fmt: skip
+
+
 def probabilities(outputs: Tensor) -> bool:
     """Whether a network's outputs look like probabilities: none is negative, and those of an image sum to 1.
 

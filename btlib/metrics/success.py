@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib.datasets import as_float, as_labels
+from btlib.datasets.images import check_class
 from btlib.metrics.prediction import predict
 from btlib.poisoning import source_classes
 
@@ -90,7 +91,7 @@ def success_by_class(
                          "it may change pixels only")  # fmt: skip
     said, classes = _answers(network, stamped)
     labels = as_labels(labels, images, classes)
-    source_classes("all", target, classes)  # complains about a target that does not exist
+    check_class(target, classes)
     counts = torch.bincount(labels, minlength=classes)
     rates = torch.bincount(labels, weights=(said == target).float(), minlength=classes).float() / counts
     rates[target] = torch.nan

@@ -13,12 +13,14 @@ from btlib.networks.lenet5 import lenet5
 from btlib.networks.littlenet import littlenet
 from btlib.networks.torchvision_nets import densenet, mobilenet_v2, resnet18, resnet34
 from btlib.networks.vgg import vgg9, vgg16
+from btlib.registry import Registry
 
 __all__ = ["NETWORKS", "Network", "build", "layout", "reference"]
 
 # name → (factory(channels, size) -> body, features, feature layers; smallest image side it can take)
 _Factory = Callable[[int, int], tuple[nn.Sequential, int, dict[str, str]]]
-_FACTORIES: dict[str, tuple[_Factory, int]] = {
+#: By the names that `build` knows.
+NETWORKS: Registry[tuple[_Factory, int]] = Registry({
     "lenet5": (lenet5, 12),
     "littlenet": (littlenet, 16),
     "vgg9": (vgg9, 16),
@@ -28,10 +30,7 @@ _FACTORIES: dict[str, tuple[_Factory, int]] = {
     "resnet34": (resnet34, 16),
     "mobilenet_v2": (mobilenet_v2, 16),
     "densenet": (densenet, 16),
-}
-
-#: Names that `build` knows.
-NETWORKS = tuple(_FACTORIES)
+})  # fmt: skip
 
 
 def build(
@@ -56,8 +55,7 @@ def build(
         >>> build("lenet5", image_shape=(1, 28, 28), num_classes=10).feature_layers
         ('penultimate', 'fc1', 'conv2', 'conv1')
     """
-    if name not in _FACTORIES:
-        raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, got {name!r}; check the spelling")
+    factory, smallest = NETWORKS.find(name, argument="network")
     if data is not None:
         image_shape, num_classes = data.image_shape, data.num_classes
         mean, std = data.pixel_statistics
@@ -66,7 +64,6 @@ def build(
     else:
         raise ValueError("data: expected a data set, or image_shape and num_classes, got neither; pass one")
     channels, height, width = image_shape
-    factory, smallest = _FACTORIES[name]
     if height != width or height < smallest:
         raise ValueError(f"image_shape: {name} expects square images of at least {smallest}×{smallest}, "
                          f"got {height}×{width}; load the data set with size=32")  # fmt: skip

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from btlib.datasets import ImageDataset, sample_per_class
 from btlib.networks import Network
 from btlib.papers.measurements import Measurement
 from btlib.poisoning import source_classes
+from btlib.registry import Registry
 from btlib.triggers import Trigger
 
 Numbers = dict[str, Any]
@@ -41,20 +41,7 @@ def run(measurement: Measurement, device: str | torch.device = "cpu") -> Numbers
         >>> round(run(measurement)["accuracy"], 1)
         0.9
     """
-    return plain(_job(measurement.kind)(measurement, torch.device(device)))
-
-
-def _job(kind: str) -> Job:
-    if kind in KINDS:
-        return KINDS[kind]
-    module, _, name = kind.partition(":")
-    if not name:
-        raise ValueError(f"kind: expected one of {', '.join(KINDS)} or 'module:function', got {kind!r}")
-    try:
-        found: Job = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"kind: {kind!r} can't be imported ({error}); put its folder into PYTHONPATH") from error
-    return found
+    return plain(KINDS.find(measurement.kind, argument="kind")(measurement, torch.device(device)))
 
 
 def plain(value: Any) -> Any:
@@ -130,10 +117,7 @@ def _guard(measurement: Measurement, device: torch.device) -> Numbers:
     """
     spec, told, seed = measurement.spec, measurement.settings, measurement.seed
     rivals = told.get("detectors", ["likelihood"])
-    unknown = [name for name in rivals if name not in inflight.DETECTORS]
-    if unknown:
-        raise ValueError(f"detectors: expected some of {', '.join(inflight.DETECTORS)}, got {unknown[0]!r}; "
-                         "check the spelling")  # fmt: skip
+    makers = {name: inflight.DETECTORS.find(name, argument="detectors") for name in rivals}
     network, data = checkpoints.load_or_train(spec, progress=False).to(device), datasets.load(spec.data)
     split = data.defender_split(told.get("defense_per_class", 100), seed=seed)
     x, y, other_x, other_y = split.images, split.labels, split.other_images, split.other_labels
@@ -149,8 +133,8 @@ def _guard(measurement: Measurement, device: torch.device) -> Numbers:
 
     smallest = int(torch.bincount(other_y, minlength=data.num_classes).min())
     few = sample_per_class(other_y, min(200, smallest), range(data.num_classes), seed=seed)
-    for name in rivals:
-        detector = inflight.DETECTORS[name]().fit(network, x, y, target=spec.target, trigger=estimate)
+    for name, make in makers.items():
+        detector = make().fit(network, x, y, target=spec.target, trigger=estimate)
         judged = (other_x[few], other_y[few]) if "strip" in name else (other_x, other_y)  # a hundred passes an image
         rates = inflight.measure_rates(detector, *judged, trigger=trigger, sources=spec.sources)
         numbers[name] = _rates(rates, own_threshold=name == "likelihood")
@@ -272,13 +256,17 @@ def networks(measurement: Measurement) -> list[checkpoints.Named]:
 
 def _attack_spec(measurement: Measurement) -> attacks.AttackSpec:
     name, told = measurement.settings["attack"], measurement.settings.get("attack_settings", {})
-    if name not in attacks.ATTACKS:
-        known = ", ".join(attacks.ATTACKS)
-        raise ValueError(f"attack: expected badnets or one of {known}, got {name!r}; check the spelling")
+    make = attacks.ATTACKS.find(name, argument="attack")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    how = attacks.ATTACKS[name](target=measurement.settings["target"], **settings)
+    how = make(target=measurement.settings["target"], **settings)
     return attacks.AttackSpec(how, start=measurement.spec.clean_twin())
 
 
+def _ready(job: Any) -> Job:
+    if not callable(job):
+        raise TypeError(f"kind: expected a function (measurement, device) → numbers, got {job!r}; name one")
+    return job
+
+
 #: Kinds of measurement by name. Others are named "module:function".
-KINDS: dict[str, Job] = {"detection": _detect, "inflight": _guard, "attack": _attack}
+KINDS: Registry[Job] = Registry({"detection": _detect, "inflight": _guard, "attack": _attack}, _ready)

@@ -3,6 +3,7 @@
 Every repair is called alike, ``FineTuning()(network, images, labels)``, and returns a `Repaired` with a changed copy.
 """
 
+from btlib.registry import Registry
 from btlib.repair.base import Repair, Repaired
 from btlib.repair.caps import ActivationCaps
 from btlib.repair.finetuning import FineTuning, Unlearning
@@ -11,13 +12,13 @@ from btlib.repair.neuron_pruning import AdversarialNeuronPruning
 from btlib.repair.pruning import ChannelLipschitz, FinePruning
 
 #: Every repair by its name; ``REPAIRS[name]()`` has the default settings.
-REPAIRS: dict[str, type[Repair]] = {
+REPAIRS: Registry[type[Repair]] = Registry({
     kind.name: kind
     for kind in (
         FineTuning, Unlearning, FinePruning, AdversarialNeuronPruning, ImplicitUnlearning, ActivationCaps,
         ChannelLipschitz,
     )
-}  # fmt: skip
+})  # fmt: skip
 
 __all__ = [
     "REPAIRS", "ActivationCaps", "AdversarialNeuronPruning", "ChannelLipschitz", "FinePruning", "FineTuning",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import as_float, as_labels
+from btlib.metrics.prediction import answers
 from btlib.networks import reference
 from btlib.training import seeded
 
@@ -150,7 +151,8 @@ def _checked(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor
         raise ValueError("network: expected a network with parameters, got none; there is nothing to repair")
     x = as_float(images)
     y = as_labels(labels, x)
-    logits = _logits(network, x)
+    answers(network, x[:1])
+    logits = metrics.predict(network, x)
     y = as_labels(y, x, logits.shape[1])
     known = logits.argmax(1) == y
     if known.sum() < _HELD_OUT:
@@ -158,14 +160,3 @@ def _checked(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor
                          f"{int(known.sum())} of {len(y)}; check labels and network, or pass more images")  # fmt: skip
     like = reference(network)
     return x.detach()[known.to(x.device)].to(like), y[known].to(like.device), logits.shape[1]
-
-
-def _logits(network: nn.Module, images: Tensor) -> Tensor:
-    """(N, K), on the CPU."""
-    with metrics.evaluating(network):
-        logits = network(images[:1].to(reference(network)))
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"network: expected logits (N, K) for images {tuple(images[:1].shape)}, got {got}; "
-                         "wrap the network so that it returns logits only")  # fmt: skip
-    return metrics.predict(network, images)

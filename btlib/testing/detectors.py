@@ -1,7 +1,7 @@
 """Does a post-training detector keep the contract? Tried on a planted backdoor and its clean twin (floor 4)."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from btlib.datasets import to_uint8
 from btlib.detection import Detection, settings_of
-from btlib.testing.contract import check_untouched, fail, state_of
-from btlib.testing.errors import ContractError
+from btlib.testing.contract import BrokenError, check_refused, check_untouched, fail, failing, state_of, try_all
 from btlib.testing.networks import TARGET, hand_set, lit_pixels
 
 CLASSES, SIZE, IMAGES = 10, 12, 20
@@ -45,26 +44,15 @@ def check_detector(detector: Callable[..., Detection]) -> None:
         ...
         btlib.testing.errors.ContractError: <lambda>: outcome: expected a detection.Detection, got str; return one
     """
-    name = getattr(detector, "__name__", type(detector).__name__)
-    try:
-        _check_settings(detector)
-        per_class = settings_of(detector).get("per_class") or IMAGES
-        trial = _Trial(detector, *lit_pixels(per_class + 1, num_classes=CLASSES, size=SIZE, noise=4))
-        _check_outcome(trial.run(), range(CLASSES))
-        for check in (_check_truth, _check_repeats, _check_targets, _check_errors, _check_refusals):
-            check(trial)
-    except ContractError as error:
-        raise ContractError(f"{name}: {error}") from None
-
-
-class _BrokenError(RuntimeError):
-    """Raised by a network on purpose."""
+    per_class = settings_of(detector).get("per_class") or IMAGES
+    trial = _Trial(detector, *lit_pixels(per_class + 1, num_classes=CLASSES, size=SIZE, noise=4))
+    try_all(getattr(detector, "__name__", type(detector).__name__), _CHECKS, trial)
 
 
 class _Network(nn.Module):
-    """`hand_set` behind a layer that minds the mode; counts calls, those of copies too, and fails at one."""
+    """`hand_set` behind a layer that minds the mode; counts its calls, and fails at one."""
 
-    def __init__(self, backdoor: float, fails_at: int | None) -> None:
+    def __init__(self, backdoor: float = 10.0, fails_at: int | None = None) -> None:
         super().__init__()
         self.norm, self.net = nn.BatchNorm2d(1, eps=0.0), hand_set(backdoor, num_classes=CLASSES, size=SIZE)
         with torch.no_grad():  # as in trained networks, classes differ
@@ -72,13 +60,7 @@ class _Network(nn.Module):
         self.norm.requires_grad_(False)  # a mixture of frozen and free, and of modes: "all" is wrong in any case
         self.train()
         self.norm.eval()
-        self.fails_at, self.calls = fails_at, [0]
-        self.register_forward_pre_hook(self._count)
-
-    def _count(self, *_: Any) -> None:
-        self.calls[0] += 1
-        if self.calls[0] == self.fails_at:
-            raise _BrokenError
+        self.calls = failing(self, fails_at)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.net(self.norm(x))
@@ -93,11 +75,9 @@ class _Trial:
     images: Tensor
     labels: Tensor
 
-    def run(
-        self, backdoor: float = 10.0, network: _Network | None = None, when: str = "after the call", **given: Any
-    ) -> Detection:
+    def run(self, network: _Network | None = None, when: str = "after the call", **given: Any) -> Detection:
         """Call it, and see what it left behind."""
-        network = network or _Network(backdoor, None)
+        network = network or _Network()
         images, labels = given.pop("images", self.images), given.pop("labels", self.labels)
         before, settings = state_of(network, images=images, labels=labels), copy.deepcopy(self.detector)
         try:
@@ -108,8 +88,8 @@ class _Trial:
                 fail("settings", "as before the call", repr(self.detector), "keep what was learnt in the Detection")
 
 
-def _check_settings(detector: Callable[..., Detection]) -> None:
-    settings = settings_of(detector)
+def _settings(trial: _Trial) -> None:
+    detector, settings = trial.detector, settings_of(trial.detector)
     made: Any = type(detector)
     twins = {"a copy": copy.deepcopy(detector), "one made of its settings": made(**settings) if settings else detector}
     for what, twin in twins.items():
@@ -117,36 +97,22 @@ def _check_settings(detector: Callable[..., Detection]) -> None:
             fail("settings", f"{what} to be equal, with the same repr", repr(twin), "make it a frozen dataclass")
 
 
-def _check_outcome(found: Detection, targets: range | list[int]) -> None:
+def _outcome(trial: _Trial, targets: Sequence[int] | None = None) -> None:
+    found, wanted = trial.run(targets=targets), sorted(targets or range(CLASSES))
     if not isinstance(found, Detection):
         fail("outcome", "a detection.Detection", type(found).__name__, "return one")
-    if sorted(found.estimates) != sorted(targets) or any(t != e.target for t, e in found.estimates.items()):
-        fail(
-            "estimates",
-            f"one for each of the classes {sorted(targets)}",
-            sorted(found.estimates),
-            "estimate all of them",
-        )
-    sizes = found.norms[sorted(targets)]
+    if sorted(found.estimates) != wanted or any(t != e.target for t, e in found.estimates.items()):
+        fail("estimates", f"one for each of the classes {wanted}", sorted(found.estimates), "estimate all of them")
+    sizes, shown = found.norms[wanted], found.norms.round(3).tolist()
     if found.norms.shape != (CLASSES,) or not (np.isfinite(sizes) & (sizes >= 0)).all():
-        fail(
-            "norms",
-            f"{len(sizes)} finite sizes by class, none negative",
-            found.norms.round(3).tolist(),
-            "measure the patterns",
-        )
-    shapes = {tuple(e.pattern.shape) for e in found.estimates.values()}
-    if shapes != {(1, SIZE, SIZE)}:
-        fail(
-            "estimates",
-            f"patterns of shape (1, {SIZE}, {SIZE}), as the images",
-            shapes,
-            "put the pattern into the trigger",
-        )
+        fail("norms", f"{len(sizes)} finite sizes by class, none negative", shown, "measure the patterns")
+    shapes, shape = {tuple(e.pattern.shape) for e in found.estimates.values()}, (1, SIZE, SIZE)
+    if shapes != {shape}:
+        fail("estimates", f"patterns of shape {shape}, as the images", shapes, "put the pattern into the trigger")
 
 
-def _check_truth(trial: _Trial) -> None:
-    planted, clean = trial.run(), trial.run(0.0)
+def _truth(trial: _Trial) -> None:
+    planted, clean = trial.run(), trial.run(_Network(0.0))
     if planted.suspect != TARGET:
         fail("suspect", f"class {TARGET}, to which one pixel sends every image", planted.suspect,
              "the smallest pattern is the suspect's: look at the sign")  # fmt: skip
@@ -160,51 +126,39 @@ def _check_truth(trial: _Trial) -> None:
         fail("verdict", "one on ten classes", f"an error ({error})", "give positive sizes and one of the rules")
 
 
-def _check_repeats(trial: _Trial) -> None:
+def _repeats(trial: _Trial) -> None:
     first, again, bytes_ = trial.run().norms, trial.run().norms, trial.run(images=to_uint8(trial.images)).norms
     if not np.array_equal(first, again):
-        fail(
-            "seed",
-            "the same norms from the same call",
-            f"a difference of {np.abs(first - again).max():.3g}",
-            "seed all draws",
-        )
+        away = f"a difference of {np.abs(first - again).max():.3g}"
+        fail("seed", "the same norms from the same call", away, "seed all draws")
     if not np.allclose(first, bytes_, rtol=1e-5):
         fail("uint8 images", "the same norms as from floats", f"a difference of {np.abs(first - bytes_).max():.3g}",
              "pass images through btlib.datasets.as_float")  # fmt: skip
 
 
-def _check_targets(trial: _Trial) -> None:
-    targets = [7, TARGET, 4, 0]
-    _check_outcome(trial.run(targets=targets), targets)
+def _targets(trial: _Trial) -> None:
+    _outcome(trial, [7, TARGET, 4, 0])
 
 
-def _check_errors(trial: _Trial) -> None:
-    counted = _Network(10.0, None)
-    trial.run(network=counted)
+def _errors(trial: _Trial) -> None:
+    counted = _Network()
+    trial.run(counted)
     for at in sorted({1, counted.calls[0] // 2 + 1, counted.calls[0]}):
         try:
-            trial.run(network=_Network(10.0, at), when="after an error inside the network")
-        except _BrokenError:
+            trial.run(_Network(fails_at=at), when="after an error inside the network")
+        except BrokenError:
             continue
         fail("error inside the network", "it to come out", "an outcome", "don't catch what you can't mend")
 
 
-def _check_refusals(trial: _Trial) -> None:
+def _refusals(trial: _Trial) -> None:
     bad: dict[str, dict[str, Any]] = {
         "images as floats in 0…255": {"images": 255 * trial.images},
         f"labels up to {CLASSES}, of {CLASSES} classes": {"labels": trial.labels + 1},
         "fewer labels than images": {"labels": trial.labels[1:]},
         f"targets [{CLASSES}], of {CLASSES} classes": {"targets": [CLASSES]},
     }
-    for what, given in bad.items():
-        came = "an outcome"
-        try:
-            trial.run(**given)
-        except (ValueError, TypeError):
-            continue
-        except ContractError:
-            raise
-        except Exception as error:
-            came = type(error).__name__
-        fail(what, "a ValueError or TypeError", came, "check what comes in, as btlib.detection.images.defense_set does")
+    check_refused(bad, trial.run)
+
+
+_CHECKS: tuple[Callable[[_Trial], None], ...] = (_settings, _outcome, _truth, _repeats, _targets, _errors, _refusals)

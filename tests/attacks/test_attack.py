@@ -1,6 +1,8 @@
 """What all attacks have in common."""
 
 import copy
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -50,8 +52,16 @@ def test_every_attack_says_the_same_of_its_epochs(data: ImageDataset, clean: Net
     assert 0 <= result.curve("cbma")[0] <= 1
     assert all(epoch["seconds"] > 0 for epoch in result.history)
     assert attacks.ATTACKS[name] is type(result.recipe)
-    module = getattr(attacks, name)
-    assert module.run.__kwdefaults__ == attacks.run.__kwdefaults__
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_run_of_an_attacks_module_needs_no_recipe(data: ImageDataset, clean: Network, name: str) -> None:
+    module, default = getattr(attacks, name), attacks.ATTACKS[name]()
+    assert signature(module.run) == signature(attacks.run)
+    with pytest.raises(ValueError, match=f"target: expected a class in 0…2, got {default.target}; classes count"):
+        module.run(data, network=clean)
+    with pytest.raises(ValueError, match="target: .* got 7"):
+        module.run(data, replace(RECIPES[name], target=7), 0, network=clean)
 
 
 def test_filling_a_triggers_tensors_changes_it() -> None:

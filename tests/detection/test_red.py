@@ -369,9 +369,9 @@ def test_uniform_weights_and_targets():
 
 
 @pytest.mark.parametrize(("bad", "match"), [
-    ({"target": 10}, "^target: expected classes in 0…9, got 10"),
-    ({"target": -1}, "^target: expected classes in 0…9, got -1"),
-    ({"target": 2, "sources": [5, 11]}, "^sources: expected classes in 0…9, got 11"),
+    ({"target": 10}, "^target: expected a class in 0…9, got 10"),
+    ({"target": -1}, "^target: expected a class in 0…9, got -1"),
+    ({"target": 2, "sources": [5, 11]}, "^sources: expected a class in 0…9, got 11"),
     ({"target": 2, "sources": [5, 5]}, "^sources: expected each class once, got"),
 ])  # fmt: skip
 def test_additive_estimation_names_the_argument_that_is_wrong(bad, match):
@@ -405,7 +405,7 @@ def test_few_classes_are_mentioned():
     ({"images": torch.zeros(20, SIZE, SIZE)}, r"expected shape \(N, C, H, W\), got"),
     ({"per_class": 0}, "per_class: expected at least 1, got 0"),
     ({"per_class": 99}, "per_class: expected at most 2"),
-    ({"targets": [10]}, "targets: expected classes in 0…9, got 10"),
+    ({"targets": [10]}, "targets: expected a class in 0…9, got 10"),
     ({"targets": [2, 5, 2]}, r"targets: expected each class once, got \[2, 5, 2\]"),
 ])  # fmt: skip
 def test_bad_input_is_named(bad, match):
@@ -417,7 +417,7 @@ def test_bad_input_is_named(bad, match):
 
 def test_a_network_without_logits_is_refused():
     _, x, y = planted()
-    with pytest.raises(ValueError, match=r"expected logits \(N, K\) with K ≥ 3"):
+    with pytest.raises(ValueError, match=r"expected logits \(N, K\) with K of at least 3"):
         detection.red_a(nn.Identity(), x, y)
 
 
