@@ -1,14 +1,18 @@
 """Files that are whole or absent (floor 0): everything btlib writes goes through here."""
 
 import getpass
+import glob
 import hashlib
 import os
+import platform
+import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
@@ -30,7 +34,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=signed(path.parent, f".{path.name}."))
     os.close(handle)
     part = Path(name)
     try:
@@ -38,9 +42,30 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         umask = os.umask(0)  # mkstemp makes files private; give the result the usual permissions
         os.umask(umask)
         part.chmod(0o666 & ~umask)
+        with part.open("rb+") as written:  # else a machine that stops may keep the new name and not the content
+            os.fsync(written.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def signed(folder: Path, stem: str) -> str:
+    """A stem for temporary names that says who writes; what killed processes of this machine left is removed first.
+
+    Example:
+        >>> signed(Path("."), ".a.").startswith(".a.")
+        True
+    """
+    stem += f"{platform.node()}-"
+    for left in folder.glob(f"{glob.escape(stem)}*"):
+        pid = left.name.removeprefix(stem).partition("-")[0]
+        if not pid.isdecimal() or psutil.pid_exists(int(pid)):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    return f"{stem}{os.getpid()}-"
 
 
 def write_text(path: str | Path, text: str) -> Path:

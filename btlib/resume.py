@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -75,6 +76,9 @@ class ResumeFile:
         if self.path is None or not self.path.exists():
             return []
         with self._readable():
+            with zipfile.ZipFile(self.path) as whole:
+                if (changed := whole.testzip()) is not None:  # torch reads on over a changed byte
+                    raise ValueError(f"{changed} does not fit its checksum")
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             identity = state["identity"]
         if identity != self.identity:

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -87,3 +89,26 @@ def test_a_user_without_a_name_has_locks_too(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("getpass.getuser", nobody)
     with lock("x", tmp_path):
         assert names(tmp_path) == [f"btlib-{os.getuid()}-x.lock"]
+
+
+KILLED = """
+import os, signal, sys
+from btlib.files import written_whole
+with written_whole(sys.argv[1]) as part:
+    part.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    path, other = tmp_path / "a[1].bin", tmp_path / "b.bin"
+    for each in (path, other):
+        subprocess.run([sys.executable, "-c", KILLED, str(each)], check=False)
+    assert len(names(tmp_path)) == 2
+    assert not path.exists()
+    with written_whole(path) as living, written_whole(path) as part:
+        assert living.exists(), "one that is still at it keeps its file"
+        part.write_bytes(b"whole")
+    assert [name for name in names(tmp_path) if not name.startswith(".b.bin")] == ["a[1].bin"]
+    write_text(other, "whole")
+    assert names(tmp_path) == ["a[1].bin", "b.bin"]

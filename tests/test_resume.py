@@ -101,3 +101,16 @@ def test_a_seed_rules_inside_and_the_caller_is_left_alone() -> None:
     assert torch.equal(drawn[0], drawn[1])
     assert torch.equal(torch.get_rng_state(), before)
     assert device_for().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    """In a weight it would otherwise give another network without a word."""
+    file = ResumeFile(tmp_path / "state", recipe=Recipe(epochs=1), data=DATA)
+    whole = parts()
+    file.save([], **whole)
+    content = bytearray((tmp_path / "state").read_bytes())
+    place = content.index(whole["network"].weight.detach().numpy().tobytes())
+    content[place + 2] ^= 1
+    (tmp_path / "state").write_bytes(content)
+    with pytest.raises(ValueError, match="damaged or foreign file in .*; delete it"):
+        file.restore(**parts())

@@ -18,7 +18,7 @@ from btlib.datasets.container import ImageDataset
 from btlib.datasets.pictures import decode
 from btlib.datasets.readers import DataError, Facts, Reader, roots
 from btlib.datasets.sources import DataSource
-from btlib.files import alone, written_whole
+from btlib.files import alone, signed, written_whole
 
 # MD5 sums of the decompressed IDX files. Fashion-MNIST: Debian's dataset-fashion-mnist; MNIST: the originals.
 FASHION_MNIST_SUMS = {
@@ -85,7 +85,7 @@ class NamedReader(Reader):
     def _download(self, root: Path) -> None:
         """Into a temporary root, and the whole folder moved over: there is never half of one."""
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".downloading-") as temporary:
+        with tempfile.TemporaryDirectory(dir=root, prefix=signed(root, ".downloading-")) as temporary:
             self._read(Path(temporary), True, 32)
             (root / self.below).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(temporary, self.below), root / self.below)
