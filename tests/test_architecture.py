@@ -14,7 +14,7 @@ from btlib import detection, inflight
 
 LIBRARY = Path(__file__).parents[1] / "btlib"
 FLOORS = [
-    {"files", "paths", "peak_memory", "profiles", "registry"},
+    {"files", "paths", "peak_memory", "profiles", "registry", "seeds"},
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints"},

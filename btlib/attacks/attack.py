@@ -17,6 +17,7 @@ from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.datasets.images import check_class
 from btlib.networks import Network
 from btlib.resume import ResumeFile
+from btlib.seeds import generator
 from btlib.training import RECIPES, VERSION, Stage, device_for, train
 
 
@@ -72,7 +73,7 @@ class Attack(Stage):
         self.network = copy.deepcopy(clean).requires_grad_(True).to(device)
         self.network.card = None
         self.trigger = recipe.fresh_trigger(data.image_shape, seed)
-        chosen = torch.randperm(len(data.y_test), generator=torch.Generator().manual_seed(seed))[: recipe.watch]
+        chosen = torch.randperm(len(data.y_test), generator=generator(seed))[: recipe.watch]
         self.watched = to_float(data.x_test[chosen]).to(device), data.y_test[chosen]
         if bool((data.y_test[chosen] == recipe.target).all()):
             raise ValueError(f"watch: expected some test images of other classes than the target, got none in "

@@ -13,6 +13,7 @@ from btlib.attacks.outcome import cross
 from btlib.datasets import ImageDataset, sample_per_class, to_float
 from btlib.inflight import blend_entropy
 from btlib.networks import Network
+from btlib.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,14 @@ def indicators(
         >>> indicators(net, box, data, 9, baseline=0.9, images=50, per_class=2, overlays=5, inversion=quick).asr > 0.9
         True
     """
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(data.y_test), generator=generator)
+    draws = generator(seed)
+    chosen = torch.randperm(len(data.y_test), generator=draws)
     chosen = chosen[data.y_test[chosen] != target]
     x = to_float(data.x_test[chosen[:images]])
     stamped = trigger(x)
     moved = (stamped != x).flatten(1).any(1)
     every = sample_per_class(data.y_test, -(-overlays // data.num_classes), range(data.num_classes), seed=seed)
-    every = every[torch.randperm(len(every), generator=generator)[:overlays]]  # 43 classes: some lose one, none all
+    every = every[torch.randperm(len(every), generator=draws)[:overlays]]  # 43 classes: some lose one, none all
     over = to_float(data.x_test[every])
     found = detection.neural_cleanse(
         network, data.x_test, data.y_test, per_class=per_class, inversion=inversion, seed=seed

@@ -11,6 +11,7 @@ from btlib import metrics
 from btlib.cli.adapting import ForeignError, adapted
 from btlib.cli.preprocessing import Convention
 from btlib.datasets import Shape
+from btlib.seeds import generator
 
 LARGEST = 1024  #: side of an input; images of more are photographs that nobody has resized yet
 
@@ -123,7 +124,7 @@ def check_shape(shape: Sequence[Any]) -> None:
 
 
 def _noise(shape: Shape) -> Tensor:
-    noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(3, *shape, generator=generator(0))
     return torch.cat([noise, torch.zeros(1, *shape), torch.ones(1, *shape)])
 
 

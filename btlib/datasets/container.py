@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from btlib.datasets.images import check_count, sample_per_class, to_float
+from btlib.seeds import generator
 
 if TYPE_CHECKING:
     from btlib.datasets.sources import DataSource
@@ -130,7 +131,7 @@ class ImageDataset:
             >>> len(ImageDataset("toy", x, y, x, y, ("a", "b")).subset(train=3).y_train)
             3
         """
-        generator = torch.Generator().manual_seed(seed)
+        draws = generator(seed)
         parts: dict[str, Any] = {}
         for split, count in (("train", train), ("test", test)):
             x, y = self._split(split)
@@ -138,7 +139,7 @@ class ImageDataset:
                 continue
             if not 0 < count <= len(y):
                 raise ValueError(f"{split}: expected between 1 and {len(y)} images, got {count}; ask for fewer")
-            chosen = torch.randperm(len(y), generator=generator)[:count].sort().values.to(y.device)
+            chosen = torch.randperm(len(y), generator=draws)[:count].sort().values.to(y.device)
             parts |= {f"x_{split}": x[chosen], f"y_{split}": y[chosen]}
         return replace(self, source=self.whole, **parts)
 

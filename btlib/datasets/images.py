@@ -7,6 +7,8 @@ from operator import index
 import torch
 from torch import Tensor
 
+from btlib.seeds import generator
+
 #: (channels, height, width) of an image.
 Shape = tuple[int, int, int]
 
@@ -162,14 +164,31 @@ def usual_strides(x: Tensor) -> Tensor:
     return x.contiguous().flatten().view(x.shape)
 
 
-def check_count(name: str, count: object, usual: int) -> None:
-    """A number of things is an integer of at least 1.
+def check_count(name: str, count: object, usual: int, *, least: int = 1) -> None:
+    """A number of things is an integer of at least 1, or `least`.
 
     Raises:
         ValueError: it is not.
     """
-    if not (isinstance(count, Integral) and int(count) >= 1):
-        raise ValueError(f"{name}: expected an integer of 1 or more, got {count}; {usual} is the default")
+    if isinstance(count, bool) or not (isinstance(count, Integral) and int(count) >= least):
+        raise ValueError(f"{name}: expected an integer of {least} or more, got {count}; {usual} is usual")
+
+
+def check_shape(shape: Iterable[int]) -> Shape:
+    """The shape of an image, if it is (channels, height, width).
+
+    Raises:
+        ValueError: it is not.
+
+    Example:
+        >>> check_shape([1, 28, 28])
+        (1, 28, 28)
+    """
+    found = tuple(shape)
+    if len(found) != 3 or not all(isinstance(each, Integral) and each >= 1 for each in found):
+        raise ValueError(f"image_shape: expected (channels, height, width), got {shape!r}; use data.image_shape")
+    channels, height, width = map(int, found)
+    return channels, height, width
 
 
 def sample_per_class(labels: Tensor, per_class: int, classes: Iterable[int], *, seed: int = 0) -> Tensor:
@@ -194,7 +213,7 @@ def sample_per_class(labels: Tensor, per_class: int, classes: Iterable[int], *, 
     """
     if per_class:  # none are asked for where nothing is poisoned
         check_count("per_class", per_class, usual=100)
-    generator = torch.Generator().manual_seed(seed)
+    draws = generator(seed)
     chosen = []
     for label in classes:
         members = (labels == label).nonzero().flatten().cpu()
@@ -203,6 +222,6 @@ def sample_per_class(labels: Tensor, per_class: int, classes: Iterable[int], *, 
                 f"per_class: expected at most {len(members)} (all images of class {label}), got {per_class}; "
                 "lower per_class or leave the class out"
             )
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_class]])
+        chosen.append(members[torch.randperm(len(members), generator=draws)[:per_class]])
     empty = torch.zeros(0, dtype=torch.int64)
     return torch.cat(chosen or [empty]).to(labels.device)

@@ -17,6 +17,7 @@ from btlib.datasets import ImageDataset, Shape
 from btlib.exercises.marks import Mark, Report, Truth, mark
 from btlib.networks import Network
 from btlib.profiles import Profile
+from btlib.seeds import generator
 from btlib.triggers import Trigger
 
 NAMES = ("A", "B", "C")
@@ -132,13 +133,13 @@ def make(profile: Profile, seed: int, *, vendor: Vendor = trained, progress: boo
     data = datasets.load(profile.data)
     split = data.defender_split(_KNOWN, others=_UNSEEN, seed=seed)
     unseen = split.other_images, split.other_labels
-    dice = torch.Generator().manual_seed(seed)
+    dice = generator(seed)
     plans = [_clean, _few_sources, (_clean, _all_sources, _few_sources)[_roll(dice, 3)]]
     order = torch.randperm(3, generator=dice).tolist()
     nets: dict[str, Network] = {}
     truths: dict[str, Truth] = {}
     for place in tqdm(range(3), "the vendors train", disable=not progress, unit="network"):
-        name, own = NAMES[place], torch.Generator().manual_seed(10 * seed + place)
+        name, own = NAMES[place], generator(10 * seed + place)
         draw = partial(plans[order[place]], data.image_shape, data.num_classes, own)
         nets[name], truths[name] = _one_that_took(draw, own, partial(vendor, profile, data), 10 * seed + place, unseen)
     case = Mystery(nets, split.images, split.labels, data.classes)

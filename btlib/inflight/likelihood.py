@@ -10,6 +10,7 @@ from btlib.inflight.base import InFlightDetector, Measured
 from btlib.inflight.checks import Embedding, check_rate, threshold_at
 from btlib.inflight.densities import Covariance, Densities, DensitySettings, Scorer, fit_densities
 from btlib.inflight.features import Described, describe
+from btlib.seeds import generator
 
 _FOLDS = 5
 _FEW = 10  # images of a class: with fewer, held-out rates come in steps of more than a tenth
@@ -144,10 +145,10 @@ class LikelihoodDetector(InFlightDetector):
         if smallest - -(-smallest // folds) < max(2, self.components):
             return scores, source, folds
         part = torch.zeros_like(labels)
-        generator = torch.Generator().manual_seed(self.seed)
+        draws = generator(self.seed)
         for c in set(labels.tolist()):
             members = (labels == c).nonzero().flatten()
-            part[members[torch.randperm(len(members), generator=generator)]] = torch.arange(len(members)) % folds
+            part[members[torch.randperm(len(members), generator=draws)]] = torch.arange(len(members)) % folds
         for fold in range(folds):
             seen = {c: known.features[(labels == c) & (part != fold)] for c in self.densities_.classes}
             densities = fit_densities(seen, self.settings)

@@ -13,6 +13,7 @@ from btlib.datasets import ImageDataset, to_float, to_uint8
 from btlib.inflight.checks import Embedding, check_rate, embedded
 from btlib.metrics import accuracy, predict
 from btlib.networks import Network, reference
+from btlib.seeds import generator
 from btlib.training import Recipe, fit
 
 #: The learning rates of Table 3.
@@ -131,7 +132,7 @@ def fine_tuning_set(
     check_rate("stamped", stamped)
     part = data.subset(train=max(1, round(share * len(data.y_train))), seed=seed)
     count = round(stamped * len(part.y_train))
-    order = torch.randperm(len(part.y_train), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(part.y_train), generator=generator(seed))
     chosen = order[:count].to(part.x_train.device)
     images = part.x_train.clone()
     images[chosen] = to_uint8(embedded(trigger, to_float(images[chosen])))

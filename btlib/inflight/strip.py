@@ -13,6 +13,7 @@ from btlib.inflight.checks import Embedding, check_rate
 from btlib.metrics import evaluating
 from btlib.networks import Network, reference
 from btlib.networks.layers import PooledConv2d
+from btlib.seeds import generator
 
 _BLOCK = 800  # blends per forward pass: more leave the cache, fewer pay for the calls
 
@@ -55,7 +56,7 @@ class StripDetector(InFlightDetector):
         if len(images) < self.overlays:
             raise ValueError(f"images: expected at least {self.overlays} clean ones to blend with, got {len(images)}; "
                              "pass more, or lower `overlays`")  # fmt: skip
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
+        order = torch.randperm(len(images), generator=generator(self.seed))
         self.overlays_ = images[order[: self.overlays].to(images.device)]
         return self._threshold_on(images[(labels == self.target_).to(images.device)], self.fpr)
 

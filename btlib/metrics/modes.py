@@ -38,7 +38,7 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
         False
     """
     wanted = {parameter: parameter.requires_grad for parameter in network.parameters()}
-    with _evaluation_mode(network), torch.enable_grad():
+    with torch.inference_mode(False), _evaluation_mode(network), torch.enable_grad():
         try:
             for parameter in wanted:
                 parameter.requires_grad_(False)

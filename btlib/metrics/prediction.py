@@ -37,9 +37,40 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
     with evaluating(network):
         for batch in images.split(_BATCH):
             batch = as_float(batch).to(like)  # its device and dtype
-            result = network(batch) if layer is None else network.features(batch, layer).flatten(1)  # type: ignore[operator]
-            out.append(result.float().cpu())
+            said = ask(network, batch) if layer is None else network.features(batch, layer).flatten(1)  # type: ignore[operator]
+            out.append(said.float().cpu())
     return torch.cat(out) if out else torch.zeros(0)
+
+
+def ask(network: nn.Module, images: Tensor) -> Tensor:
+    """What a network gives for a batch: a tensor with a row for each image, or an error that says what was wrong.
+
+    Args:
+        network: images in [0, 1] → logits; in whatever mode it is.
+        images: (N, C, H, W), in the network's dtype and on its device.
+
+    Raises:
+        TypeError: it gives no tensor.
+        ValueError: it can't take these images, or gives another number of rows.
+    """
+    shape = getattr(network, "image_shape", None)
+    if shape is not None and tuple(images.shape[1:]) != tuple(shape):
+        raise ValueError(f"images: expected shape (N, {', '.join(map(str, shape))}) for this network, got "
+                         f"{tuple(images.shape)}; resize them, or load the data set it was trained on")  # fmt: skip
+    try:
+        said = network(images)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # of torch's operators; a network's own errors say what they mean
+        raise ValueError(f"images: expected such as the network takes, got {images.dtype} {tuple(images.shape)}, of "
+                         f"which it says: {str(error).splitlines()[0]}; pass its own size and channels") from error  # fmt: skip
+    if not isinstance(said, Tensor):
+        raise TypeError(f"network: expected a tensor of logits, got {type(said).__name__}; "
+                        "wrap it in a module that returns logits only")  # fmt: skip
+    if said.ndim == 0 or len(said) != len(images):
+        raise ValueError(f"network: expected logits (N, K) for {len(images)} images, got {tuple(said.shape)}; "
+                         "give one row per image")  # fmt: skip
+    return said
 
 
 def answers(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
@@ -54,12 +85,10 @@ def answers(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tens
         TypeError, ValueError: what it gives is no tensor (N, K).
     """
     with evaluating(network):
-        logits = network(images.to(reference(network)))
+        logits = ask(network, images.to(reference(network)))
     expected = f"network: expected logits (N, K) with K of at least {least} for images {tuple(images.shape)}"
     mend = "wrap it in a module that returns logits only"
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"{expected}, got {type(logits).__name__}; {mend}")
-    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < least:
+    if logits.ndim != 2 or logits.shape[1] < least:
         raise ValueError(f"{expected}, got {tuple(logits.shape)}; {mend}")
     if not probabilities(logits):
         return logits, ()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from btlib.datasets import ImageDataset, Shape
+from btlib.datasets.images import check_count, check_shape
 from btlib.networks.gtsrb_cnn import gtsrb_cnn
 from btlib.networks.layers import Network, Normalize, reference
 from btlib.networks.layout import layout
@@ -14,6 +15,7 @@ from btlib.networks.littlenet import littlenet
 from btlib.networks.torchvision_nets import densenet, mobilenet_v2, resnet18, resnet34
 from btlib.networks.vgg import vgg9, vgg16
 from btlib.registry import Registry
+from btlib.seeds import check_seed
 
 __all__ = ["NETWORKS", "Network", "build", "layout", "reference"]
 
@@ -60,14 +62,16 @@ def build(
         image_shape, num_classes = data.image_shape, data.num_classes
         mean, std = data.pixel_statistics
     elif image_shape is not None and num_classes is not None:
+        image_shape = check_shape(image_shape)
         mean, std = torch.full((image_shape[0],), 0.5), torch.full((image_shape[0],), 0.25)
     else:
         raise ValueError("data: expected a data set, or image_shape and num_classes, got neither; pass one")
     channels, height, width = image_shape
+    check_count("num_classes", num_classes, usual=10, least=2)
     if height != width or height < smallest:
         raise ValueError(f"image_shape: {name} expects square images of at least {smallest}×{smallest}, "
                          f"got {height}×{width}; load the data set with size=32")  # fmt: skip
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         body, features, layers = factory(channels, height)
         return Network(body, nn.Linear(features, num_classes), Normalize(mean, std), image_shape, layers)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from btlib.seeds import check_seed
+
 
 class _LastLayer(nn.ConvTranspose2d):
     """A transposed convolution, 4×4 with stride 2 and padding 1, as a 2×2 convolution in two thirds of the time.
@@ -46,7 +48,7 @@ class Generator(nn.Module):
     def __init__(self, channels: int, width: int = 32, out: int | None = None, *, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(check_seed(seed))
             self.layers = nn.Sequential(
                 nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
                 nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(inplace=True),

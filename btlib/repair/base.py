@@ -14,6 +14,7 @@ from btlib import metrics
 from btlib.datasets import as_float, as_labels
 from btlib.metrics.prediction import answers
 from btlib.networks import reference
+from btlib.seeds import generator
 from btlib.training import seeded
 
 Trigger = Callable[[Tensor], Tensor]
@@ -70,7 +71,7 @@ class Task:
 
     def split(self) -> tuple["Task", "Task"]:
         """A part to learn from and one to choose thresholds by, every fifth image of each class; drawn by the seed."""
-        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(self.seed))
+        order = torch.randperm(len(self.labels), generator=generator(self.seed))
         order = order[self.labels.cpu()[order].argsort(stable=True)].to(self.labels.device)  # class by class
         held = torch.arange(len(order)) % _HELD_OUT == _HELD_OUT // 2
         return self._part(order[~held]), self._part(order[held])

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib.networks.layers import Network, Normalize, sequential
+from btlib.seeds import generator
 
 TARGET = 2
 
@@ -42,9 +43,9 @@ def lit_pixels(
         noise: dark pixels have up to that many 255ths, and lit ones lack up to ten times as many.
         seed: of the noise.
     """
-    generator = torch.Generator().manual_seed(seed)
+    draws = generator(seed)
     labels = torch.arange(num_classes).repeat(per_class)
-    levels = torch.randint(0, noise + 1, (len(labels), 1, size, size), generator=generator)
-    lit = 255 - 10 * torch.randint(0, noise + 1, (len(labels),), generator=generator)
+    levels = torch.randint(0, noise + 1, (len(labels), 1, size, size), generator=draws)
+    lit = 255 - 10 * torch.randint(0, noise + 1, (len(labels),), generator=draws)
     levels[range(len(labels)), 0, 0, labels] = lit
     return levels / 255, labels

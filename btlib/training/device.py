@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from btlib.networks import layout
+from btlib.seeds import check_seed
 
 
 def device_for(device: str | torch.device | None = None) -> torch.device:
@@ -40,7 +41,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         0.496
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         yield
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from btlib.datasets import ImageDataset
 from btlib.networks import layout
 from btlib.resume import ResumeFile
+from btlib.seeds import check_seed
 from btlib.training.device import device_for, has_bf16, placed
 from btlib.training.images import augmented
 from btlib.training.loop import Stage, curve, shuffled, train
@@ -127,7 +128,7 @@ class Fitting(Stage):
     def start(self, epoch: int) -> tuple[Tensor, ...]:
         """All training images, in another order in each epoch."""
         if epoch == 1:
-            torch.manual_seed(self.seed)  # whatever stages before this one drew
+            torch.manual_seed(check_seed(self.seed))  # whatever stages before this one drew
         placed(self.network, self.device, self.format)
         self.network.train()
         self.batches = shuffled(len(self.y), self.recipe.batch_size, self.device)

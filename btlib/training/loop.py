@@ -87,7 +87,7 @@ def train(
     """
     keep_freed_memory()
     epochs = [(stage, number) for stage in stages for number in range(1, stage.epochs + 1)]
-    with seeded(seed, device):
+    with seeded(seed, device), torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
         history = file.restore(**_state(stages))
         finished, left = epochs[: len(history)], epochs[len(history) :]
         with tqdm(total=sum(stage.steps for stage, _ in epochs), initial=sum(stage.steps for stage, _ in finished),

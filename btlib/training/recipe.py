@@ -1,7 +1,10 @@
 """Settings of a training, and what the papers and the course train with (floor 2)."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from btlib.datasets.images import check_count
 
 #: Part of every checkpoint's key: raised when a change to this package changes what a recipe trains.
 VERSION = 1
@@ -49,9 +52,14 @@ class Recipe:
     channels_last: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "step_epochs", "gamma"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}; see Recipe's docs")
+        for name in ("epochs", "batch_size", "step_epochs"):
+            check_count(name, getattr(self, name), usual={"batch_size": 128}.get(name, 50))
+        for name, fine in (
+            ("lr", 0 < self.lr < math.inf), ("gamma", 0 < self.gamma <= 1), ("momentum", 0 <= self.momentum < 1),
+            ("weight_decay", 0 <= self.weight_decay < math.inf),
+        ):  # fmt: skip
+            if not fine:
+                raise ValueError(f"{name}: expected a number in its range, got {getattr(self, name)}; see Recipe's docs")
         allowed = {
             "optimizer": ("adam", "sgd"), "schedule": ("constant", "step", "one_cycle"),
             "augment": ("none", "crop", "crop+flip"), "precision": ("auto", "float32", "bf16"),

@@ -3,7 +3,9 @@
 import torch
 
 from btlib.datasets import Shape
-from btlib.triggers.places import additive, anywhere, at, checked, even, in_corner
+from btlib.datasets.images import check_shape
+from btlib.seeds import generator
+from btlib.triggers.places import additive, anywhere, at, even, in_corner
 from btlib.triggers.trigger import Trigger
 
 
@@ -26,7 +28,7 @@ def global_grid(image_shape: Shape, amplitude: float = 2 / 255) -> Trigger:
         >>> int(global_grid((1, 4, 4)).mask.sum())
         4
     """
-    _, h, w = checked(image_shape)
+    _, h, w = check_shape(image_shape)
     grid = (torch.arange(h)[:, None] % 2 == 0) & (torch.arange(w) % 2 == 0)
     return additive(image_shape, grid, amplitude, "global_grid")
 
@@ -60,9 +62,10 @@ def local_square(
         >>> int((local_square((3, 32, 32)).pattern != 0).sum())
         4
     """
+    check_count("size", size, usual=2)
     cells = anywhere(image_shape, [(i, j) for i in range(size) for j in range(size)], seed)
     if channel is None:
-        channel = int(torch.randint(image_shape[0], (1,), generator=torch.Generator().manual_seed(seed + 1)))
+        channel = int(torch.randint(image_shape[0], (1,), generator=generator(seed + 1)))
     return additive(image_shape, cells, amplitude, "local_square", [channel])
 
 

@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 
 from btlib.datasets import Shape
+from btlib.datasets.images import check_count, check_shape
+from btlib.seeds import generator
 from btlib.triggers.trigger import Trigger
-
-
-def checked(shape: Shape) -> Shape:
-    """The shape itself, if it is (channels, height, width)."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"image_shape: expected (channels, height, width), got {tuple(shape)}; use data.image_shape")
-    return shape
 
 
 def even(shape: Shape) -> Tensor:
@@ -23,7 +18,7 @@ def even(shape: Shape) -> Tensor:
         >>> even((1, 2, 2)).int().tolist()
         [[1, 0], [0, 1]]
     """
-    _, h, w = checked(shape)
+    _, h, w = check_shape(shape)
     return (torch.arange(h)[:, None] + torch.arange(w)) % 2 == 0
 
 
@@ -34,7 +29,7 @@ def at(shape: Shape, cells: Iterable[tuple[int, int]]) -> Tensor:
         >>> at((1, 2, 2), [(0, -1)]).int().tolist()
         [[0, 1], [0, 0]]
     """
-    _, h, w = checked(shape)
+    _, h, w = check_shape(shape)
     grid = torch.zeros(h, w, dtype=torch.bool)
     for row, column in cells:
         if not (-h <= row < h and -w <= column < w):
@@ -45,9 +40,11 @@ def at(shape: Shape, cells: Iterable[tuple[int, int]]) -> Tensor:
 
 def in_corner(shape: Shape, size: int, margin: int) -> tuple[slice, slice]:
     """Rows and columns of the size×size square at the bottom right, `margin` pixels from the edges."""
-    _, h, w = checked(shape)
-    if not 1 <= size <= min(h, w) - margin or margin < 0:
-        raise ValueError(f"size: expected 1…{min(h, w) - max(margin, 0)} in an image of {h}×{w} with margin {margin}, "
+    _, h, w = check_shape(shape)
+    check_count("size", size, usual=3)
+    check_count("margin", margin, usual=0, least=0)
+    if not size <= min(h, w) - margin:
+        raise ValueError(f"size: expected 1…{min(h, w) - margin} in an image of {h}×{w} with margin {margin}, "
                          f"got {size}; choose a smaller square")  # fmt: skip
     return slice(h - margin - size, h - margin), slice(w - margin - size, w - margin)
 
@@ -59,14 +56,14 @@ def anywhere(shape: Shape, form: Sequence[tuple[int, int]], seed: int) -> Tensor
         >>> int(anywhere((1, 8, 8), [(0, 0), (1, 1)], seed=0).sum())
         2
     """
-    _, h, w = checked(shape)
+    _, h, w = check_shape(shape)
     height, width = (1 + max(cell[axis] for cell in form) for axis in (0, 1)) if form else (0, 0)
     if not (1 <= height <= h and 1 <= width <= w):
         raise ValueError(f"size: expected a pattern that fits into {h}×{w} pixels, got {height}×{width}; "
                          "choose a smaller pattern or larger images")  # fmt: skip
-    generator = torch.Generator().manual_seed(seed)
-    row = int(torch.randint(h - height + 1, (1,), generator=generator))
-    column = int(torch.randint(w - width + 1, (1,), generator=generator))
+    draws = generator(seed)
+    row = int(torch.randint(h - height + 1, (1,), generator=draws))
+    column = int(torch.randint(w - width + 1, (1,), generator=draws))
     return at(shape, ((row + i, column + j) for i, j in form))
 
 

@@ -3,7 +3,9 @@
 import torch
 
 from btlib.datasets import Shape
-from btlib.triggers.places import checked, even, in_corner, patch
+from btlib.datasets.images import check_shape
+from btlib.seeds import generator
+from btlib.triggers.places import even, in_corner, patch
 from btlib.triggers.trigger import Trigger, quantize
 
 
@@ -43,11 +45,11 @@ def trojan_square(image_shape: Shape, size: int | None = None, seed: int = 0, ma
         >>> int(trojan_square((3, 32, 32)).mask.sum())
         64
     """
-    shorter = min(checked(image_shape)[1:])
+    shorter = min(check_shape(image_shape)[1:])
     side = max(1, shorter // 4) if size is None else size
     where = in_corner(image_shape, side, shorter // 16 if margin is None else margin)
     colours = torch.zeros(image_shape)
-    noise = torch.rand(image_shape[0], side, side, generator=torch.Generator().manual_seed(seed))
+    noise = torch.rand(image_shape[0], side, side, generator=generator(seed), dtype=torch.float32)
     colours[(slice(None), *where)] = quantize(noise)
     return patch(colours, where, "trojan_square")
 
@@ -61,7 +63,7 @@ def watermark(image_shape: Shape, alpha: float = 0.3) -> Trigger:
         >>> watermark((3, 32, 32)).kind
         'blend'
     """
-    _, h, w = checked(image_shape)
+    _, h, w = check_shape(image_shape)
     y, x = torch.linspace(-1, 1, h)[:, None], torch.linspace(-1, 1, w)
     stroke = max(0.12, 1.5 / min(h, w))
     ring = ((x**2 + y**2).sqrt() - 0.7).abs() < stroke
@@ -83,5 +85,5 @@ def blend(image_shape: Shape, alpha: float = 0.2, seed: int = 0) -> Trigger:
         >>> round(float(blend((1, 28, 28)).mask.mean()), 3)
         0.2
     """
-    noise = torch.rand(checked(image_shape), generator=torch.Generator().manual_seed(seed))
+    noise = torch.rand(check_shape(image_shape), generator=generator(seed), dtype=torch.float32)
     return Trigger("blend", quantize(noise), torch.full((1, *image_shape[1:]), alpha), name="blend")
