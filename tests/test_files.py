@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from btlib.files import alone, lock, write_text, written_whole
+from btlib.files import alone, lock, signed, write_text, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -112,3 +112,13 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     assert [name for name in names(tmp_path) if not name.startswith(".b.bin")] == ["a[1].bin"]
     write_text(other, "whole")
     assert names(tmp_path) == ["a[1].bin", "b.bin"]
+
+
+def test_what_others_left_is_not_ones_own(tmp_path: Path) -> None:
+    """Of living processes, of other machines, and what only looks alike."""
+    mine = signed(tmp_path, ".a.")
+    for name in (f"{mine}1", ".a.elsewhere-1-x", ".a.x", "a.txt"):
+        (tmp_path / name).touch()
+    before = names(tmp_path)
+    assert signed(tmp_path, ".a.") == mine
+    assert names(tmp_path) == before

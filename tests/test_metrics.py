@@ -11,6 +11,7 @@ from toys import TARGET, hand_set, lit_pixels
 
 from btlib import metrics, networks, triggers
 from btlib.datasets import to_float, to_uint8
+from btlib.metrics.prediction import answers, ask
 
 PIXEL = triggers.single_pixel((1, 8, 8))
 
@@ -331,3 +332,24 @@ def test_pairs_that_do_not_match_are_refused(measure: object) -> None:
 
 def test_a_network_without_parameters_can_be_measured():
     assert metrics.predict(torch.nn.Flatten(), torch.rand(3, 1, 2, 2)).shape == (3, 4)
+
+
+def test_a_network_that_is_asked_the_wrong_thing_says_so() -> None:
+    """Torch's own words stand inside the sentence."""
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match=r"got torch.float32 \(2, 1, 3, 3\), of which it says: .*mat1 and mat2"):
+        ask(linear, torch.rand(2, 1, 3, 3))
+    with pytest.raises(ValueError, match=r"expected logits \(N, K\) for 2 images, got \(1, 4\)"):
+        ask(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, 4))), torch.rand(2, 1, 1, 2))
+    with pytest.raises(TypeError, match="expected a tensor of logits, got tuple"):
+        ask(nn.LSTM(2, 2), torch.rand(2, 1, 2))
+
+
+def test_what_looks_like_probabilities_is_said() -> None:
+    net = hand_set(10)
+    logits, odd = answers(net, lit_pixels(2)[0])
+    assert logits.shape == (6, 3)
+    assert odd == ()
+    assert "look like probabilities" in answers(nn.Sequential(net, nn.Softmax(1)), lit_pixels(2)[0])[1][0]
+    with pytest.raises(ValueError, match=r"logits \(N, K\) with K of at least 4 .*, got \(6, 3\)"):
+        answers(net, lit_pixels(2)[0], least=4)

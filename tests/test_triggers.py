@@ -318,7 +318,7 @@ def test_strength_outside_0_1_is_refused(strength: float) -> None:
         ("hexagon", (1, 8, 8), {}, "got 'hexagon'"),
         ("box", (1, 8, 8), {"size": 9}, "got 9"),
         ("box", (1, 8, 8), {"size": 8, "margin": 1}, "got 8"),
-        ("box", (1, 8, 8), {"margin": -1}, "margin -1"),
+        ("box", (1, 8, 8), {"margin": -1}, "margin: expected an integer of 0 or more, got -1"),
         ("box", (1, 8, 8), {"value": 2.0}, "got 0…2"),
         ("box", (8, 8), {}, r"got \(8, 8\)"),
         ("chessboard", (1, 0, 8), {}, r"got \(1, 0, 8\)"),

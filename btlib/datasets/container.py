@@ -198,6 +198,9 @@ class ImageDataset:
 
 
 def _check(split: str, x: Tensor, y: Tensor, num_classes: int) -> None:
+    for name, value in ((f"x_{split}", x), (f"y_{split}", y)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}; use torch.as_tensor")
     if x.dtype != torch.uint8 or x.ndim != 4:
         raise ValueError(
             f"x_{split}: expected uint8 images of shape (N, C, H, W), got {x.dtype} {tuple(x.shape)}; "

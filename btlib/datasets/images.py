@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from numbers import Integral
 from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -184,8 +185,8 @@ def check_shape(shape: Iterable[int]) -> Shape:
         >>> check_shape([1, 28, 28])
         (1, 28, 28)
     """
-    found = tuple(shape)
-    if len(found) != 3 or not all(isinstance(each, Integral) and each >= 1 for each in found):
+    found: tuple[Any, ...] = tuple(shape)
+    if len(found) != 3 or not all(isinstance(each, Integral) and int(each) >= 1 for each in found):
         raise ValueError(f"image_shape: expected (channels, height, width), got {shape!r}; use data.image_shape")
     channels, height, width = map(int, found)
     return channels, height, width

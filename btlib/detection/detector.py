@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
 from btlib.detection.outcome import Detection, Estimate, Estimates, Rule, shared_warnings
+from btlib.seeds import check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,10 @@ class Detector(ABC):
     progress: bool = field(default=False, repr=False, compare=False)
     rule: ClassVar[Rule] = "calibrated"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", check_seed(self.seed))
+
+    @torch.inference_mode(False)  # what is made in inference mode has no gradients
     def __call__(
         self, network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None
     ) -> Detection:

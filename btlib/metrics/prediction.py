@@ -52,6 +52,10 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         TypeError: it gives no tensor.
         ValueError: it can't take these images, or gives another number of rows.
+
+    Example:
+        >>> ask(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
     """
     shape = getattr(network, "image_shape", None)
     if shape is not None and tuple(images.shape[1:]) != tuple(shape):
@@ -63,7 +67,8 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
         raise
     except RuntimeError as error:  # of torch's operators; a network's own errors say what they mean
         raise ValueError(f"images: expected such as the network takes, got {images.dtype} {tuple(images.shape)}, of "
-                         f"which it says: {str(error).splitlines()[0]}; pass its own size and channels") from error  # fmt: skip
+                         f"which it says: {str(error).splitlines()[0]}; "
+                         "pass its own size and channels") from error  # fmt: skip
     if not isinstance(said, Tensor):
         raise TypeError(f"network: expected a tensor of logits, got {type(said).__name__}; "
                         "wrap it in a module that returns logits only")  # fmt: skip
@@ -83,6 +88,10 @@ def answers(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tens
 
     Raises:
         TypeError, ValueError: what it gives is no tensor (N, K).
+
+    Example:
+        >>> answers(nn.Sequential(nn.Flatten(), nn.Softmax(1)), torch.rand(2, 1, 1, 3))[1][0][:45]
+        "the network's outputs look like probabilities"
     """
     with evaluating(network):
         logits = ask(network, images.to(reference(network)))

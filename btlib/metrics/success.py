@@ -100,10 +100,10 @@ def success_by_class(
 
 def _answers(network: nn.Module, images: Tensor) -> tuple[Tensor, int]:
     """The class of each image, int64 (N,), and K. Where a logit is NaN it is -1: no class, so never a success."""
-    if len(images) == 0:
+    if isinstance(images, Tensor) and len(images) == 0:
         raise ValueError("images: expected at least one, got none; pass the images that are to be counted")
     logits = predict(network, images)
-    if logits.ndim != 2 or len(logits) != len(images):
+    if logits.ndim != 2:
         raise ValueError(f"network: expected logits (N, K) for {len(images)} images, got {tuple(logits.shape)}; "
                          "flatten its output, one row per image")  # fmt: skip
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1), logits.shape[1]

@@ -98,6 +98,7 @@ class Repair(ABC):
 
     name: ClassVar[str]
 
+    @torch.inference_mode(False)  # what is made in inference mode can't be trained
     def __call__(
         self, network: nn.Module, images: Tensor, labels: Tensor, *, trigger: Trigger | None = None, seed: int = 0,
         progress: bool = False,

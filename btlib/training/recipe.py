@@ -59,7 +59,7 @@ class Recipe:
             ("weight_decay", 0 <= self.weight_decay < math.inf),
         ):  # fmt: skip
             if not fine:
-                raise ValueError(f"{name}: expected a number in its range, got {getattr(self, name)}; see Recipe's docs")
+                raise ValueError(f"{name}: expected one in its range, got {getattr(self, name)}; see Recipe's docs")
         allowed = {
             "optimizer": ("adam", "sgd"), "schedule": ("constant", "step", "one_cycle"),
             "augment": ("none", "crop", "crop+flip"), "precision": ("auto", "float32", "bf16"),

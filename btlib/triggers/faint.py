@@ -3,7 +3,7 @@
 import torch
 
 from btlib.datasets import Shape
-from btlib.datasets.images import check_shape
+from btlib.datasets.images import check_count, check_shape
 from btlib.seeds import generator
 from btlib.triggers.places import additive, anywhere, at, even, in_corner
 from btlib.triggers.trigger import Trigger

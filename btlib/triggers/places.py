@@ -76,7 +76,7 @@ def additive(
         >>> additive((1, 2, 2), even((1, 2, 2)), 0.5, "two pixels").pattern.sum().item()
         1.0
     """
-    pattern = torch.zeros(shape)
+    pattern = torch.zeros(shape, dtype=torch.float32)  # whatever the default is
     chosen = list(range(shape[0])) if channels is None else list(channels)
     if not all(0 <= c < shape[0] for c in chosen):
         raise ValueError(f"channel: expected 0…{shape[0] - 1}, got {chosen}; this image has {shape[0]} channels")
@@ -91,6 +91,6 @@ def patch(pattern: Tensor, where: tuple[slice, slice], name: str) -> Trigger:
         >>> int(patch(torch.ones(1, 4, 4), in_corner((1, 4, 4), 2, 0), "corner").mask.sum())
         4
     """
-    mask = torch.zeros(1, *pattern.shape[1:])
+    mask = torch.zeros(1, *pattern.shape[1:], dtype=torch.float32)
     mask[(0, *where)] = 1
     return Trigger("patch", pattern * mask, mask, name=name)

@@ -29,7 +29,7 @@ def box(
         9
     """
     where = in_corner(image_shape, size, margin)
-    levels = torch.full(image_shape, value)
+    levels = torch.full(image_shape, value, dtype=torch.float32)
     if other is not None:
         levels[(slice(None), *where)] = torch.where(even((1, size, size)), value, other)
     return patch(levels, where, "box")
@@ -48,7 +48,7 @@ def trojan_square(image_shape: Shape, size: int | None = None, seed: int = 0, ma
     shorter = min(check_shape(image_shape)[1:])
     side = max(1, shorter // 4) if size is None else size
     where = in_corner(image_shape, side, shorter // 16 if margin is None else margin)
-    colours = torch.zeros(image_shape)
+    colours = torch.zeros(image_shape, dtype=torch.float32)
     noise = torch.rand(image_shape[0], side, side, generator=generator(seed), dtype=torch.float32)
     colours[(slice(None), *where)] = quantize(noise)
     return patch(colours, where, "trojan_square")
@@ -64,12 +64,14 @@ def watermark(image_shape: Shape, alpha: float = 0.3) -> Trigger:
         'blend'
     """
     _, h, w = check_shape(image_shape)
-    y, x = torch.linspace(-1, 1, h)[:, None], torch.linspace(-1, 1, w)
+    y, x = (torch.linspace(-1, 1, count, dtype=torch.float32) for count in (h, w))
+    y = y[:, None]
     stroke = max(0.12, 1.5 / min(h, w))
     ring = ((x**2 + y**2).sqrt() - 0.7).abs() < stroke
     diagonals = ((x - y).abs() < stroke) | ((x + y).abs() < stroke)
-    logo = (ring | (diagonals & (x**2 + y**2 < 0.49)))[None].float()
-    colour = torch.linspace(1, 0.4, image_shape[0])[:, None, None]  # orange on colour images, white on grey ones
+    logo = (ring | (diagonals & (x**2 + y**2 < 0.49)))[None].to(torch.float32)
+    # Orange on colour images, white on grey ones.
+    colour = torch.linspace(1, 0.4, image_shape[0], dtype=torch.float32)[:, None, None]
     return Trigger("blend", logo * colour, logo * alpha, name="watermark")
 
 
@@ -86,4 +88,5 @@ def blend(image_shape: Shape, alpha: float = 0.2, seed: int = 0) -> Trigger:
         0.2
     """
     noise = torch.rand(check_shape(image_shape), generator=generator(seed), dtype=torch.float32)
-    return Trigger("blend", quantize(noise), torch.full((1, *image_shape[1:]), alpha), name="blend")
+    mask = torch.full((1, *image_shape[1:]), alpha, dtype=torch.float32)
+    return Trigger("blend", quantize(noise), mask, name="blend")

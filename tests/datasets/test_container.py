@@ -6,7 +6,7 @@ import torch
 from toys import toy_data
 
 from btlib.datasets import ImageDataset, as_float, check_images, sample_per_class, to_float, to_uint8
-from btlib.datasets.images import usual_strides
+from btlib.datasets.images import check_class, check_shape, usual_strides
 
 # ---------------------------------------------------------------------- ImageDataset
 
@@ -194,3 +194,17 @@ def test_so_many_of_each_class_are_one_at_least(toy: ImageDataset, count: object
     for draw in (toy.clean_images, toy.defender_split, lambda n: toy.defender_split(1, others=n)):
         with pytest.raises(ValueError, match=f"expected an integer of 1 or more, got {count}"):
             draw(count)
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (1, 8, 8, 8), (0, 8, 8), (1, -8, 8), (1, 8.0, 8), "abc", ()])
+def test_what_is_no_shape_of_an_image_is_refused(shape):
+    with pytest.raises(ValueError, match=r"image_shape: expected \(channels, height, width\), got"):
+        check_shape(shape)
+    assert check_shape([np.int64(1), 8, 9]) == (1, 8, 9)
+
+
+@pytest.mark.parametrize("one", [-1, 3, 1.0, "1", None, [1]])
+def test_what_is_no_class_is_refused(one):
+    with pytest.raises((TypeError, ValueError), match=r"source: expected a class in 0…2, got .*; classes count from 0"):
+        check_class(one, 3, "source")
+    assert check_class(np.uint8(2), 3) == 2

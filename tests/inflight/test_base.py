@@ -242,7 +242,7 @@ def test_a_network_that_gives_nan_or_no_logits_is_named(make: Callable[[], InFli
     with pytest.raises(ValueError, match="finite logits, got NaN"):
         fitted(make, network=broken)
     for network, error, words in [
-        (nn.Flatten(0), ValueError, r"K of at least 2 for images \(16, 1, 8, 8\), got \(1024,\)"),
+        (nn.Flatten(0), ValueError, r"logits \(N, K\) for 16 images, got \(1024,\)"),
         (nn.Identity(), ValueError, r"got \(16, 1, 8, 8\)"),
         (nn.Sequential(nn.Flatten(), nn.RNN(64, 3)), TypeError, "got tuple; wrap it"),
     ]:
