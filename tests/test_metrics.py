@@ -11,6 +11,7 @@ from toys import TARGET, hand_set, lit_pixels
 
 from btlib import metrics, networks, triggers
 from btlib.datasets import to_float, to_uint8
+from btlib.metrics.prediction import logits_of
 
 PIXEL = triggers.single_pixel((1, 8, 8))
 
@@ -331,3 +332,20 @@ def test_pairs_that_do_not_match_are_refused(measure: object) -> None:
 
 def test_a_network_without_parameters_can_be_measured():
     assert metrics.predict(torch.nn.Flatten(), torch.rand(3, 1, 2, 2)).shape == (3, 4)
+
+
+def test_a_classifier_is_asked_and_what_is_none_is_refused() -> None:
+    x = torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).train()
+    logits, odd = logits_of(plain, x)
+    assert torch.equal(logits, plain(x))
+    assert odd == ()
+    assert plain.training
+    (odd,) = logits_of(nn.Sequential(plain, nn.Softmax(1)), x)[1]
+    assert odd.startswith("the network's outputs look like probabilities")
+    with pytest.raises(ValueError, match=r"K of at least 4 for images \(5, 1, 2, 2\), got \(5, 3\); wrap it"):
+        logits_of(plain, x, least=4)
+    with pytest.raises(ValueError, match=r"got \(20,\)"):
+        logits_of(nn.Flatten(0), x)
+    with pytest.raises(TypeError, match="got tuple"):
+        logits_of(nn.Sequential(nn.Flatten(), nn.RNN(4, 3)), x)

@@ -42,7 +42,7 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
     return torch.cat(out) if out else torch.zeros(0)
 
 
-def answers(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
+def logits_of(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
     """What a network says of a few images, once it is seen to be a classifier, and what is odd about that, in words.
 
     Args:
