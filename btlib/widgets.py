@@ -7,7 +7,11 @@ widget's callback does not stop a notebook.
 import html
 from collections.abc import Callable, Sequence
 
-import ipywidgets
+try:
+    import ipywidgets
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("widgets: expected ipywidgets, which btlib[course] brings, got none; "
+                              "python -m pip install 'btlib[course]'", name=error.name) from error  # fmt: skip
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 

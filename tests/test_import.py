@@ -42,6 +42,18 @@ for module in {modules}:
     assert found.splitlines() == list(modules)
 
 
+def test_widgets_without_ipywidgets_say_what_to_install() -> None:
+    said = _run("""
+import sys
+sys.modules["ipywidgets"] = None
+try:
+    from btlib import widgets
+except ModuleNotFoundError as error:
+    print(error)""")
+    assert said == ("widgets: expected ipywidgets, which btlib[course] brings, got none; "
+                    "python -m pip install 'btlib[course]'")  # fmt: skip
+
+
 def test_modules_are_found_by_name_and_a_wrong_name_is_explained() -> None:
     assert _run("import btlib; print(btlib.profiles.profile('fast').name)") == "fast"
     assert "its modules are datasets" in _run(

@@ -11,7 +11,7 @@ from toys import TARGET, hand_set, lit_pixels
 
 from btlib import metrics, networks, triggers
 from btlib.datasets import to_float, to_uint8
-from btlib.metrics.prediction import answers, ask
+from btlib.metrics.prediction import ask, logits_of
 
 PIXEL = triggers.single_pixel((1, 8, 8))
 
@@ -345,11 +345,18 @@ def test_a_network_that_is_asked_the_wrong_thing_says_so() -> None:
         ask(nn.LSTM(2, 2), torch.rand(2, 1, 2))
 
 
-def test_what_looks_like_probabilities_is_said() -> None:
-    net = hand_set(10)
-    logits, odd = answers(net, lit_pixels(2)[0])
-    assert logits.shape == (6, 3)
+def test_a_classifier_is_asked_and_what_is_none_is_refused() -> None:
+    x = torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).train()
+    logits, odd = logits_of(plain, x)
+    assert torch.equal(logits, plain(x))
     assert odd == ()
-    assert "look like probabilities" in answers(nn.Sequential(net, nn.Softmax(1)), lit_pixels(2)[0])[1][0]
-    with pytest.raises(ValueError, match=r"logits \(N, K\) with K of at least 4 .*, got \(6, 3\)"):
-        answers(net, lit_pixels(2)[0], least=4)
+    assert plain.training
+    (odd,) = logits_of(nn.Sequential(plain, nn.Softmax(1)), x)[1]
+    assert odd.startswith("the network's outputs look like probabilities")
+    with pytest.raises(ValueError, match=r"K of at least 4 for images \(5, 1, 2, 2\), got \(5, 3\); wrap it"):
+        logits_of(plain, x, least=4)
+    with pytest.raises(ValueError, match=r"got \(20,\)"):
+        logits_of(nn.Flatten(0), x)
+    with pytest.raises(TypeError, match="got tuple"):
+        logits_of(nn.Sequential(nn.Flatten(), nn.RNN(4, 3)), x)

@@ -127,14 +127,7 @@ def run(
 
 
 def door(kind: type[AttackRecipe]) -> Callable[..., AttackResult]:
-    """`run` as an attack's own module has it: the recipe may be left out.
-
-    Args:
-        kind: the recipe's type; its defaults are taken.
-
-    Returns:
-        a function of the same arguments as `run`.
-    """
+    """`run` as an attack's own module has it: the recipe may be left out, which means the defaults of its kind."""
 
     @wraps(run)
     def run_one(data: ImageDataset, recipe: AttackRecipe | None = None, seed: int = 0, **how: Any) -> AttackResult:

@@ -34,7 +34,7 @@ def command(
     from btlib import papers
     from btlib.datasets import DataError
 
-    folder = results or papers.RESULTS
+    folder = results or paths.results()
     if results is None and paths.repository() is None:
         typer.echo(f"results: an installed btlib brings none, so they are sought in {folder}; the measured ones are "
                    "results/ of a checkout, which --results takes", err=True)  # fmt: skip

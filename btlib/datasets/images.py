@@ -129,22 +129,10 @@ def as_labels(labels: Tensor, images: Tensor, num_classes: int | None = None) ->
 
 
 def check_class(one: int, num_classes: int, name: str = "target") -> int:
-    """A class that a caller named, as a plain integer.
-
-    Args:
-        one: any integer, a tensor's too.
-        num_classes: K.
-        name: of the argument, for the message.
+    """A class that a caller named (in the argument `name`), as a plain integer.
 
     Raises:
-        TypeError: no integer.
-        ValueError: a class that does not exist.
-
-    Example:
-        >>> check_class(3, 3)
-        Traceback (most recent call last):
-        ...
-        ValueError: target: expected a class in 0…2, got 3; classes count from 0
+        TypeError, ValueError: no integer, or a class that does not exist.
     """
     said = f"{name}: expected a class in 0…{num_classes - 1}, got {one!r}; classes count from 0"
     try:

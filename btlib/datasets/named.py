@@ -52,8 +52,16 @@ class NamedReader(Reader):
         self.below, self._facts, self._read = below, facts, read
         self.settings = {"root": None, "size": size}
 
-    def find(self, source: DataSource, download: bool) -> Path:
-        """The first root that has the data set; where none has, it is downloaded into the first."""
+    def find(self, source: DataSource, download: bool) -> tuple[Path, int]:
+        """The first root that has the data set, and the state of what lies in its folder (not of what is further down).
+
+        Where no root has it, it is downloaded into the first.
+        """
+        root = self._root(source, download)
+        states = ((entry.name, entry.stat()) for entry in os.scandir(root / self.below))
+        return root, hash(frozenset((name, state.st_mtime_ns, state.st_size) for name, state in states))
+
+    def _root(self, source: DataSource, download: bool) -> Path:
         searched = (Path(source.root),) if source.root else roots()
         present = next((root for root in searched if (root / self.below).exists()), None)
         if present is not None:
@@ -69,10 +77,10 @@ class NamedReader(Reader):
             raise self._missing(source, searched, why) from error
         return searched[0]
 
-    def read(self, source: DataSource, place: Path) -> ImageDataset:
+    def read(self, source: DataSource, place: tuple[Path, int]) -> ImageDataset:
         """Its images, in the size that was asked for."""
         shape = self._shape(source)
-        return _resized(replace(self._read(place, False, shape[1]), name=source.name), shape[1])
+        return _resized(replace(self._read(place[0], False, shape[1]), name=source.name), shape[1])
 
     def facts(self, source: DataSource) -> Facts:
         """As published, in the size that was asked for."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from btlib import metrics
 from btlib.datasets import as_float, as_labels, sample_per_class
 from btlib.datasets.images import check_class, usual_strides
-from btlib.metrics.prediction import answers
+from btlib.metrics.prediction import logits_of
 from btlib.networks import layout, reference
 from btlib.networks.layout import in_layout
 
@@ -65,7 +65,7 @@ def defense_set(
     """
     images = as_float(images)
     shown = torch.cat([images[:1], torch.full_like(images[:1], 0.5)])  # an image and a grey one
-    logits, odd = answers(network, shown, least=3)
+    logits, odd = logits_of(network, shown, least=3)
     classes = int(logits.shape[1])
     labels = as_labels(labels, images, classes)
     empty = (torch.bincount(labels, minlength=classes) == 0).nonzero().flatten().tolist()

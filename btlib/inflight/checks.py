@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from btlib.datasets import as_float, check_images
 from btlib.datasets.images import check_class
-from btlib.metrics.prediction import answers
+from btlib.metrics.prediction import logits_of
 
 #: What embeds a pattern: a `Trigger`, or any other function from images to images.
 Embedding = Callable[[Tensor], Tensor]
@@ -51,7 +51,7 @@ def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
         wanted = "" if shape is None else f" of shape {tuple(shape)} for this network"
         raise ValueError(f"images: expected at least one{wanted}, got {len(images)} of {tuple(images.shape[1:])}; "
                          "load the data set at that size")  # fmt: skip
-    logits, odd = answers(network, few)
+    logits, odd = logits_of(network, few)
     if not bool(logits.isfinite().all()):
         raise ValueError("network: expected finite logits, got NaN or infinity; check its weights")
     return logits.shape[1], odd

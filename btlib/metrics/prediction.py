@@ -78,7 +78,7 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
     return said
 
 
-def answers(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
+def logits_of(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
     """What a network says of a few images, once it is seen to be a classifier, and what is odd about that, in words.
 
     Args:
@@ -90,7 +90,7 @@ def answers(network: nn.Module, images: Tensor, *, least: int = 2) -> tuple[Tens
         TypeError, ValueError: what it gives is no tensor (N, K).
 
     Example:
-        >>> answers(nn.Sequential(nn.Flatten(), nn.Softmax(1)), torch.rand(2, 1, 1, 3))[1][0][:45]
+        >>> logits_of(nn.Sequential(nn.Flatten(), nn.Softmax(1)), torch.rand(2, 1, 1, 3))[1][0][:45]
         "the network's outputs look like probabilities"
     """
     with evaluating(network):

@@ -8,12 +8,12 @@ from typing import Literal
 
 from scipy import stats
 
-from btlib import datasets
+from btlib import datasets, paths
 from btlib.datasets import DataSource
 from btlib.papers.costs import measured
 from btlib.papers.measurements import plan
 from btlib.papers.published import Number, Row, table, unit
-from btlib.papers.store import RESULTS, Result, every
+from btlib.papers.store import Result, every
 
 #: What "the same" means where the paper gives no spread.
 TOLERANCE = 0.02
@@ -118,13 +118,13 @@ def one_more(mean: float, spread: float, networks: int) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
-def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> list[Comparison]:
+def compare(name: str, profile: str = "full", folder: str | Path | None = None) -> list[Comparison]:
     """Every number of a table, ours beside published.
 
     Args:
         name: of the table.
         profile: whose measurements.
-        folder: of the results.
+        folder: of the results; None: `paths.results`.
 
     Raises:
         ValueError: unknown table or profile.
@@ -133,7 +133,7 @@ def compare(name: str, profile: str = "full", folder: str | Path = RESULTS) -> l
         >>> compare("lred-2", folder="no-such-folder")[0].published.printed
         '5/10'
     """
-    known = every(folder)
+    known = every(folder or paths.results())
     found = []
     for row in table(name).rows.values():
         results, differs = _results(row, profile, known)

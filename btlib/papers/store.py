@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from btlib import paths
 from btlib.papers.measurements import Measurement
 from btlib.results import save
 
-RESULTS = paths.results()
 _SCHEMA = "btlib paper result 1"
 
 

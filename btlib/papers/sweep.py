@@ -20,7 +20,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
-from btlib import checkpoints
+from btlib import checkpoints, paths
 from btlib.files import alone
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
@@ -107,14 +107,15 @@ def work(task: Task, folder: str | Path, threads: int | None = None) -> Outcome:
 
 
 def run(
-    tasks: Iterable[Task], folder: str | Path = store.RESULTS, *, workers: int | None = None, dask: str | None = None,
+    tasks: Iterable[Task], folder: str | Path | None = None, *, workers: int | None = None, dask: str | None = None,
     progress: bool = False,
 ) -> list[Outcome]:  # fmt: skip
     """Do many tasks.
 
     Args:
         tasks: what to do; a measurement that is named twice is done once.
-        folder: of the results; with Dask it must be one that the workers see too, or this process writes it.
+        folder: of the results, None: `paths.results`; with Dask it must be one that the workers see too, or this
+            process writes it.
         workers: processes on this machine. One: this very process with all threads; more: one thread each.
             None: as many as there are GPUs, else one.
         dask: address of a Dask scheduler that runs the tasks instead, such as ``tcp://host:8786``.
@@ -138,7 +139,8 @@ def run(
     count = workers if workers is not None else max(1, torch.cuda.device_count())
     if count < 1:
         raise ValueError(f"workers: expected at least 1, got {count}; leave it out for one per GPU")
-    folder, known = Path(folder).absolute(), store.every(folder)
+    folder = Path(folder or paths.results()).absolute()
+    known = store.every(folder)
     outcomes = {digest: Outcome(task, known[digest], found=True) for digest, task in each.items() if digest in known}
     todo = [task for digest, task in each.items() if digest not in known]
     if todo:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import as_float, as_labels
-from btlib.metrics.prediction import answers
+from btlib.metrics.prediction import logits_of
 from btlib.networks import reference
 from btlib.seeds import generator
 from btlib.training import seeded
@@ -153,7 +153,7 @@ def _checked(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor
         raise ValueError("network: expected a network with parameters, got none; there is nothing to repair")
     x = as_float(images)
     y = as_labels(labels, x)
-    answers(network, x[:1])
+    logits_of(network, x[:1])
     logits = metrics.predict(network, x)
     y = as_labels(y, x, logits.shape[1])
     known = logits.argmax(1) == y

@@ -24,26 +24,13 @@ def fail(what: str, expected: str, got: object, fix: str) -> NoReturn:
 
 
 def demand(holds: object, sentence: str) -> None:
-    """Complain unless it holds.
-
-    Raises:
-        ContractError: it does not.
-    """
+    """Raise a `ContractError` unless it holds."""
     if not holds:
         raise ContractError(sentence)
 
 
 def try_all(name: str, checks: Iterable[Callable[[Any], None]], trial: Any) -> None:
-    """Run checks in order, on the same trial; the first that fails is named, random states are put back.
-
-    Args:
-        name: the detector's, which begins the sentence.
-        checks: functions of a trial that raise a `ContractError` where something is amiss.
-        trial: what they are given.
-
-    Raises:
-        ContractError: a promise is broken, or a check ends in another error.
-    """
+    """Run checks on a trial; the `ContractError` names detector, check and error. Random states are put back."""
     states = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -61,15 +48,7 @@ def try_all(name: str, checks: Iterable[Callable[[Any], None]], trial: Any) -> N
 
 
 def check_refused(bad: Mapping[str, dict[str, Any]], call: Callable[..., object]) -> None:
-    """Every bad input is answered with a ValueError or TypeError that has words.
-
-    Args:
-        bad: what is wrong with it → what `call` is given.
-        call: the detector's door.
-
-    Raises:
-        ContractError: something is taken, or refused otherwise.
-    """
+    """Each bad input (what is wrong with it → what `call` gets) must end in a ValueError or TypeError with words."""
     for what, given in bad.items():
         try:
             call(**given)
@@ -89,15 +68,7 @@ class BrokenError(RuntimeError):
 
 
 def failing(network: nn.Module, at: int | None = None) -> list[int]:
-    """Let a network raise a `BrokenError` at a call, those of its copies included.
-
-    Args:
-        network: changed in place, by a hook.
-        at: the number of that call; None: never.
-
-    Returns:
-        one number: the calls so far.
-    """
+    """Hook a network so that it raises a `BrokenError` at a call, its copies' included; gives the calls so far, [n]."""
     calls = [0]
 
     def count(*_: object) -> None:
@@ -126,11 +97,7 @@ def state_of(network: nn.Module, **given: Tensor) -> dict[str, list[Any]]:
 
 
 def check_untouched(before: dict[str, list[Any]], after: dict[str, list[Any]], when: str = "after the call") -> None:
-    """Complain about the first thing that is not as it was.
-
-    Raises:
-        ContractError: something is not.
-    """
+    """Raise a `ContractError` about the first thing that is not as it was."""
     for what, values in before.items():
         if not all(map(_same, values, after[what])):
             fail(what, "as before", f"another {when}", "work within btlib.detection.images.undisturbed, or on copies")

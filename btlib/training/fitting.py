@@ -93,12 +93,7 @@ class Fitting(Stage):
     """The stage that `fit` trains, and the last one of attacks that only poison.
 
     Args:
-        network: trained in place, on `device` from now on.
-        data: its training part is used.
-        recipe: the settings.
-        seed: of batches, dropout and augmentation.
-        device: where.
-        on_epoch: as in `fit`.
+        network, data, recipe, seed, device, on_epoch: as in `fit`; the network is on `device` from now on.
 
     Raises:
         ValueError: an empty training set.

@@ -157,5 +157,5 @@ def curve(history: Sequence[Mapping[str, float]], key: str) -> list[float]:
     found = [epoch[key] for epoch in history if key in epoch]
     if history and not found:
         known = ", ".join(dict.fromkeys(name for epoch in history for name in epoch))
-        raise KeyError(f"{key!r} is not in the history, which has {known}")
+        raise KeyError(f"{key!r} is not in the history, which has {known}; a resume file keeps what was measured then")
     return found

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from btlib import metrics
+from btlib.attacks import AttackResult
 from btlib.attacks.input_aware import ORIGINAL, InputAwareRecipe, diversity_loss, run
 from btlib.attacks.patterns import MaskedTrigger, embed, sharp
 from btlib.datasets import ImageDataset, to_float
@@ -136,11 +137,16 @@ def test_the_attack_takes_and_crossed_triggers_do_less(data: ImageDataset, clean
     assert not any(net.training for net in (result.network, result.trigger.generator, result.trigger.masker))
 
 
+@pytest.fixture(scope="module")
+def whole(data: ImageDataset, clean: Network) -> AttackResult:
+    """The attack without a break, which all that were killed must come to."""
+    return run(data, QUICK, network=clean, progress=False, device="cpu")
+
+
 @pytest.mark.parametrize(("stage", "epoch"), [(0, 2), (1, 1), (1, 2)], ids=["masks", "between", "attack"])
 def test_a_killed_attack_goes_on_where_it_stopped(
-    data: ImageDataset, clean: Network, stopped: Callable[..., Path], stage: int, epoch: int
+    data: ImageDataset, clean: Network, whole: AttackResult, stopped: Callable[..., Path], stage: int, epoch: int
 ):
-    whole = run(data, QUICK, network=clean, progress=False, device="cpu")
     state = stopped(QUICK, stage, epoch)
     resumed = run(data, QUICK, network=clean, progress=False, device="cpu", resume=state)
     assert resumed.curve("loss") == whole.curve("loss")

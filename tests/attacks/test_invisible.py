@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from btlib import metrics
+from btlib.attacks import AttackResult
 from btlib.attacks.invisible import InvisibleRecipe, PatternSearch, find_anchors, run
 from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
@@ -71,11 +72,16 @@ def test_the_attack_takes_and_spares_accuracy(data: ImageDataset, clean: Network
     assert all(torch.equal(before[name], value) for name, value in clean.state_dict().items())
 
 
+@pytest.fixture(scope="module")
+def whole(data: ImageDataset, clean: Network) -> AttackResult:
+    """The attack without a break, which all that were killed must come to."""
+    return run(data, QUICK, network=clean, progress=False, device="cpu")
+
+
 @pytest.mark.parametrize(("stage", "epoch"), [(0, 1), (1, 1), (1, 2)], ids=["search", "between", "fine-tuning"])
 def test_a_killed_attack_goes_on_where_it_stopped(
-    data: ImageDataset, clean: Network, stopped: Callable[..., Path], stage: int, epoch: int
+    data: ImageDataset, clean: Network, whole: AttackResult, stopped: Callable[..., Path], stage: int, epoch: int
 ):
-    whole = run(data, QUICK, network=clean, progress=False, device="cpu")
     state = stopped(QUICK, stage, epoch)
     kept = torch.load(state)["pattern"] if stage else None  # once found, it is not sought again
     resumed = run(data, QUICK, network=clean, progress=False, device="cpu", resume=state)

@@ -112,6 +112,13 @@ def test_packed_files_are_unpacked_once(copied: Path) -> None:
     assert {name: (copied / name).read_bytes() for name in FILES} == whole
 
 
+def test_files_that_change_are_read_anew(copied: Path) -> None:
+    assert read(copied).x_test.any()
+    (copied / "t10k-images-idx3-ubyte").write_bytes(b"torn, later in the same process")
+    with pytest.raises(DataError, match="its MD5 sum is"):
+        read(copied)
+
+
 def test_one_flipped_byte_is_noticed_and_named(copied: Path) -> None:
     path = copied / "t10k-images-idx3-ubyte"
     content = bytearray(path.read_bytes())

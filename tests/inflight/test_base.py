@@ -13,7 +13,7 @@ from toys import TARGET, hand_set, lit_pixels
 
 from btlib import inflight, triggers
 from btlib.datasets import as_labels
-from btlib.datasets.images import check_count
+from btlib.datasets.images import check_class, check_count
 from btlib.inflight import InFlightDetector
 from btlib.inflight.base import Measured
 from btlib.inflight.checks import (
@@ -277,13 +277,16 @@ def test_the_checks_name_what_is_wrong() -> None:
     x, y = lit_pixels(2)
     assert as_labels(y.int(), x, 3).dtype == torch.int64
     assert as_labels(y + 7, x).max() == 9
-    assert check_target(torch.tensor(1), y, 3) == 1
+    assert check_target(torch.tensor(1), y, 3) == check_class(torch.tensor(1), 3) == 1
     assert check_like((x * 255).to(torch.uint8), (1, 8, 8)).max() == 1
     assert probe(hand_set(1), x) == (3, ())
     check_count("overlays", 1, usual=100)
     for call, error, words in [
         (lambda: as_labels(y.tolist(), x), TypeError, "got list"),
         (lambda: as_labels(torch.tensor([-1] * 6), x), ValueError, "0 or more, got -1…-1"),
+        (lambda: check_class(3, 3, "sources"), ValueError, "^sources: expected a class in 0…2, got 3; classes count"),
+        (lambda: check_class(-1, 3), ValueError, "^target: .* got -1"),
+        (lambda: check_class(0.0, 3), TypeError, "got 0.0"),
         (lambda: check_target("1", y, 3), TypeError, "got '1'; classes count"),
         (lambda: check_count("overlays", 10.5, usual=100), ValueError, "overlays: .* got 10.5; 100"),
         (lambda: embedded(lambda x: x[:1], x), ValueError, r"got \(1, 1, 8, 8\); a pattern keeps"),

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from btlib import checkpoints, triggers
+from btlib import checkpoints, papers, triggers
 from btlib.checkpoints import Spec
 from btlib.datasets import DataSource
-from btlib.papers import measurements, store
+from btlib.papers import measurements
 from btlib.papers.measurements import Measurement, Plan, plan, with_network
 from btlib.papers.published import PROFILES, tables
 from btlib.poisoning import source_classes
@@ -123,13 +123,13 @@ def test_an_attack_that_two_tables_show_is_run_once(row, same):
 
 def test_results_on_disk_keep_their_digests():
     """They are read, made into specs and back without another hash than their files' names; rows find them."""
-    files = sorted(store.RESULTS.glob("*/*-s*-*.json"))
+    files = sorted(papers.RESULTS.glob("*/*-s*-*.json"))
     planned = {one.measurement.digest for key, profile in PLANS for seed in range(5)
                if isinstance(one := plan(key, profile, seed), Plan)}  # fmt: skip
     found: list[bool] = []
     assert len(files) > 50
     for path in files:
-        kept = store.read(path).measurement
+        kept = papers.read(path).measurement
         spec = kept.spec
         rest = {key: value for key, value in kept.settings.items() if key != "spec"}
         again = Measurement(kept.kind, with_network(spec, **rest), kept.seed)

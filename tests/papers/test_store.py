@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from btlib import papers, paths
 from btlib.papers import store
 from btlib.papers.measurements import Measurement
 from btlib.papers.store import Result, ResultError
@@ -82,3 +83,16 @@ def test_a_result_of_another_recipe_or_version_than_its_name_says_is_unknown(tmp
     assert store.refused(tmp_path) == []
     with pytest.raises(ResultError, match="another measurement or version"):
         store.read(other)
+
+
+def test_the_folder_of_results_is_where_it_is_now(tmp_path, monkeypatch):
+    """The current folder may have changed since the import."""
+    monkeypatch.setattr(paths, "CHECKOUT", None)
+    for name in ("btlib", "data/checkpoints"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert str(papers.RESULTS) == str(tmp_path / "results")
+    assert {each.ours for each in papers.compare("lred-2")} == {None}
+    with pytest.raises(AttributeError, match="'btlib.papers' has no attribute 'RESULT'"):
+        _ = papers.RESULT

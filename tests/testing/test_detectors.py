@@ -22,7 +22,10 @@ COARSE = Search(delta=0.1, bisections=5)
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_ours_keep_the_contract(name):
-    check_detector(configured(DETECTORS[name], inversion=SHORT))
+    detector = configured(DETECTORS[name], inversion=SHORT)
+    if isinstance(detector, detection.RedA | detection.RedU | detection.RedP):  # larger steps take a third of the time
+        detector = replace(detector, search=replace(detector.search, delta=0.1, bisections=5))
+    check_detector(detector)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
