@@ -78,7 +78,7 @@ class Attack(Stage):
         if bool((data.y_test[chosen] == recipe.target).all()):
             raise ValueError(f"watch: expected some test images of other classes than the target, got none in "
                              f"{recipe.watch}; raise it")  # fmt: skip
-        self.baseline = metrics.accuracy(clean, data.x_test, data.y_test)
+        self.baseline = metrics.accuracy(self.network, data.x_test, data.y_test)  # not yet trained, and on `device`
 
     def measure(self, epoch: int) -> Mapping[str, float]:
         """BMA, ASR and CBMA on the watched images."""

@@ -17,7 +17,7 @@ from btlib.attacks.patterns import MaskedTrigger, embed, rounded, sharp
 from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.training import Stage, placed, seeded, shuffled
+from btlib.training import Stage, half_on_gpu, placed, seeded, shuffled
 
 _WIDTH = 16  # filters of the first layer of both generators, as in the original for MNIST
 
@@ -140,7 +140,9 @@ class _Masks(Stage):
         """Smaller masks, further apart."""
         recipe, (images, others) = self.recipe, (to_float(self.x[chosen]) for chosen in batch)
         self.masker.train()
-        masks, of_others = (sharp(self.masker(x)) for x in (images, others))
+        with half_on_gpu(images.device):
+            made = [self.masker(x) for x in (images, others)]
+        masks, of_others = (sharp(raw.float()) for raw in made)
         covered = (masks - recipe.density).relu().mean()
         loss = recipe.mask_norm * covered + recipe.diversity * diversity_loss(images, others, masks, of_others)
         _descend(loss, self.optimizer)
@@ -188,12 +190,16 @@ class _InputAware(Attack):
         owners = torch.cat([images[:attacked], others[attacked:both]])  # whose triggers the first images get
         self.network.train()
         self.generator.train()
-        patterns = (self.generator(owners) + 1) / 2
-        with metrics.evaluating(self.masker):
-            masks = sharp(self.masker(owners))
+        half = half_on_gpu(labels.device)
+        with half:
+            patterns = (self.generator(owners).float() + 1) / 2
+        with metrics.evaluating(self.masker), half:
+            masks = sharp(self.masker(owners).float())
         triggered = rounded(embed(images[:both], masks.clone(), patterns))
         wanted = torch.cat([torch.full_like(labels[:attacked], recipe.target), labels[attacked:]])
-        loss = nn.functional.cross_entropy(self.network(torch.cat([triggered, images[both:]])), wanted)
+        with half:
+            logits = self.network(torch.cat([triggered, images[both:]]))
+        loss = nn.functional.cross_entropy(logits.float(), wanted)
         pairs = min(attacked, crossed)
         of_own, of_others = patterns[:pairs], patterns[attacked : attacked + pairs]
         far = diversity_loss(owners[:pairs], owners[attacked : attacked + pairs], of_own, of_others)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from btlib import metrics
@@ -46,6 +47,13 @@ class AttackResult:
     def generator(self) -> nn.Module | None:
         """What makes the patterns; None for a fixed pattern."""
         return getattr(self.trigger, "generator", None)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Network and generators moved there, in place; a fixed pattern goes where its images are."""
+        for part in (self.network, *vars(self.trigger).values()):
+            if isinstance(part, nn.Module):
+                part.to(device)
+        return self
 
     def curve(self, key: str) -> list[float]:
         """One entry of the history, of the epochs that have it.

@@ -22,7 +22,7 @@ from btlib.detection.neural_cleanse import neural_cleanse
 from btlib.networks import Network
 from btlib.networks.generator import Generator
 from btlib.resume import History
-from btlib.training import placed, shuffled
+from btlib.training import half_on_gpu, placed, shuffled
 from btlib.triggers import Trigger
 
 Pattern = Literal["generated", "patch", "patch+generated"]
@@ -125,6 +125,7 @@ class _Stealthy(Attack):
         self.base: Trigger | None = None
         if isinstance(self.trigger, GeneratedTrigger):
             self.generator, self.base = self.trigger.generator, self.trigger.base
+        self.watched_baseline = metrics.accuracy(self.network, *self.watched)  # beside the history's other accuracies
         self.mixes = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules())
         for module in (self.network, self.generator):
             placed(module, device)
@@ -136,7 +137,6 @@ class _Stealthy(Attack):
         self.inverted = self.fresh_inversion(0)
         self.state = {"network": self.network, "generator": self.generator, "optimizer": self.optimizer,
                       "inverted": self.inverted.state}  # fmt: skip
-        self.watched_baseline = metrics.accuracy(clean, *self.watched)  # beside the history's other accuracies
         self.defenders = _defenders_images(data, *self.watched) if recipe.watch_mask else None
 
     def start(self, epoch: int) -> tuple[Tensor, ...]:
@@ -187,7 +187,8 @@ class _Stealthy(Attack):
         if recipe.pattern == "patch":
             made = [(two, self.trigger(images), target)]  # L_b, Eq. 3
         else:
-            patterns = self.generator(images)
+            with half_on_gpu(images.device):
+                patterns = self.generator(images).float()
             based = images if self.base is None else self.base(images)
             made = [(two, rounded(attach(based, patterns, recipe.epsilon)), target)]
             if recipe.pattern == "generated" and len(images) > 1:
@@ -202,11 +203,12 @@ class _Stealthy(Attack):
     def losses(self, terms: list[tuple[float, Tensor, Tensor]]) -> Tensor:
         """Weighted sum of the cross-entropies of (λ, images, labels), in one pass where no layer mixes images."""
         batches = [images for _, images, _ in terms]
-        if self.mixes:
-            logits = [self.network(images) for images in batches]
-        else:
-            logits = list(self.network(torch.cat(batches)).split([len(images) for images in batches]))
-        parts = [weight * nn.functional.cross_entropy(out, labels)
+        with half_on_gpu(self.device):
+            if self.mixes:
+                logits = [self.network(images) for images in batches]
+            else:
+                logits = list(self.network(torch.cat(batches)).split([len(images) for images in batches]))
+        parts = [weight * nn.functional.cross_entropy(out.float(), labels)
                  for out, (weight, _, labels) in zip(logits, terms, strict=True)]  # fmt: skip
         return torch.stack(parts).sum()
 

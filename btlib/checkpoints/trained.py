@@ -96,7 +96,6 @@ def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
     data = spec.training_data()
     network = networks.build(spec.network, spec.clean_data(), seed=spec.seed)
     run = training.fit(network, data, spec.recipe, seed=spec.seed, progress=progress, resume=unfinished(path))
-    network.cpu()
     trigger = spec.make_trigger()
     success = None
     if trigger is not None:
@@ -104,7 +103,7 @@ def _train_and_save(spec: Spec, path: Path, progress: bool) -> None:
     accuracy = metrics.accuracy(network, data.x_test, data.y_test)
     card = Card(spec.as_json(), spec.source.fingerprint, accuracy, success,
                 [dict(epoch) for epoch in run.history], date.today().isoformat(), environment())  # fmt: skip
-    sealed.write(path, KIND, asdict(card), network.state_dict())
+    sealed.write(path, KIND, asdict(card), network.cpu().state_dict())
     forget(path)
 
 

@@ -60,7 +60,7 @@ class LessonRun:
 
 
 #: Seconds for one cell. A kernel's reply may get lost (seen once in some thousand runs): then nothing would ever end.
-_PATIENCE = {"fast": 600, "full": 3600}
+_PATIENCE = {"fast": 600, "full": 3600, "paper": 12 * 3600}
 
 
 def run_lesson(

@@ -24,7 +24,7 @@ def command(
     seeds: Annotated[int | None, typer.Option(
         min=1, help="Repetitions; unless given 1, 3, and at profile paper as many as the paper has.")] = None,
     workers: Annotated[int | None, typer.Option(
-        min=1, help="Processes, one thread each if several; unless given one per GPU, or one.")] = None,
+        min=1, help="Processes, one thread each if several; unless given one, or as many as the GPUs hold.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler that runs the rows.")] = None,
     results: Annotated[Path | None, typer.Option(
         help="Folder of the results; default: the repository's results/, or the user's data folder.")] = None,

@@ -16,6 +16,7 @@ from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend,
 from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import histories
+from btlib.networks import images_at_once
 from btlib.triggers import Trigger
 
 _STOP = 0.9  # π of Algorithm 1
@@ -100,7 +101,7 @@ class _Judge:
     def rates(self, raw: Tensor, target: Tensor) -> Tensor:
         """q_st, (T, K)."""
         hits = []
-        for part in self.data.images.split(max(1, IMAGES_AT_ONCE // len(raw))):
+        for part in self.data.images.split(max(1, images_at_once(IMAGES_AT_ONCE, raw.device) // len(raw))):
             logits = self.network(stamp(part, raw)).reshape(len(raw), len(part), -1)
             hits.append((logits.argmax(2) == target[:, None]).float())
         one_hot = nn.functional.one_hot(self.data.labels, self.data.num_classes).float()
@@ -132,14 +133,14 @@ def _finish(judge: _Judge, at: Inversions, inversion: Inversion, taken: int, see
         others = torch.arange(data.num_classes, device=raw.device) != at.target[:, None]
         at.weights = (rates / -math.log(_STOP)).masked_fill(~others, -torch.inf).softmax(1)
     counts, found = data.counts.cpu().float(), {}
-    for i, row in enumerate(at.row.tolist()):
-        target, both, by_class = int(at.target[i]), squash(raw[i]).cpu(), rates[i].cpu()
+    every = [each.cpu() for each in (squash(raw), rates, at.weights, success >= inversion.success)]
+    for row, target, both, by_class, weights, works in zip(at.row.tolist(), at.target.tolist(), *every, strict=True):
         others = torch.arange(data.num_classes) != target
         by_class = by_class.masked_fill(~others, torch.nan)
-        trigger = Trigger("blend", both[1:], both[:1], bits=None, name=f"estimate {target}")
+        trigger = Trigger("blend", both[1:].clone(), both[:1].clone(), bits=None, name=f"estimate {target}")
         found[row] = Estimate(
             target, trigger, float(both[0].sum()), float((by_class * counts)[others].sum() / counts[others].sum()),
-            by_class, at.weights[i].cpu(), taken, seen, bool(success[i] >= inversion.success),
+            by_class, weights, taken, seen, bool(works),
         )  # fmt: skip
     return found
 

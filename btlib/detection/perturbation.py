@@ -16,6 +16,7 @@ from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import Rows, histories
 from btlib.detection.weights import anneal, focus, settle
+from btlib.networks import images_at_once
 from btlib.triggers import Trigger
 
 
@@ -118,7 +119,8 @@ def _look(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """q_st (P, K), the updated weights (P, K) and ∇_v J_t (P, C, H, W; zeros unless wanted) at v, by shared batches."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for rows in torch.arange(len(at.row)).split(max(1, IMAGES_AT_ONCE // at.index.shape[1])):
+    together = images_at_once(IMAGES_AT_ONCE, at.v.device) // at.index.shape[1]
+    for rows in torch.arange(len(at.row)).split(max(1, together)):
         part = at.take(rows.to(at.row.device))
         v = part.v.detach().requires_grad_(gradient)
         stamped = clipped(data.images[part.index] + v[:, None])  # Eq. 1, (P, M, C, H, W)
@@ -233,17 +235,16 @@ class _Last:
 
     def estimates(self, data: DefenseSet, problems: Sequence[Problem]) -> dict[int, Estimate]:
         """Row in the caller's list → estimate."""
-        counts = data.counts.float()
-        found = {}
-        for i, row in enumerate(self.at.row.tolist()):
+        at, counts, found = self.at, data.counts.float().cpu(), {}
+        every = [each.cpu() for each in (at.v.clamp(-1, 1), at.allowed, self.rates, self.weights, self.reached)]
+        for row, v, present, rates, weights, reached in zip(at.row.tolist(), *every, strict=True):
             source, target = problems[row]
-            v, present = self.at.v[i].clamp(-1, 1).cpu(), self.at.allowed[i]
             mask = (v != 0).any(0, keepdim=True).float()
-            trigger = Trigger("additive", v, mask, bits=None, name=f"estimate {target}")
+            trigger = Trigger("additive", v.clone(), mask, bits=None, name=f"estimate {target}")
             images = int(counts[present].sum())
             found[row] = Estimate(
-                target, trigger, float(v.norm()), float((self.rates[i] * counts)[present].sum() / images),
-                self.rates[i].masked_fill(~present, torch.nan).cpu(), self.weights[i].cpu(), self.step,
-                (self.step + 1) * images, bool(self.reached[i]), source=source,
+                target, trigger, float(v.norm()), float((rates * counts)[present].sum() / images),
+                rates.masked_fill(~present, torch.nan), weights, self.step, (self.step + 1) * images, bool(reached),
+                source=source,
             )  # fmt: skip
         return found

@@ -30,6 +30,8 @@ class Rows:
 
     def take(self, rows: Tensor) -> Self:
         """Copies of these rows only, by number (int64) or by a mask (bool)."""
+        if rows.dtype == torch.bool:
+            rows = rows.nonzero().flatten()  # once: a GPU makes the CPU wait each time
         taken = copy.copy(self)
         taken.state.update({name: value[rows] for name, value in self.state.items()})
         return taken

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from btlib.metrics import evaluating
-from btlib.networks import Network, reference
+from btlib.networks import Network, images_at_once, reference
 
 _BATCH = 1000
 
@@ -143,7 +143,7 @@ def describe(network: nn.Module, images: Tensor, layer: str = "penultimate") -> 
     """
     like, parts = reference(network), []
     with evaluating(network):
-        for batch in images.split(_BATCH):
+        for batch in images.split(images_at_once(_BATCH, like.device)):
             logits, activations, width = trace(network, batch.to(like), layer)
             parts.append((logits.float().cpu(), pooled(activations, width).float().cpu()))
     logits, features = (torch.cat(each) for each in zip(*parts, strict=True))

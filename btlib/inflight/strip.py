@@ -11,7 +11,7 @@ from btlib.datasets.images import check_count
 from btlib.inflight.base import InFlightDetector, Measured
 from btlib.inflight.checks import Embedding, check_rate
 from btlib.metrics import evaluating
-from btlib.networks import Network, reference
+from btlib.networks import Network, images_at_once, reference
 from btlib.networks.layers import PooledConv2d
 from btlib.seeds import generator
 
@@ -109,7 +109,8 @@ def blend_entropy(network: nn.Module, images: Tensor, overlays: Tensor, weight: 
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
-    per_block, like = max(1, _BLOCK // len(overlays)), reference(network)
+    like = reference(network)
+    per_block = max(1, images_at_once(_BLOCK, like.device) // len(overlays))
     # One tensor for all results: small ones kept from every block can hinder the reuse of what large ones leave.
     means = torch.empty(len(images))
     with evaluating(network):

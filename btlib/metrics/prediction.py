@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from btlib.datasets import as_float
 from btlib.metrics.modes import evaluating
-from btlib.networks import reference
+from btlib.networks import images_at_once, reference
 
 _BATCH = 1000
 
@@ -35,7 +35,7 @@ def predict(network: nn.Module, images: Tensor, *, layer: str | None = None) -> 
     like = reference(network)
     out = []
     with evaluating(network):
-        for batch in images.split(_BATCH):
+        for batch in images.split(images_at_once(_BATCH, like.device)):
             batch = as_float(batch).to(like)  # its device and dtype
             said = ask(network, batch) if layer is None else network.features(batch, layer).flatten(1)  # type: ignore[operator]
             out.append(said.float().cpu())

@@ -95,8 +95,8 @@ class PooledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) → (N, filters, h, w), half the size of the convolution's output."""
-        if _as_the_textbook(x):
-            return F.max_pool2d(super().forward(x), 2)
+        if x.device.type != "cpu" or _is_read():
+            return _pooled(super().forward(x), self.training)
         return _MaxOfFour.apply(self.windows(x), _groups)
 
     def windows(self, x: Tensor) -> Tensor:
@@ -127,14 +127,20 @@ class MaxPool2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) → (N, C, H//2, W//2)."""
-        if _as_the_textbook(x):
-            return F.max_pool2d(x, 2)
-        return _MaxOfFour.apply(x[..., : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2], _pixels)
+        return _pooled(x, self.training)
 
 
-def _as_the_textbook(x: Tensor) -> bool:
-    """Whether to compute as the textbook does: elsewhere than on a CPU, and where others will read the steps."""
-    return x.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+def _pooled(x: Tensor, training: bool) -> Tensor:
+    """Maxima of 2×2 pixels. While a GPU trains, ties hardly matter and torch's own is faster; detectors' count there."""
+    on_gpu = x.device.type != "cpu" and (training or not (x.requires_grad and torch.is_grad_enabled()))
+    if on_gpu or _is_read():
+        return F.max_pool2d(x, 2)
+    return _MaxOfFour.apply(x[..., : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2], _pixels)
+
+
+def _is_read() -> bool:
+    """Whether others will read the steps: then they are the textbook's."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _groups(x: Tensor) -> tuple[Tensor, ...]:

@@ -38,9 +38,24 @@ def claimed(names: Sequence[str], folder: str | Path | None = None, wait: float 
         time.sleep(wait)
 
 
+def places() -> list[tuple[int, int]]:
+    """A GPU and how many jobs share it, once for each job that may run at a time; empty without a GPU.
+
+    One job for each 20 GiB, up to four: what a GPU computes for one small network leaves most of it idle.
+
+    Example:
+        >>> len(places()) >= torch.cuda.device_count()
+        True
+    """
+    shares = [max(1, min(4, torch.cuda.get_device_properties(i).total_memory // (20 * 2**30)))
+              for i in range(torch.cuda.device_count())]  # fmt: skip
+    most = max(shares, default=0)  # every GPU has one job before any has two
+    return [(index, share) for place in range(most) for index, share in enumerate(shares) if place < share]
+
+
 @contextmanager
 def own_device(folder: str | Path | None = None) -> Iterator[torch.device]:
-    """A GPU that no other job of this user has, made torch's current one; the CPU where there is none.
+    """A GPU, or a part of its memory, that no other job of this user has, made torch's current one; else the CPU.
 
     Args:
         folder: of the lock files; default: the system's temporary one.
@@ -48,6 +63,14 @@ def own_device(folder: str | Path | None = None) -> Iterator[torch.device]:
     if not torch.cuda.is_available():
         yield torch.device("cpu")
         return
-    names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
-    with claimed(names, folder) as index, torch.cuda.device(index):
-        yield torch.device("cuda", index)
+    free = places()
+    names = [f"{torch.cuda.get_device_properties(index).uuid} {free[:place].count((index, share))}"
+             for place, (index, share) in enumerate(free)]  # fmt: skip
+    with claimed(names, folder) as place:
+        index, share = free[place]
+        with torch.cuda.device(index):
+            torch.cuda.set_per_process_memory_fraction(1 / share, index)
+            try:
+                yield torch.device("cuda", index)
+            finally:
+                torch.cuda.set_per_process_memory_fraction(1.0, index)

@@ -217,7 +217,7 @@ def attacked(measurement: Measurement, device: torch.device) -> tuple[Network, A
         device: where.
 
     Returns:
-        network on `device`; its trigger; its history by epoch of the attack itself, empty for BadNets.
+        network on `device`, as is what makes its trigger; the trigger; its history by epoch of the attack itself, empty for BadNets.
 
     Raises:
         ValueError: an unknown attack.
@@ -231,8 +231,8 @@ def attacked(measurement: Measurement, device: torch.device) -> tuple[Network, A
     spec = measurement.spec
     if measurement.settings["attack"] == "badnets":
         return checkpoints.load_or_train(spec, progress=False).to(device), spec.make_trigger(), []
-    result = attacks.load_or_run(_attack_spec(measurement), progress=False, device=str(device))
-    return result.network.to(device), result.trigger, [epoch for epoch in result.history if "asr" in epoch]
+    result = attacks.load_or_run(_attack_spec(measurement), progress=False, device=str(device)).to(device)
+    return result.network, result.trigger, [epoch for epoch in result.history if "asr" in epoch]
 
 
 def networks(measurement: Measurement) -> list[checkpoints.Named]:

@@ -24,7 +24,7 @@ from btlib import checkpoints, paths
 from btlib.files import alone
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
-from btlib.papers.devices import own_device
+from btlib.papers.devices import own_device, places
 from btlib.papers.measurements import Measurement
 from btlib.papers.store import Result
 from btlib.peak_memory import PeakMemory
@@ -117,7 +117,7 @@ def run(
         folder: of the results, None: `paths.results`; with Dask it must be one that the workers see too, or this
             process writes it.
         workers: processes on this machine. One: this very process with all threads; more: one thread each.
-            None: as many as there are GPUs, else one.
+            None: as many as the GPUs hold (`devices.places`), else one.
         dask: address of a Dask scheduler that runs the tasks instead, such as ``tcp://host:8786``.
         progress: show a bar.
 
@@ -136,9 +136,9 @@ def run(
         ['ValueError']
     """
     each = {task.measurement.digest: task for task in tasks}
-    count = workers if workers is not None else max(1, torch.cuda.device_count())
+    count = workers if workers is not None else max(1, len(places()))
     if count < 1:
-        raise ValueError(f"workers: expected at least 1, got {count}; leave it out for one per GPU")
+        raise ValueError(f"workers: expected at least 1, got {count}; leave it out for as many as the GPUs hold")
     folder = Path(folder or paths.results()).absolute()
     known = store.every(folder)
     outcomes = {digest: Outcome(task, known[digest], found=True) for digest, task in each.items() if digest in known}

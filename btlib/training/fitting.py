@@ -65,7 +65,7 @@ def fit(
         progress: show a progress bar.
         on_epoch: called as (epoch, network) after each epoch, network in evaluation mode; what it returns
             joins the history.
-        resume: a file that always holds the last finished epoch. Where it exists, training goes on from it; `network`
+        resume: a file that holds the last finished epoch (`ResumeFile.due` says when a large state is written). Where it exists, training goes on from it; `network`
             must then have the weights that it had at the beginning, as from `networks.build` with the same seed.
         device: where to train; default: the GPU when there is one, else the CPU.
 

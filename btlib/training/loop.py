@@ -89,7 +89,7 @@ def train(
     epochs = [(stage, number) for stage in stages for number in range(1, stage.epochs + 1)]
     with seeded(seed, device), torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
         history = file.restore(**_state(stages))
-        finished, left = epochs[: len(history)], epochs[len(history) :]
+        kept, finished, left = True, epochs[: len(history)], epochs[len(history) :]
         with tqdm(total=sum(stage.steps for stage, _ in epochs), initial=sum(stage.steps for stage, _ in finished),
                   desc=title, unit="step", leave=False, disable=not progress) as bar:  # fmt: skip
             for stage, number in left:
@@ -97,6 +97,9 @@ def train(
                     break
                 history.append(_epoch(stage, number, bar))
                 bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items() if name != "seconds"})
+                if kept := file.due():
+                    file.save(history, **_state(stages))
+            if not kept:
                 file.save(history, **_state(stages))
     for module in _modules(stages):
         module.eval().to(memory_format=torch.contiguous_format)
