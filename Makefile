@@ -2,6 +2,7 @@
 PYTHON ?= python3
 LESSON ?=
 PROFILE ?=
+LIMIT ?= 600
 VENV := .venv
 READY := $(VENV)/.ready
 ifeq ($(OS),Windows_NT)
@@ -15,7 +16,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv course test lint format lab check checkpoints browser-test pins clean clean-all
+.PHONY: help .venv course test lint format lab check checkpoints gpu browser-test pins clean clean-all
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ check: .venv  ## is this machine ready? one line per requirement
 
 checkpoints: .venv  ## train the networks in data/checkpoints/ again, from nothing
 	$(PY) -m btlib checkpoints --force
+
+gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 seconds
+	LIMIT=$(LIMIT) $(PY) -m btlib gpu
 
 browser-test: .venv  ## lesson 00's slider, moved in Chromium
 	$(PY) -m pytest tests/browser -m browser

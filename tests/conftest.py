@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import matplotlib.pyplot as plt
 import pytest
@@ -14,6 +15,19 @@ from btlib import datasets
 from btlib.datasets import ImageDataset
 
 pytest.register_assert_rewrite("exercise_contract")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--emulated-gpu", action="store_true", help="run everything as if there was a GPU, lessons too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--emulated-gpu"):
+        from emulated_gpu import emulated_gpu
+
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        stack.enter_context(emulated_gpu())
 
 
 @pytest.fixture(autouse=True)

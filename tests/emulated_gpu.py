@@ -9,11 +9,13 @@ Rules stand at the level of aten's operations, so backward passes and optimisers
 CUDA rounds otherwise, memory, streams, and a wrong `torch.device` of a tensor that never meets another.
 """
 
-import copy
+import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -239,6 +241,7 @@ _PROPERTIES = SimpleNamespace(
 )
 _CUDA: dict[str, Any] = {
     "is_available": lambda: True,
+    "is_bf16_supported": lambda including_emulation=True: False,
     "is_initialized": lambda: True,
     "_lazy_init": lambda: None,
     "device_count": lambda: 1,
@@ -264,17 +267,39 @@ _CUDA: dict[str, Any] = {
 
 
 @contextmanager
-def emulated_gpu(half: bool = False) -> Iterator[Counter[str]]:
-    """Inside, torch has a GPU; gives `counts`, from zero. With `half` one that has bf16, which a CPU is slow at."""
-    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch._C._ensureCUDADeviceGuardSet()  # else torch asks the driver, which is not there
+def emulated_gpu() -> Iterator[Counter[str]]:
+    """Inside, torch has a GPU, without bf16, which a CPU is slow at; gives `counts`, from zero. Once is enough."""
     counts.clear()
     waits.clear()
+    if torch.cuda.get_device_name is _CUDA["get_device_name"]:
+        yield counts
+        return
+    torch._C._ensureCUDADeviceGuardSet()  # else torch asks the driver, which is not there
+    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.multiple(torch.cuda, is_bf16_supported=lambda **_: half, **_CUDA))
+        stack.enter_context(mock.patch.multiple(torch.cuda, **_CUDA))
         stack.enter_context(mock.patch.object(torch, "autocast", _Autocast))
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         stack.enter_context(_Gpu())
         stack.enter_context(_FromNumbers())
         yield counts
+
+
+def run_lesson(path: Path) -> None:
+    """The code of a lesson, cell by cell, as a kernel would run it; ends with what went wrong, if anything did."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell, cells = InteractiveShell.instance(), json.loads(path.read_text(encoding="utf-8"))["cells"]
+    os.chdir(path.parent)
+    for place, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            ran = shell.run_cell("".join(cell["source"]), store_history=False)
+            if error := ran.error_before_exec or ran.error_in_exec:
+                sys.exit(f"{path.name}, cell {place}: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    with emulated_gpu():
+        run_lesson(Path(sys.argv[1]).resolve())
+        print(f"{counts['operations']} operations, waited {counts['sync']} times; most often in {waits.most_common(5)}")

@@ -109,6 +109,7 @@ def test_every_target_of_the_makefile_is_explained():
         "clean",
         "checkpoints",
         "browser-test",
+        "gpu",
         "lint",
         "format",
     } <= phony

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from btlib import paths
-from btlib.cli.course import ProfileName
 
 if TYPE_CHECKING:
     from btlib.papers import Comparison, Outcome, Result, Standing, Table, Task
+
+
+ProfileName = Literal["fast", "full", "paper", "minutes"]
 
 
 def command(
@@ -18,7 +20,8 @@ def command(
         metavar="TABLE", help="Run the rows of this table, such as lred-2; without it all tables are listed.")] = None,
     *,
     profile: Annotated[ProfileName, typer.Option(
-        envvar="BTLIB_PROFILE", help="fast: shipped networks; full: what two cores can do; paper: the papers' data.",
+        envvar="BTLIB_PROFILE", help="fast: shipped networks; full: what two cores can do; paper: the papers' data; "
+        "minutes: their networks, trained briefly on a GPU.",
         )] = "full",
     rows: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
     seeds: Annotated[int | None, typer.Option(
@@ -95,7 +98,8 @@ def make_tasks(
 
     from btlib import datasets, papers, profiles
 
-    count = seeds or (table.repetitions if profile == "paper" else profiles.PROFILES[profile].repeats)
+    usual = {"paper": table.repetitions, "minutes": 1}
+    count = seeds or usual.get(profile) or profiles.PROFILES[profile].repeats
     tasks = []
     for row in rows:
         stands = papers.standing(table.rows[row], profile, known, gpu=torch.cuda.is_available())

@@ -13,7 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Literal
 
-PROFILES = ("fast", "full", "paper")
+PROFILES = ("fast", "full", "paper", "minutes")
 _NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
 _FORM = re.compile(rf"(?P<bound>[<>≈] )?{_NUMBER}(?: ± {_NUMBER})?(?P<percent> %)?")
 _NOTHING = {"NA": "not applicable", "—": "not given in the paper"}
@@ -54,7 +54,7 @@ class Row:
         label: as a reader would call it.
         numbers: column → `Number`.
         job: key of the row whose job measures this one; its own, unless tables share their networks.
-        settings: how to run it: one mapping for each of `PROFILES`, to be laid over one another
+        settings: how to run it: a mapping each for ``paper``, ``full`` and ``fast``, to be laid over one another
             (`btlib.papers.measurements`).
     """
 

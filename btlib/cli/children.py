@@ -1,0 +1,106 @@
+"""Other Pythons for a while: with a time limit, without leftovers, and how much of the GPU they took."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        status: of its exit; not 0: it failed, or its time was up.
+        timed_out: whether its time was up.
+        why: its last words.
+    """
+
+    status: int
+    timed_out: bool
+    why: str
+
+
+def one(arguments: Sequence[str], *, folder: Path, seconds: float, threads: int | None = None) -> Ended:
+    """Run `python …` in a folder; with all that it started, it ends when the time is up.
+
+    Args:
+        arguments: of Python.
+        folder: where it runs, and what it imports first.
+        seconds: how long it may take.
+        threads: of torch; None: as many as it likes.
+    """
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    more = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"} | more,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, timed_out = process.communicate(timeout=seconds)[0], False
+    except subprocess.TimeoutExpired:
+        _end(process)
+        said, timed_out = process.communicate()[0], True
+    last = " | ".join(line.strip() for line in said.splitlines()[-5:] if line.strip())
+    return Ended(process.returncode, timed_out, f"time was up; {last}" if timed_out else last)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:  # Windows
+        process.kill()
+
+
+def many(commands: Sequence[Sequence[str]], *, folder: Path, seconds: float, jobs: int) -> list[Ended]:
+    """Run several, `jobs` at a time, all within the same seconds; each has its share of the cores."""
+    import time
+
+    ends, threads = time.monotonic() + seconds, max(1, (os.cpu_count() or 1) // jobs)
+
+    def within(arguments: Sequence[str]) -> Ended:
+        return one(arguments, folder=folder, seconds=max(0.1, ends - time.monotonic()), threads=threads)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(within, commands))
+
+
+class GpuMemory:
+    """Inside its `with` block, looks again and again how much of the GPU is taken, by whomever.
+
+    Attributes:
+        mb: the largest figure seen, MiB; None without a GPU.
+    """
+
+    def __init__(self, interval: float = 0.5) -> None:
+        self.mb: int | None = None
+        self._interval, self._done = interval, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            return
+        while True:
+            free, total = torch.cuda.mem_get_info()
+            self.mb = max(self.mb or 0, (total - free) // 2**20)
+            if self._done.wait(self._interval):
+                return
