@@ -195,11 +195,12 @@ def _check(func: Any, name: str, args: Any, given: list[Any], to_gpu: bool) -> N
     if name in _INDEX and isinstance(args[0], OnGpu):  # indices may lie on the CPU; so may one number to be put there
         others = [value for value in args[2:3] if isinstance(value, Tensor) and not isinstance(value, OnGpu)]
     numbers = torch.Tag.pointwise in func.tags or name in _INDEX
-    if any(each.ndim > 0 or not numbers for each in others) or (numbers and others and not any(o.ndim for o in ours)
-                                                                and any(each.ndim for each in others)):
+    if any(each.ndim > 0 or not numbers for each in others):
         shapes = [tuple(each.shape) for each in ours], [tuple(each.shape) for each in others]
-        raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found at least two devices, "
-                           f"cuda:0 {shapes[0]} and cpu {shapes[1]}!")
+        raise RuntimeError(
+            f"{name}: Expected all tensors to be on the same device, but found at least two devices, "
+            f"cuda:0 {shapes[0]} and cpu {shapes[1]}!"
+        )
 
 
 def _count(name: str, args: Any, to_gpu: bool) -> None:

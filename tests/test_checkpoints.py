@@ -69,7 +69,8 @@ def test_the_file_is_what_the_library_trains_without_it(tmp_path: Path) -> None:
     net = networks.build("lenet5", toy_data(), seed=0)
     training.fit(net, data, SPEC.recipe, seed=0, progress=False)
     kept = load_or_train(SPEC, progress=False, folder=tmp_path)
-    assert torch.equal(weights(kept), weights(net))
+    off = 0.01 if torch.cuda.is_available() else 0.0  # a GPU adds in another order each time
+    torch.testing.assert_close(weights(kept), weights(net.cpu()), rtol=off, atol=off)
     torch.testing.assert_close(kept.normalize.mean, net.normalize.mean)
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import emulated_gpu as device
 import numpy as np
 import pytest
-import emulated_gpu as device
 import torch
 from emulated_gpu import counts, waits
 from toys import TARGET, hand_set, lit_pixels, toy_data
@@ -164,13 +165,37 @@ def test_a_checkpoint_is_measured_where_it_was_trained(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", detection.DETECTORS)
 def test_detectors_say_the_same_as_on_a_cpu(name: str) -> None:
     short = Inversion(rounds=6, steps=1, batch_size=9, lr=0.3, patience=2, multiplier=1.5, check=False, bisections=3)
-    detector = configured(detection.find(name), inversion=short, search=Search(0.2, max_norm=2.0, bisections=3), per_class=3)
+    detector = configured(
+        detection.find(name), inversion=short, search=Search(0.2, max_norm=2.0, bisections=3), per_class=3
+    )
     images, labels = lit_pixels(3, noise=2)
     on_cpu = detector(hand_set(10.0), images, labels)
     for place in ("cpu", "cuda"):
         found = detector(hand_set(10.0).to("cuda"), images.to(place), labels.to(place))
         assert found.norms == pytest.approx(on_cpu.norms, nan_ok=True)
         assert found.estimates[2].trigger.pattern.device.type == "cpu"
+
+
+def test_ties_in_pooling_are_a_cpus_where_patterns_are_looked_for() -> None:
+    noise = 1e-6 * torch.rand(
+        1, 1, 16, 16, generator=torch.Generator().manual_seed(0)
+    )  # what rounding does to a plain area
+    network = networks.build("lenet5", toy_data()).eval()
+    slopes = []
+    for place in ("cpu", "cuda"):
+        image = noise.to(place).requires_grad_()
+        (slope,) = torch.autograd.grad(network.to(place)(image)[0, 1], image)
+        slopes.append(slope.cpu())
+    torch.testing.assert_close(*slopes)
+
+
+def test_batches_grow_with_the_memory_that_a_process_may_have() -> None:
+    assert networks.images_at_once(1000, GPU) == 1000  # 8 GiB
+    for gib, share, wanted in ((24, 1.0, 1000), (48, 1.0, 2000), (80, 1.0, 4000), (190, 1.0, 4000), (80, 0.25, 1000)):
+        card = SimpleNamespace(total_memory=gib * 2**30)
+        fakes = {"get_device_properties": lambda _: card, "get_per_process_memory_fraction": lambda _: share}  # noqa: B023
+        with mock.patch.multiple(torch.cuda, **fakes):
+            assert networks.images_at_once(1000, GPU) == wanted
 
 
 def test_settled_weights_are_the_same_and_seldom_waited_for() -> None:
@@ -272,7 +297,7 @@ def test_attacks_compute_in_half_precision_where_the_gpu_has_it() -> None:
     data = toy_data(train=32)
     network, seen = networks.build("lenet5", data), []
     network.body.register_forward_hook(lambda module, given, out: seen.append((module.training, out.dtype)))
-    with mock.patch.object(torch.cuda, "is_bf16_supported", lambda **_: True):
+    with mock.patch.object(torch.cuda, "is_bf16_supported", return_value=True):
         attacks.run(data, ATTACKS["stealthy"], network=network)
     assert (True, torch.bfloat16) in seen  # trained in it
     assert (False, torch.bfloat16) not in seen  # inverted and measured in float32
@@ -282,8 +307,8 @@ def test_the_indicators_of_an_attack_on_the_gpu(small: tuple[Network, ImageDatas
     network, data = small
     result = attacks.run(data.subset(train=32), ATTACKS["stealthy"], network=network)
     inversion = Inversion(rounds=2, steps=1, batch_size=8, lr=0.1)
-    found = attacks.indicators(result.network, result.trigger, data, 1, baseline=0.5, images=20, per_class=4, overlays=6,
-                               inversion=inversion)  # fmt: skip
+    settings = {"images": 20, "per_class": 4, "overlays": 6, "inversion": inversion}
+    found = attacks.indicators(result.network, result.trigger, data, 1, baseline=0.5, **settings)
     assert 0 <= found.asr <= 1
 
 

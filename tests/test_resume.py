@@ -1,6 +1,7 @@
 """What is kept between two epochs: everything that the next one depends on."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from toys import toy_data
 
 from btlib.resume import ResumeFile
-from btlib.training import Recipe, device_for, seeded
+from btlib.training import Recipe, Stage, device_for, seeded, train
 
 DATA = toy_data(train=12)
 
@@ -114,3 +115,43 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(content)
     with pytest.raises(ValueError, match="damaged or foreign file in .*; delete it"):
         file.restore(**parts())
+
+
+def test_a_large_state_is_written_now_and_then_and_a_small_one_always(tmp_path: Path) -> None:
+    large, small = {"x": torch.zeros(5_000_000)}, {"x": torch.zeros(5)}
+    for every, then in ((3600.0, False), (0.0, True)):
+        file = ResumeFile(tmp_path / "state", every=every)
+        assert file.due()
+        file.save([{"epoch": 1}], kept=large)
+        assert file.due() is then
+    file = ResumeFile(tmp_path / "state", every=3600.0)
+    file.save([{"epoch": 1}], kept=small)
+    assert file.due()
+
+
+class Heavy(Stage):
+    """Three epochs with a state of 20 MB."""
+
+    epochs, steps = 3, 1
+
+    def __init__(self) -> None:
+        self.state = {"x": torch.zeros(5_000_000)}
+
+    def start(self, epoch: int) -> list[int]:
+        return [epoch]
+
+    def step(self, batch: int, taken: int) -> Tensor:
+        return torch.tensor(float(batch))
+
+
+def test_the_last_epoch_is_always_kept(tmp_path: Path) -> None:
+    written = []
+
+    class Counted(ResumeFile):
+        def save(self, history: list[dict[str, float]], **parts: Any) -> None:
+            written.append(len(history))
+            super().save(history, **parts)
+
+    train([Heavy()], Counted(tmp_path / "state", every=3600.0), seed=0, device=device_for("cpu"))
+    assert written == [1, 3]
+    assert len(train([Heavy()], ResumeFile(tmp_path / "state"), seed=0, device=device_for("cpu"))) == 3

@@ -418,7 +418,7 @@ def test_trained_images_are_what_augmentation_and_division_make(toy: ImageDatase
             self.head = nn.Linear(256, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            got.append(x.detach().clone())
+            got.append(x.detach().cpu().clone())
             return self.head(x.flatten(1))
 
     fit(Spy(), toy, Recipe(epochs=1, batch_size=100), progress=False)

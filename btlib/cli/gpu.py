@@ -59,7 +59,8 @@ def command(
     *,
     limit: Annotated[float, typer.Option(envvar="LIMIT", min=1, help="Seconds for all of it.")] = 600,
     stages: Annotated[str, typer.Option(help="Some of lessons, nbval, tests, timing, rows; separated by commas.")] = "",
-    rehearse: Annotated[bool, typer.Option("--rehearse", help="On the CPU, with tiny settings: is the way clear?")] = False,
+    rehearse: Annotated[bool, typer.Option(
+        "--rehearse", help="On the CPU, with tiny settings: is the way clear?")] = False,
     notebooks: Annotated[Path | None, typer.Option(help="Folder of the lessons; default: the repository's.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results; default: the repository's.")] = None,
 ) -> None:  # fmt: skip

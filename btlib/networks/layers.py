@@ -131,7 +131,7 @@ class MaxPool2(nn.Module):
 
 
 def _pooled(x: Tensor, training: bool) -> Tensor:
-    """Maxima of 2×2 pixels. While a GPU trains, ties hardly matter and torch's own is faster; detectors' count there."""
+    """Maxima of 2×2 pixels; of ties the first, but while a GPU trains: there torch's own is faster, and will do."""
     on_gpu = x.device.type != "cpu" and (training or not (x.requires_grad and torch.is_grad_enabled()))
     if on_gpu or _is_read():
         return F.max_pool2d(x, 2)

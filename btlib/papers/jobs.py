@@ -217,7 +217,8 @@ def attacked(measurement: Measurement, device: torch.device) -> tuple[Network, A
         device: where.
 
     Returns:
-        network on `device`, as is what makes its trigger; the trigger; its history by epoch of the attack itself, empty for BadNets.
+        network on `device`, as is what makes its trigger; the trigger; its history by epoch of the attack itself, empty
+        for BadNets.
 
     Raises:
         ValueError: an unknown attack.

@@ -65,8 +65,9 @@ def fit(
         progress: show a progress bar.
         on_epoch: called as (epoch, network) after each epoch, network in evaluation mode; what it returns
             joins the history.
-        resume: a file that holds the last finished epoch (`ResumeFile.due` says when a large state is written). Where it exists, training goes on from it; `network`
-            must then have the weights that it had at the beginning, as from `networks.build` with the same seed.
+        resume: a file that holds the last finished epoch, of a state above 16 MB one of the last minute. Where it
+            exists, training goes on from it; `network` must then have the weights that it had at the beginning, as from
+            `networks.build` with the same seed.
         device: where to train; default: the GPU when there is one, else the CPU.
 
     Returns:

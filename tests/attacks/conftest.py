@@ -23,7 +23,7 @@ def data() -> ImageDataset:
 @pytest.fixture(scope="session")
 def clean(data: ImageDataset) -> Network:
     net = networks.build("lenet5", data, seed=0)
-    training.fit(net, data, Recipe(epochs=6, batch_size=32, lr=3e-3), progress=False)
+    training.fit(net, data, Recipe(epochs=6, batch_size=32, lr=3e-3), device="cpu")
     assert metrics.accuracy(net, data.x_test, data.y_test) > 0.95
     return net
 

@@ -1,13 +1,15 @@
-"""One job at a time on each GPU."""
+"""Each job has a GPU, or its part of one, to itself."""
 
 import multiprocessing
 import threading
 import time
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 
-from btlib.papers.devices import claimed, own_device
+from btlib.papers.devices import claimed, own_device, places
 
 
 def test_two_claims_get_two_things_and_a_third_waits(tmp_path):
@@ -49,9 +51,10 @@ def test_a_killed_process_gives_its_claim_back(tmp_path):
         assert mine == 0
 
 
-def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
-    """As many as there are, by their identity; no GPU is needed to see it."""
-    current = []
+@pytest.fixture
+def cards():
+    """Two GPUs, of 16 and of 80 GiB, and a record of which is current and how much of it a job may have."""
+    current, shares = [], []
 
     class Current:
         def __init__(self, index):
@@ -63,15 +66,26 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
         def __exit__(self, *_):
             current.pop()
 
-    class Card:
-        def __init__(self, index):
-            self.uuid = f"gpu-{index}"
+    def card(index):
+        return SimpleNamespace(uuid=f"gpu-{index}", total_memory=(16, 80)[index] * 2**30)
 
-    for name, value in {"is_available": lambda: True, "device_count": lambda: 2, "get_device_properties": Card,
-                        "device": Current}.items():  # fmt: skip
-        monkeypatch.setattr(torch.cuda, name, value)
-    with own_device(tmp_path) as one, own_device(tmp_path) as two:
-        assert [one, two] == [torch.device("cuda", 0), torch.device("cuda", 1)]
-        assert current == [0, 1]
+    fakes = {"is_available": lambda: True, "device_count": lambda: 2, "get_device_properties": card, "device": Current,
+             "set_per_process_memory_fraction": lambda share, index: shares.append((index, share))}  # fmt: skip
+    with mock.patch.multiple(torch.cuda, **fakes):
+        yield current, shares
+
+
+def test_a_gpu_has_a_place_for_each_20_gib_up_to_four(cards):
+    assert places() == [(0, 1), (1, 4), (1, 4), (1, 4), (1, 4)]  # each GPU's first before any one's second
+
+
+def test_each_job_gets_a_gpu_or_its_part_of_one(cards, tmp_path):
+    """By their identity, and the first two on two GPUs; no GPU is needed to see it."""
+    current, shares = cards
+    with own_device(tmp_path) as one, own_device(tmp_path) as two, own_device(tmp_path) as three:
+        assert [each.index for each in (one, two, three)] == [0, 1, 1]
+        assert current == [0, 1, 1]
+        assert shares == [(0, 1.0), (1, 0.25), (1, 0.25)]
+    assert shares[3:] == [(1, 1.0), (1, 1.0), (0, 1.0)]
     with own_device(tmp_path) as again:
         assert again == torch.device("cuda", 0)
