@@ -21,11 +21,11 @@ from btlib.detection import Inversion, Search
 from btlib.networks import Network
 
 
-def noise(images: int) -> ImageDataset:
+def noise(images: int, classes: int) -> ImageDataset:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(256, (images, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    y, tests = torch.arange(images) % 10, min(images, 10_000)
-    return ImageDataset("noise", x, y, x[:tests].clone(), y[:tests], tuple("abcdefghij"))
+    y, tests = torch.arange(images) % classes, min(images, 10_000)
+    return ImageDataset("noise", x, y, x[:tests].clone(), y[:tests], tuple("abcdefghij"[:classes]))
 
 
 class Timings:
@@ -77,9 +77,9 @@ def time_detectors(timings: Timings, data: ImageDataset, network: Network, tiny:
             detector = kind(per_class=per_class, search=search)
             timings.time(f"{kind.__name__}, {name}", lambda: detector(network, data.x_test, data.y_test))  # noqa: B023
     cleanse = detection.NeuralCleanse(per_class=per_class, inversion=short if tiny else detection.QUICK)
-    timings.time("Neural Cleanse, ten classes", lambda: cleanse(network, data.x_test, data.y_test))
+    timings.time(f"Neural Cleanse, {data.num_classes} classes", lambda: cleanse(network, data.x_test, data.y_test))
     guard, box = inflight.LikelihoodDetector(), triggers.box(data.image_shape)
-    timings.time("guard, fit", lambda: guard.fit(network, *few, target=9, trigger=box))
+    timings.time("guard, fit", lambda: guard.fit(network, *few, target=data.num_classes - 1, trigger=box))
     timings.time(f"guard, {len(few[0])} images", lambda: guard.inspect(few[0]))
     overlays = few[0][: 4 if tiny else 100]
     timings.time(f"STRIP, {len(few[0])} images", lambda: inflight.blend_entropy(network, few[0], overlays))
@@ -90,8 +90,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tiny", action="store_true")
     told = parser.parse_args()
-    timings, data = Timings(told.out), noise(40 if told.tiny else 50_000)
-    network = time_training(timings, data, "vgg9" if told.tiny else "resnet18", told.tiny)
+    timings, data = Timings(told.out), noise(*(40, 4) if told.tiny else (50_000, 10))
+    network = time_training(timings, data, "lenet5" if told.tiny else "resnet18", told.tiny)
     time_detectors(timings, data, network, told.tiny)
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda", 0)
 counts: Counter[str] = Counter()
@@ -149,7 +148,7 @@ class _FromNumbers(TorchFunctionMode):
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation of aten: checked, done on the CPU, and its results named as CUDA's would be."""
-    given = tree_leaves((args, kwargs))
+    given = list(_leaves((args, *kwargs.values())))
     here = {id(each.held): each for each in given if isinstance(each, OnGpu)}
     place = kwargs.get("device")
     to_gpu = bool(here)
@@ -164,23 +163,27 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     # What is held is never a tensor of inference mode: it may be a part of one that is not.
     with torch.inference_mode(False), torch.no_grad():
-        out = func(*tree_map(_held, args), **tree_map(_held, kwargs))
-        return _named(out, here) if to_gpu else out
+        out = func(*_mapped(_held, args), **{key: _mapped(_held, value) for key, value in kwargs.items()})
+        # What was changed in place is the tensor that was given.
+        return _mapped(lambda result: here[id(result)] if id(result) in here else OnGpu(result), out) if to_gpu else out
 
 
-def _named(out: Any, here: dict[int, OnGpu]) -> Any:
-    """Results as tensors of the GPU; what was changed in place is the tensor that was given."""
-
-    def named(result: Any) -> Any:
-        if not isinstance(result, Tensor):
-            return result
-        return here[id(result)] if id(result) in here else OnGpu(result)
-
-    return tree_map(named, out)
+def _held(tensor: Tensor) -> Tensor:
+    return tensor.held if isinstance(tensor, OnGpu) else tensor
 
 
-def _held(value: Any) -> Any:
-    return value.held if isinstance(value, OnGpu) else value
+def _leaves(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    return type(value)(_mapped(change, each) for each in value) if isinstance(value, list | tuple) else value
 
 
 def _check(func: Any, name: str, args: Any, given: list[Any], to_gpu: bool) -> None:
@@ -205,7 +208,7 @@ def _check(func: Any, name: str, args: Any, given: list[Any], to_gpu: bool) -> N
 
 def _count(name: str, args: Any, to_gpu: bool) -> None:
     counts["operations"] += 1
-    chosen = tree_leaves(args[1]) if name in _INDEX else ()
+    chosen = list(_leaves(args[1:2])) if name in _INDEX else ()
     masked = any(isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in chosen)
     if name in _WAIT or masked or (name == "_to_copy" and not to_gpu):
         counts["sync"] += 1

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +47,6 @@ class Visit:
     rehearse: bool
     scratch: Path
     jobs: int
-    said: dict[str, Any] = field(default_factory=dict)
 
     @property
     def left(self) -> float:
