@@ -133,6 +133,7 @@ class Detection:
         settings: what it was run with.
         warnings: what makes the outcome less to be trusted.
         pairs: RED-P's estimates by source and target, K(K-1) for all targets; empty for the others.
+        size_name: what `norms` are, in words.
     """
 
     method: str
@@ -142,6 +143,7 @@ class Detection:
     settings: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     pairs: Sequence[Estimate] = ()
+    size_name: str = "size of the pattern"
 
     @property
     def num_classes(self) -> int:

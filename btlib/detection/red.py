@@ -23,6 +23,7 @@ class _PerturbationDetector(Detector):
     per_class: int | None = 8
     search: Search = FAST
     rule: ClassVar[Rule] = "published"
+    size_name = "length of the perturbation"
     _annealed: ClassVar[bool] = False
 
     def _problems(self, data: DefenseSet, targets: Sequence[int]) -> list[Problem]:
