@@ -2,7 +2,7 @@
 
 import typer
 
-from btlib.cli import check, checkpoints, course, paper, scan, tasks
+from btlib.cli import check, checkpoints, course, guard, paper, scan, tasks
 
 app = typer.Typer(
     help="A notebook course on backdoors in neural networks.",
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command("check")(check.command)
 app.command("course")(course.command)
 app.command("checkpoints")(checkpoints.command)
+app.command("guard")(guard.command)
 app.command("paper")(paper.command)
 app.command("scan")(scan.command)
 app.command("test")(tasks.run_steps)

@@ -1,9 +1,9 @@
 """Post-training detection: is this network backdoored? (floor 2)
 
 Detectors are objects: settings in the constructor, then `detector(network, images, labels)` returns a `Detection`.
-`NeuralCleanse` and `MaskRedA` look for small patches, `RedA`, `RedU` and `RedP` for small perturbations; `MMBD` asks how
-sure of a class any image can make the network, and needs no images. The first five have a
-function of their own (`neural_cleanse`, …) that takes the settings with the images. `DETECTORS` has them by name.
+`NeuralCleanse` and `MaskRedA` look for small patches, `RedA`, `RedU` and `RedP` for small perturbations; each has a
+function of its own (`neural_cleanse`, …) that takes the settings with the images. `MMBD` needs no images: it asks how
+sure of a class any image can make the network. `DETECTORS` has them by name.
 """
 
 from btlib.detection import anomaly
@@ -17,7 +17,8 @@ from btlib.detection.red import RedA, RedP, RedU, additive_estimation, red_a, re
 from btlib.detection.registry import DETECTORS, configured, find, register, settings_of
 
 __all__ = [
-    "DETECTORS", "FAITHFUL", "FAST", "FOCUSED", "MMBD", "PUBLIC", "QUICK", "Detection", "Detector", "Estimate", "Inversion",
-    "MaskRedA", "NeuralCleanse", "RedA", "RedP", "RedU", "Search", "Verdict", "additive_estimation", "anomaly",
-    "configured", "find", "mask_red_a", "neural_cleanse", "red_a", "red_p", "red_u", "register", "settings_of",
+    "DETECTORS", "FAITHFUL", "FAST", "FOCUSED", "MMBD", "PUBLIC", "QUICK", "Detection", "Detector", "Estimate",
+    "Inversion", "MaskRedA", "NeuralCleanse", "RedA", "RedP", "RedU", "Search", "Verdict", "additive_estimation",
+    "anomaly", "configured", "find", "mask_red_a", "neural_cleanse", "red_a", "red_p", "red_u", "register",
+    "settings_of",
 ]  # fmt: skip

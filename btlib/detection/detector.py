@@ -47,15 +47,18 @@ class Detector(ABC):
 
     @torch.inference_mode(False)  # what is made in inference mode has no gradients
     def __call__(
-        self, network: nn.Module, images: Tensor | None, labels: Tensor | None, *, targets: Sequence[int] | None = None
-    ) -> Detection:
+        self, network: nn.Module, images: Tensor | None, labels: Tensor | None, *,
+        targets: Sequence[int] | None = None, sources: Sequence[int] | None = None,
+    ) -> Detection:  # fmt: skip
         """Look for a backdoor.
 
         Args:
             network: images in [0, 1] → logits (N, K); left as it was found.
             images, labels: clean images, uint8 or float in [0, 1], (N, C, H, W), and their classes (N,).
                 None for those that need none.
-            targets: putative targets; None: all. With fewer than three the outcome has norms but no statistic.
+            targets: putative targets; None: all but the sources that are named. With fewer than three the outcome has
+                norms but no statistic.
+            sources: classes whose images are to be moved, where they are suspected to be few; None: all.
 
         Raises:
             TypeError, ValueError: bad images, labels, targets or settings; a class without an image; a network without
@@ -63,9 +66,12 @@ class Detector(ABC):
         """
         began = time.perf_counter()
         data = self._data(network, images, labels)
+        named = [] if sources is None else check_classes(sources, data.num_classes, "sources")
         wanted = check_classes(targets, data.num_classes)
+        if targets is None:
+            wanted = [c for c in wanted if c not in named]
         with undisturbed(network, data.images[:2]):
-            found = self._estimate(network, data, wanted)
+            found = self._estimate(network, data.of_classes(sources), wanted)
         best = [min((e for e in found if e.target == t), key=lambda e: e.norm) for t in wanted]
         return Detection(
             self.title, Estimates(best), self.rule, time.perf_counter() - began, self._settings(),

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from btlib.detection.detector import Detector
 from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet, defense_set
-from btlib.detection.outcome import Detection, Estimate, Rule, uniform
+from btlib.detection.outcome import Detection, Estimate, Rule
 from btlib.metrics.prediction import answers
 from btlib.triggers import Trigger
 
@@ -62,14 +62,14 @@ class MMBD(Detector):
 
     def __call__(
         self, network: nn.Module, images: Tensor | None = None, labels: Tensor | None = None, *,
-        targets: Sequence[int] | None = None,
+        targets: Sequence[int] | None = None, sources: Sequence[int] | None = None,
     ) -> Detection:  # fmt: skip
-        """Look for a backdoor: as `Detector`, with images or without.
+        """Look for a backdoor: as `Detector`, with images or without; sources mean nothing to it.
 
         Raises:
             ValueError: also no shape to be had, or a class that no image was found for.
         """
-        return super().__call__(network, images, labels, targets=targets)
+        return super().__call__(network, images, labels, targets=targets, sources=sources)
 
     def _data(self, network: nn.Module, images: Tensor | None, labels: Tensor | None) -> DefenseSet:
         if images is not None and labels is not None:
@@ -116,9 +116,8 @@ class MMBD(Detector):
         by_class = torch.ones(classes)
         by_class[target] = torch.nan
         count = self.starts * self.steps
-        return Estimate(
-            target, whole, 1 / reached, 1.0, by_class, uniform(classes, target), self.steps, count, converged=True
-        )
+        nothing_known = torch.full((classes,), torch.nan)
+        return Estimate(target, whole, 1 / reached, 1.0, by_class, nothing_known, self.steps, count, converged=True)
 
 
 def margin(logits: Tensor, targets: Tensor) -> Tensor:

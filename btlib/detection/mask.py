@@ -135,10 +135,10 @@ def _finish(judge: _Judge, at: Inversions, inversion: Inversion, taken: int, see
     for i, row in enumerate(at.row.tolist()):
         target, both, by_class = int(at.target[i]), squash(raw[i]).cpu(), rates[i].cpu()
         others = torch.arange(data.num_classes) != target
-        by_class = by_class.masked_fill(~others, torch.nan)
+        by_class = by_class.masked_fill(~others | (counts == 0), torch.nan)
         trigger = Trigger("blend", both[1:], both[:1], bits=None, name=f"estimate {target}")
         found[row] = Estimate(
-            target, trigger, float(both[0].sum()), float((by_class * counts)[others].sum() / counts[others].sum()),
+            target, trigger, float(both[0].sum()), float((by_class * counts)[others].nansum() / counts[others].sum()),
             by_class, at.weights[i].cpu(), taken, seen, bool(success[i] >= inversion.success),
         )  # fmt: skip
     return found

@@ -74,3 +74,7 @@ def test_the_others_want_images():
 def test_the_margin_is_above_all_others():
     logits = torch.tensor([[2.0, 7.0, 4.0]]).repeat(3, 1)
     assert margin.margin(logits, torch.arange(3)).tolist() == [-5.0, 3.0, -3.0]
+
+
+def test_it_says_nothing_of_sources():
+    assert MMBD(starts=2, steps=30)(network(3.0)).estimates[TARGET].sources() == ()
