@@ -11,11 +11,12 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
 import zoo
 
 from btlib import checkpoints
 from btlib.checkpoints import Spec
-from btlib.detection import MMBD
+from btlib.detection import MMBD, anomaly
 from btlib.results import environment, load, save
 
 PATH = "results/margins.json"
@@ -47,7 +48,20 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
             "published < .05": sum(r and m["log_p"] < -2.9957 for r, m in zip(right, members, strict=True)),
             "calibrated < .05": sum(r and m["calibrated_p"] < LEVEL for r, m in zip(right, members, strict=True)),
         }
+    clean = {name: m["margins"] for name, m in rows.items() if m["target"] is None}
+    for kind, members in (("clean", clean), ("attacked", {n: m for n, m in rows.items() if m["target"] is not None})):
+        told[kind]["beside all other clean ones"] = sum(beside(rows[name], name, clean) for name in members)
     return told
+
+
+def beside(row: dict[str, Any], name: str, clean: dict[str, list[float]]) -> bool:
+    """Whether it is accused (of the target, if it has one) beside the clean networks, itself left out."""
+    sizes = np.array([[1 / m for m in margins] for other, margins in clean.items() if other != name])
+    if len(sizes) == 0:
+        return False
+    ratio = anomaly.relative(1 / np.array(row["margins"]), sizes)
+    p = anomaly.calibrated_p(1 / ratio, references=len(sizes))
+    return bool(p < LEVEL and row["target"] in (None, int(ratio.argmin())))
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from btlib.results import environment
 #: Numbers from results/references.json, which a test holds to it.
 WITHOUT_REFERENCES = (
     "Classes are not alike by nature: one whose images differ little from the others' has a small pattern without any "
-    "attack. --reference with a clean network of the same task takes that out: of 270 times that a method met an attacked "
-    "LeNet-5 it named the target 188 times without a reference and 218 times with one, and of 120 clean ones it accused "
-    "5 and 4 (level 0.05, results/references.json)."
+    "attack. --reference with a clean network of the same task takes that out: of 270 times that a method met an "
+    "attacked LeNet-5 it named the target 188 times without a reference and 218 times with one, and of 120 clean ones "
+    "it accused 5 and 4 (level 0.05, results/references.json)."
 )
 WITH_REFERENCES = (
     "Sizes are relative to those of networks that were said to be clean; one that has the same backdoor hides it."
