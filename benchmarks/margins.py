@@ -64,6 +64,12 @@ def beside(row: dict[str, Any], name: str, clean: dict[str, list[float]]) -> boo
     return bool(p < LEVEL and row["target"] in (None, int(ratio.argmin())))
 
 
+def keep(rows: dict[str, dict[str, Any]]) -> None:
+    """Save."""
+    note = "one thread, beside other work: seconds are upper bounds"
+    save(PATH, {"summary": summary(rows), "rows": rows, "note": note, "environment": environment()})
+
+
 def main() -> None:
     """Measure what is missing and save after every row."""
     measured = load("results/detection-verdicts.json")["rows"]
@@ -74,10 +80,10 @@ def main() -> None:
         if name in rows or spec.network != "lenet5" or checkpoints.find(spec) is None:
             continue
         rows[name] = row(spec, measured.get(f"{name} | RED-A"))
-        note = "one thread, beside other work: seconds are upper bounds"
-        save(PATH, {"summary": summary(rows), "rows": rows, "note": note, "environment": environment()})
+        keep(rows)
         sys.stdout.write(f"{name}: suspect {rows[name]['suspect']}, calibrated p {rows[name]['calibrated_p']:.4f}\n")
         sys.stdout.flush()
+    keep(rows)
     sys.stdout.write(f"{summary(rows)}\n")
 
 
