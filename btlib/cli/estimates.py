@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from btlib import sealed
 from btlib.cli.adapting import ForeignError
 from btlib.detection import Detection
@@ -30,7 +32,8 @@ def save(json: Path, network: str, detections: Mapping[str, Detection]) -> Path:
         network: SHA-256 of the network's file, so that they are used with no other.
         detections: by method.
     """
-    kinds, tensors = {}, {}
+    kinds: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
     for method, detection in detections.items():
         for target, estimate in detection.estimates.items():
             name = f"{method}/{target}"

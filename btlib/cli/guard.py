@@ -65,7 +65,7 @@ def command(
 
 
 @dataclass(frozen=True)
-class Told:
+class Scanned:
     """What a scan left: its numbers and the patterns beside them."""
 
     numbers: Mapping[str, Any]
@@ -132,7 +132,7 @@ class Made:
         return "\n".join([*lines, *(f"doubt: {doubt}" for doubt in self.doubts)])
 
 
-def read_scan(scan: Path, weights: Path) -> Told:
+def read_scan(scan: Path, weights: Path) -> Scanned:
     """The scan's numbers and patterns, of this very network.
 
     Raises:
@@ -144,17 +144,16 @@ def read_scan(scan: Path, weights: Path) -> Told:
 
     try:
         numbers = jsons.loads(scan.read_text(encoding="utf-8"))
-        for part in ("verdict", "methods", "network", "images"):
-            numbers[part]
-        assert isinstance(numbers["network"]["told"], dict)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        _ = numbers["verdict"]["targets"], numbers["methods"], numbers["images"]["classes"]
+        _ = numbers["network"]["told"]["convention"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignError(f"SCAN: expected the JSON of a scan, got {scan} ({type(error).__name__}: {error}); scan "
                            "with --json and --save-estimates") from None  # fmt: skip
-    return Told(numbers, estimates.read(scan, fingerprint(weights)))
+    return Scanned(numbers, estimates.read(scan, fingerprint(weights)))
 
 
 def guards(
-    told: Told, weights: Path, images: str, targets: Sequence[int] | None, method: str | None,
+    told: Scanned, weights: Path, images: str, targets: Sequence[int] | None, method: str | None,
     code: Mapping[str, Any], *, layer: str, per_class: int, fpr: float | None, seed: int,
 ) -> list[Made]:  # fmt: skip
     """A fitted guard for each target.
@@ -193,7 +192,7 @@ def guards(
     return made
 
 
-def doubts(told: Told, target: int, method: str) -> list[str]:
+def doubts(told: Scanned, target: int, method: str) -> list[str]:
     """Why the target may not be the attacker's. A fit alone can't notice: every pattern is told from clean images."""
     of, said = told.numbers["methods"][method], []
     if of["suspect"] != target:
@@ -216,7 +215,7 @@ def _loading(told: Mapping[str, Any], code: Mapping[str, Any]) -> "Told":
 
     name = code["network"] or (told.get("network") if told.get("network") in networks.NETWORKS else None)
     try:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in told["convention"].items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told["convention"].items()}
         return Told(name, told["size"], Convention(**values), told["output"], bool(code["trust"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ForeignError(f"SCAN: expected how to load the network, got {dict(told)} ({error}); scan again") from None

@@ -67,7 +67,8 @@ def look(
         settings: of the searches, such as the seed.
     """
     classes = detections[suspected_by].num_classes
-    sources, by = (), ""
+    sources: tuple[int, ...] = ()
+    by = ""
     for name in [suspected_by, *detections]:
         told = detections[name].estimates[target].sources()
         if 0 < len(told) < classes - 1:

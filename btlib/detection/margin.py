@@ -93,7 +93,7 @@ class MMBD(Detector):
                 found += [self._made(*one, data.num_classes) for one in zip(part.tolist(), best, margins, strict=True)]
         return found
 
-    def _ascend(self, network: nn.Module, first: Tensor, targets: Tensor, bar: tqdm) -> tuple[Tensor, list[float]]:  # type: ignore[type-arg]
+    def _ascend(self, network: nn.Module, first: Tensor, targets: Tensor, bar: tqdm) -> tuple[Tensor, list[float]]:
         """For each target the best image (T, C, H, W) and its margin: all targets and starts in one batch."""
         x, wanted = first.repeat(len(targets), 1, 1, 1), targets.repeat_interleave(len(first))
         for step in range(self.steps):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import detection
 from btlib.detection import anomaly
+from btlib.detection.images import defense_set
 
 CLASSES, SIZE = 10, 12
 
@@ -43,12 +45,25 @@ def test_references_must_fit(references):
         anomaly.relative(np.ones(4), references)
 
 
+def test_some_classes_alone_are_moved():
+    net, (x, y) = hand_set(10.0, num_classes=CLASSES, size=SIZE), lit_pixels(2, num_classes=CLASSES, size=SIZE)
+    found = detection.RedU(per_class=2)(net, x, y, sources=(0, 3))
+    assert set(found.estimates) == set(range(CLASSES)) - {0, 3}
+    assert found.suspect == TARGET
+    assert found.estimates[TARGET].by_class.isfinite().nonzero().flatten().tolist() == [0, 3]
+    kept = defense_set(net, x, y).of_classes([0, 3])
+    assert kept.labels.unique().tolist() == [0, 3]
+    assert (kept.num_classes, len(kept.images)) == (CLASSES, 4)
+    with pytest.raises(ValueError, match="sources: expected classes"):
+        detection.RedU(per_class=2)(net, x, y, sources=(99,))
+
+
 def test_a_detection_beside_references_rests_on_ratios():
     x, y = lit_pixels(2, num_classes=CLASSES, size=SIZE)
 
     def measured(backdoor, natural, wobble=0.0):
         net = hand_set(backdoor, num_classes=CLASSES, size=SIZE)
-        net.head.weight.data[range(CLASSES), range(CLASSES)] += 0.1 * np.sin(wobble + np.arange(CLASSES))
+        net.head.weight.data[range(CLASSES), range(CLASSES)] += 0.1 * torch.sin(wobble + torch.arange(CLASSES))
         net.head.weight.data[5, -2] = natural
         return detection.RedU(per_class=2)(net, x, y)
 
