@@ -54,7 +54,7 @@ def test_some_classes_alone_are_moved():
     kept = defense_set(net, x, y).of_classes([0, 3])
     assert kept.labels.unique().tolist() == [0, 3]
     assert (kept.num_classes, len(kept.images)) == (CLASSES, 4)
-    with pytest.raises(ValueError, match="sources: expected classes"):
+    with pytest.raises(ValueError, match="sources: expected a class"):
         detection.RedU(per_class=2)(net, x, y, sources=(99,))
 
 
