@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from btlib.detection.detector import Detector
 from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet, defense_set
 from btlib.detection.outcome import Detection, Estimate, Rule
-from btlib.metrics.prediction import answers
+from btlib.metrics.prediction import logits_of
 from btlib.triggers import Trigger
 
 
@@ -56,6 +56,7 @@ class MMBD(Detector):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         for name in ("starts", "steps", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}; see MMBD")
@@ -79,7 +80,7 @@ class MMBD(Detector):
             raise ValueError("image_shape: expected (C, H, W), since this network does not say it, got None; pass it, "
                              "or images")  # fmt: skip
         noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(self.seed))
-        classes = answers(network, noise, least=3)[0].shape[1]
+        classes = logits_of(network, noise, least=3)[0].shape[1]
         return defense_set(network, noise.expand(classes, *shape), torch.arange(classes))
 
     def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:
