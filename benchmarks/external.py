@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from btlib import datasets, detection, inflight, metrics
-from btlib.cli import scan
+from btlib.cli import scanning
 from btlib.cli.preprocessing import Convention
 from btlib.cli.probing import Told
 from btlib.results import environment, load, save
@@ -88,8 +88,7 @@ def row(root: Path, group: dict[str, Any], told: dict[str, Any], methods: str) -
     images = str(datasets.roots()[0] / group["images"]) if where else group["images"]
     convention = Convention(mean=tuple(group.get("mean", ())), std=tuple(group.get("std", ())))
     detectors = {name: detection.find(name) for name in methods.split(",")}
-    found = scan.run_scan(root / told["file"], images, Told(group["network"], convention=convention), detectors,
-                          classes=None, per_class=None, level=0.05, seed=0)  # fmt: skip
+    found = scanning.run_scan(root / told["file"], images, Told(group["network"], convention=convention), detectors)
     seconds = time.perf_counter() - began
     data = datasets.load(f"folder:{group['images']}" if where else group["images"])
     split, true, target = (

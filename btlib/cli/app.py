@@ -2,7 +2,7 @@
 
 import typer
 
-from btlib.cli import check, checkpoints, course, gpu, paper, scan, tasks
+from btlib.cli import check, checkpoints, course, gpu, guard, paper, scan, tasks
 
 app = typer.Typer(
     help="A notebook course on backdoors in neural networks.",
@@ -17,6 +17,7 @@ app.command("check")(check.command)
 app.command("course")(course.command)
 app.command("checkpoints")(checkpoints.command)
 app.command("gpu")(gpu.command)
+app.command("guard")(guard.command)
 app.command("paper")(paper.command)
 app.command("scan")(scan.command)
 app.command("test")(tasks.run_steps)

@@ -20,13 +20,15 @@ def checked_accuracy(network: Foreign, images: Tensor, labels: Tensor, names: Se
     Args:
         network: as loaded.
         images: uint8 (N, C, H, W).
-        labels: int64 (N,).
+        labels: int64 (N,). Without any nothing is checked, and the share is NaN.
         names: of the classes.
 
     Raises:
         ForeignError: another convention or another order of classes explains the network clearly better, or it
             answers as if it guessed.
     """
+    if len(labels) == 0:
+        return float("nan")
     predicted = metrics.predict(network.module, images).argmax(1)
     counts = confusion(predicted, labels, network.num_classes)
     accuracy = float(counts.diagonal().sum()) / len(labels)

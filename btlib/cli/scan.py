@@ -1,9 +1,8 @@
 """`btlib scan`: anyone's network and a folder of clean images in, a verdict and a report out."""
 
 import sys
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -12,16 +11,12 @@ import typer
 from btlib.files import printable
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from btlib.cli.probing import Foreign, Told
-    from btlib.cli.scan_images import CleanImages, Origin
     from btlib.cli.scan_outcome import Scan
     from btlib.detection import Detection
 
+METHODS, IMAGELESS = "neural-cleanse,red-a", "mm-bd"  # by default: with images, and without
 LONGEST = 250  # letters of a word in a message: some names are a page long
-PER_CLASS = 100  # for a detector that has no such setting, or takes all there are
-FOUND, BAD_INPUT = 3, 2  # exit statuses; 1 is what Python itself ends with when something breaks
+FOUND, BAD_INPUT, SUSPICIOUS = 3, 2, 4  # exit statuses; 1 is what Python itself ends with when something breaks
 
 
 def command(
@@ -29,16 +24,22 @@ def command(
         help="A btlib checkpoint, safetensors or state dict (never unpickled), TorchScript file or torch.export "
         "archive. The last two run code of their own, with --trust only.", show_default=False)],
     *,
-    images: Annotated[str, typer.Option(
+    images: Annotated[str | None, typer.Option(
         help="Folder with one subfolder of images per class, which sorted as text (10 before 2) are the network's "
-        "outputs; or a data set's name, such as fashion-mnist.", show_default=False)],
+        "outputs; or a data set's name, such as fashion-mnist. Without it, mm-bd alone can be run.",
+        show_default=False)] = None,
     network: Annotated[str | None, typer.Option(
         help="What a state dict belongs to: lenet5, vgg9, … (see btlib.networks), or module:function, which is "
         "imported from the current folder and called.")] = None,
-    methods: Annotated[str, typer.Option(
-        help="Some of neural-cleanse, mask-red-a, red-a, red-a-2, red-a-focused, red-u, red-p (see "
+    methods: Annotated[str | None, typer.Option(
+        help="Some of neural-cleanse, mask-red-a, red-a, red-a-2, red-a-focused, red-u, red-p, mm-bd (see "
         "btlib.detection.DETECTORS); or module:object, a detector of your own, which is imported from the current "
-        "folder and runs its code.")] = "neural-cleanse,red-a",
+        "folder and runs its code. Unless given: neural-cleanse,red-a, and mm-bd where there are no images.",
+        show_default=False)] = None,
+    reference: Annotated[list[Path] | None, typer.Option(
+        help="A network known to be clean, of the same task and kind, or the JSON that a scan of it left. Sizes are "
+        "then judged relative to its own, since classes differ by nature. May be repeated; each file takes as long as "
+        "the scan itself, JSON takes none.", show_default=False)] = None,
     per_class: Annotated[int | None, typer.Option(
         min=1, help="Clean images of each class; unless given, up to 100 for masks and 8 for perturbations.")] = None,
     classes: Annotated[Path | None, typer.Option(
@@ -59,12 +60,20 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the draw of images and of the estimates.")] = 0,
     out: Annotated[Path, typer.Option(help="The report, one HTML page.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="The numbers, as JSON.")] = None,
+    save_estimates: Annotated[bool, typer.Option(
+        "--save-estimates", help="Beside the JSON, also the estimated patterns (.estimates.safetensors), which `btlib "
+        "guard` goes on with.")] = False,
 ) -> None:  # fmt: skip
-    """Is this network backdoored? Exit status: 0 nothing found, 3 backdoor found, 2 bad input or not to be judged."""
+    """Is this network backdoored?
+
+    Exit status: 0 nothing found, 3 backdoor found, 4 suspicious (an estimate points at a class, the test is not sure),
+    2 bad input or not to be judged.
+    """
     from btlib.cli.adapting import ForeignError
     from btlib.cli.file_kinds import check_file
     from btlib.cli.preprocessing import Convention
     from btlib.cli.probing import Told
+    from btlib.cli.scanning import run_scan
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -74,29 +83,34 @@ def command(
     try:
         check_file(weights)  # before a data set is read
         check_outputs(weights, [out] if json is None else [out, json])
-        detectors = check_options(methods, level)
+        if save_estimates and json is None:
+            raise ValueError("--save-estimates: expected --json FILE to put them beside, got none; pass it")
+        detectors = check_options(methods or (IMAGELESS if images is None else METHODS), level, images is not None)
         convention = Convention(scale, invert, bgr, _numbers("--mean", mean), _numbers("--std", std))
         told = Told(network, size, convention, output, trust)
-        scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed)
+        scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed,
+                        references=reference or ())  # fmt: skip
     except ForeignError as error:
-        _refuse(error)
+        refuse(error)
     except (Exception, SystemExit) as error:  # whatever breaks is not a backdoor found, nor is a network that exits
         known = isinstance(error, ValueError | TypeError | OSError | RuntimeError)
-        _refuse(error if known else RuntimeError(f"the scan broke: {type(error).__name__}: {error}"))
-    report(scan, out, json)
-    raise typer.Exit(FOUND if scan.targets else 0)
+        refuse(error if known else RuntimeError(f"the scan broke: {type(error).__name__}: {error}"))
+    report(scan, out, json, save_estimates)
+    raise typer.Exit(FOUND if scan.targets else SUSPICIOUS if scan.suspects else 0)
 
 
-def _refuse(error: BaseException) -> NoReturn:
+def refuse(error: BaseException) -> NoReturn:
+    """One line on stderr, exit status 2."""
     words = [word if len(word) <= LONGEST else f"{word[:LONGEST]}…" for word in str(error).split()]
     typer.echo(printable(" ".join(words)) or type(error).__name__, err=True)
     raise typer.Exit(BAD_INPUT) from None
 
 
-def report(scan: "Scan", out: Path, json: Path | None) -> None:
+def report(scan: "Scan", out: Path, json: Path | None, save_estimates: bool = False) -> None:
     """Print what was found, then write it: what can't be written must not take the verdict along."""
     from btlib import __version__, results
-    from btlib.cli.scan_outcome import as_json
+    from btlib.cli import estimates
+    from btlib.cli.scan_outcome import as_json, fingerprint
     from btlib.cli.scan_report import page
     from btlib.cli.scan_text import as_text
     from btlib.files import write_text
@@ -105,6 +119,8 @@ def report(scan: "Scan", out: Path, json: Path | None) -> None:
     try:
         if json is not None:
             results.save(json.absolute(), as_json(scan, __version__))
+            if save_estimates:
+                estimates.save(json, fingerprint(scan.weights), scan.detections)
         write_text(out, page(scan))
     except Exception as error:  # a full disk, or a figure that can't be drawn
         typer.echo(f"--out, --json: expected files that can be written, got {type(error).__name__}: "
@@ -128,7 +144,7 @@ def check_outputs(weights: Path, outputs: Sequence[Path]) -> None:
         raise ValueError(f"--out, --json: expected two files, got {outputs[0]} for both; name another")
 
 
-def check_options(methods: str, level: float) -> "dict[str, Callable[..., Detection]]":
+def check_options(methods: str, level: float, images: bool = True) -> "dict[str, Callable[..., Detection]]":
     """The detectors by name; complains before anything is computed."""
     from btlib.detection import find
     from btlib.paths import from_here
@@ -138,6 +154,10 @@ def check_options(methods: str, level: float) -> "dict[str, Callable[..., Detect
         raise ValueError(f"--methods: expected names separated by commas, got {methods!r}; see --help")
     with from_here():
         detectors = {name: find(name, argument="--methods") for name in names}
+    needy = [] if images else [name for name, each in detectors.items() if getattr(each, "needs_images", True)]
+    if needy:
+        raise ValueError(f"--images: expected a folder or data set for {', '.join(needy)}, got none; pass one, or "
+                         "--methods mm-bd, which needs none")  # fmt: skip
     if not 1e-3 <= level < 1:
         raise ValueError(f"--level: expected a share in [0.001, 1), got {level:g}; 0.05 is usual")
     return detectors
@@ -149,79 +169,3 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...]:
     except ValueError:
         raise ValueError(f"{option}: expected numbers separated by commas, such as 0.485,0.456,0.406, "
                          f"got {text!r}; mend it") from None  # fmt: skip
-
-
-def run_scan(
-    weights: Path, images: str, told: "Told", detectors: "Mapping[str, Callable[..., Detection]]", *,
-    classes: Path | None, per_class: int | None, level: float, seed: int,
-) -> "Scan":  # fmt: skip
-    """Load network and images, see that they mean the same, run the methods, and put together what they found.
-
-    Raises:
-        ValueError, TypeError, OSError, DataError: bad input; one line says what to do.
-    """
-    from btlib.cli import foreign, meaning, scan_images
-    from btlib.cli.scan_outcome import Scan
-    from btlib.detection import configured, settings_of
-
-    began = time.perf_counter()
-    source = scan_images.find(images)
-    source = source if classes is None else source.ordered(scan_images.names_in(classes))
-    loaded = foreign.load(weights, source.native, told)
-    check_classes(source, loaded)
-    wanted = {name: per_class or settings_of(d).get("per_class") or PER_CLASS for name, d in detectors.items()}
-    clean = scan_images.read(source, loaded.image_shape, max(wanted.values()), seed)
-    if per_class and per_class > clean.smallest_class:
-        least = source.classes[int(clean.y.bincount().argmin())]
-        raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
-                         f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
-    placed(loaded.module, loaded.image_shape)
-    accuracy = meaning.checked_accuracy(loaded, clean.x, clean.y, source.classes)
-    used = {name: min(count, clean.smallest_class) for name, count in wanted.items()}
-    detections = {}
-    for name, detector in detectors.items():
-        typer.echo(f"{name}, {used[name]} images per class", err=True)
-        with_settings = configured(detector, per_class=used[name], seed=seed, progress=True)
-        detections[name] = detect(name, with_settings, loaded.module, clean)
-    return Scan(weights, loaded, source, clean, accuracy, detections, used, level, seed, time.perf_counter() - began)
-
-
-def placed(network: "nn.Module", image_shape: tuple[int, ...]) -> None:
-    """To the GPU where there is one, and back if it fails there: a device may be part of a network's code."""
-    import torch
-
-    from btlib import metrics, networks, training
-    from btlib.cli.probing import Sealed
-
-    if any(isinstance(part, Sealed | torch.jit.ScriptModule) for part in network.modules()):
-        return
-    try:
-        network.to(training.device_for())
-        with metrics.evaluating(network):
-            network(torch.zeros(2, *image_shape, device=networks.reference(network).device))
-    except Exception:
-        network.to("cpu")
-
-
-def check_classes(source: "Origin", network: "Foreign") -> None:
-    """Folders and outputs must be as many, or labels mean nothing."""
-    if len(source.classes) != network.num_classes:
-        raise ValueError(f"--images: expected {network.num_classes} classes, the network's outputs, got "
-                         f"{len(source.classes)} in {source.name}; give one subfolder per output")  # fmt: skip
-
-
-def detect(name: str, detector: "Callable[..., Detection]", network: "nn.Module", clean: "CleanImages") -> "Detection":
-    """One detector over all classes. What a stranger's raises is bad input, not a backdoor found."""
-    from btlib.detection import Detection
-
-    try:
-        found = detector(network, clean.x, clean.y)
-    except Exception as error:
-        if ":" not in name:
-            raise
-        raise ValueError(f"--methods: {name} raised {type(error).__name__}: {error}; try it with "
-                         "btlib.testing.check_detector") from error  # fmt: skip
-    if not isinstance(found, Detection):
-        raise ValueError(f"--methods: expected a Detection from {name}, got {type(found).__name__}; try it with "
-                         "btlib.testing.check_detector")  # fmt: skip
-    return found

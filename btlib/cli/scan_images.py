@@ -24,13 +24,26 @@ class Origin:
         name: the folder or data set, for titles.
         classes: their names, in the order of the network's outputs.
         native: (C, H, W) of the images as stored; of the first one, in a folder.
-        images: class folders, or a data set.
+        images: class folders, or a data set; None: there are none.
     """
 
     name: str
     classes: tuple[str, ...]
     native: Shape
-    images: ClassFolders | ImageDataset
+    images: ClassFolders | ImageDataset | None
+
+    def for_outputs(self, count: int) -> "Origin":
+        """The same for a network of `count` outputs; without images these are called by their numbers.
+
+        Raises:
+            DataError: another number of classes: labels would mean nothing.
+        """
+        if self.images is None and not self.classes:
+            return replace(self, classes=tuple(map(str, range(count))))
+        if len(self.classes) != count:
+            raise datasets.DataError(f"--images: expected {count} classes, the network's outputs, got "
+                                     f"{len(self.classes)} in {self.name}; give one subfolder per output")  # fmt: skip
+        return self
 
     def ordered(self, names: Sequence[str]) -> "Origin":
         """The same images with the classes in another order.
@@ -38,6 +51,8 @@ class Origin:
         Raises:
             DataError: names that are not those of the classes, or not once each.
         """
+        if self.images is None:
+            return replace(self, classes=tuple(names))
         if sorted(names) != sorted(self.classes):
             differ = sorted(set(names) ^ set(self.classes))[:6] or ["a name that stands there twice"]
             raise datasets.DataError(
@@ -71,7 +86,12 @@ class CleanImages:
     @property
     def smallest_class(self) -> int:
         """Number of images of the class that has fewest."""
-        return int(torch.bincount(self.y).min())
+        return int(torch.bincount(self.y).min()) if len(self.y) else 0
+
+
+def none_at_all(size: int | None) -> Origin:
+    """No images: the input's size is what was told, or in the network's file."""
+    return Origin("none", (), (3, size or 32, size or 32), None)
 
 
 def find(name: str | DataSource | ImageDataset) -> Origin:
@@ -121,6 +141,8 @@ def read(origin: Origin, shape: Shape, most: int, seed: int) -> CleanImages:
     Raises:
         DataError: a file that is not an image.
     """
+    if origin.images is None:
+        return CleanImages(torch.zeros(0, *shape, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64), "")
     if isinstance(origin.images, ImageDataset):
         x, y = _drawn(origin.images, most, seed)
         return CleanImages(_fitted(x, shape), y, ", ".join(fitting({origin.images.image_shape}, shape)))

@@ -43,10 +43,12 @@ def page(scan: Scan) -> str:
 def pictures(scan: Scan, judgement: Judgement) -> list[Picture]:
     """Sizes per class, patterns, masks where there are any, and the suspect's pattern on images."""
     detection = scan.detections[judgement.method]
-    order = sorted(detection.estimates, key=lambda c: detection.estimates[c].norm)
+    order = sorted(detection.estimates, key=lambda c: detection.relative_norms[c])
     shown = sorted(order[:MOST])
     some = "" if len(shown) == len(order) else f" Only the {MOST} classes with the smallest patterns are shown."
     made = [_sizes(scan, judgement, detection, shown, some), _patterns(scan, judgement, detection, shown, some)]
+    if _whole(detection):
+        return made
     if not _additive(detection):
         made.append(_masks(scan, judgement, detection, shown, some))
     return [*made, _on_images(scan, judgement, detection.estimates[judgement.suspect])]
@@ -56,22 +58,28 @@ def _additive(detection: Detection) -> bool:
     return detection.estimates[detection.suspect].trigger.kind == "additive"
 
 
+def _whole(detection: Detection) -> bool:
+    """Whether patterns are images of their own, which leave nothing of what is below."""
+    return not _additive(detection) and bool((detection.estimates[detection.suspect].mask == 1).all())
+
+
 def _picture(png: bytes, alt: str, caption: str) -> Picture:
     return Picture(base64.b64encode(png).decode(), alt, caption)
 
 
 def _sizes(scan: Scan, judgement: Judgement, detection: Detection, shown: Sequence[int], some: str) -> Picture:
-    what = "length of the perturbation" if _additive(detection) else "size of the mask [pixels]"
+    what = detection.size_name
     names = [_short(scan, c) for c in shown]
     figure, axes = plt.subplots(figsize=(max(6.5, 0.3 * len(shown)), 3.2), layout="constrained")
-    sizes = [detection.estimates[c].norm for c in shown]
+    sizes = [detection.relative_norms[c] for c in shown]
+    what += " / references" if scan.references else ""
     plots.class_bars(sizes, names, ylabel=what, highlight=[shown.index(judgement.suspect)], highlight_label="smallest",
                      ax=axes)  # fmt: skip
     axes.set_ylim(0, 1.25 * max(sizes))  # room for the legend
-    others = sorted(detection.norms)[1:]
+    others = sorted(detection.relative_norms)[1:]
     alt = (
         f"Bars of the {what} per class by {judgement.method}: {scan.class_name(judgement.suspect)} has the smallest, "
-        f"{detection.norms.min():.3g}; the others lie between {others[0]:.3g} and {others[-1]:.3g}."
+        f"{detection.relative_norms.min():.3g}; the others lie between {others[0]:.3g} and {others[-1]:.3g}."
     )
     caption = (
         f"How large the smallest pattern is that sends images to each class. A backdoor's target stands out.{some}"
@@ -86,6 +94,8 @@ def _patterns(scan: Scan, judgement: Judgement, detection: Detection, shown: Seq
     grey = (
         "each magnified to half of the scale and laid on grey"
         if _additive(detection)
+        else "each an image of its own"
+        if _whole(detection)
         else "seen through its mask, on grey"
     )
     alt = (f"The patterns estimated by {judgement.method} for {len(shown)} classes, {grey}. The smallest is that of "

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from btlib.cli.scan_outcome import Scan
+from btlib.cli.scan_outcome import UNSURE, Scan
 
 SHOWN = 30  # classes in the printed table; the report has all
 
@@ -12,10 +12,11 @@ def as_text(scan: Scan) -> str:
     """Verdict, tables and limits for a terminal."""
     shape = "×".join(map(str, scan.network.image_shape))
     changes = f" ({scan.images.changes})" if scan.images.changes else ""
+    right = f", {100 * scan.accuracy:.1f} % classified as labelled" if len(scan.images.y) else ""
     blocks = [
         f"network: {scan.name}, {scan.network.what}, {scan.network.num_classes} classes, input {shape}\n"
-        f"images: {scan.source.name}{changes}, {100 * scan.accuracy:.1f} % classified as labelled",
-        scan.verdict,
+        f"images: {scan.source.name}{changes}{right}",
+        textwrap.fill(scan.verdict, 118),
         method_table(scan),
         class_table(scan),
     ]
@@ -34,13 +35,13 @@ def method_table(scan: Scan) -> str:
     """One line per method; the calibrated p-value decides."""
     lines = [f"{'method':15} {'suspect':>7} {'calibrated p':>12} {'published p':>12} {'anomaly index':>13}  says"]
     for judgement in scan.judgements:
-        said = "backdoor" if judgement.found else "nothing found"
         lines.append(
             f"{judgement.method:15} {judgement.suspect:7} {judgement.calibrated_p:12.4f} {judgement.published_p:>12} "
-            f"{judgement.anomaly_index:13.2f}  {said}"
+            f"{judgement.anomaly_index:13.2f}  {judgement.says}"
         )
     level = scan.judgements[0].level
-    return "\n".join([*lines, f"A method says backdoor where its calibrated p-value is below {level:.4g}."])
+    return "\n".join([*lines, f"A method says backdoor where its calibrated p-value is below {level:.4g}, "
+                      f"suspicious below {UNSURE * level:.4g}."])  # fmt: skip
 
 
 def class_table(scan: Scan) -> str:
@@ -48,15 +49,17 @@ def class_table(scan: Scan) -> str:
     lines = [f"{'class':22}" + "".join(f" {name:>18}" for name in scan.detections)]
     lines.append(f"{'':22}" + "".join(f" {'size':>10} {'success':>7}" for _ in scan.detections))
     smallest = {name: detection.suspect for name, detection in scan.detections.items()}
-    best = {name: detection.norms / detection.norms.min() for name, detection in scan.detections.items()}
+    best = {name: d.relative_norms / d.relative_norms.min() for name, d in scan.detections.items()}
     shown = sorted(sorted(range(scan.network.num_classes), key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
     for index in shown:
         line = f"{f'{index} {scan.source.classes[index]}'[:22]:22}"
         for name, detection in scan.detections.items():
             estimate = detection.estimates[index]
             mark = "*" if smallest[name] == index else " "
-            line += f" {estimate.norm:9.2f}{mark} {estimate.success:7.2f}"
+            line += f" {estimate.norm:9.3g}{mark} {estimate.success:7.2f}"
         lines.append(line)
     rest = scan.network.num_classes - len(shown)
-    legend = "* smallest of its method. Size: sum of the mask in pixels, or length of the perturbation."
+    what = "; ".join(f"{name}, {detection.size_name}" for name, detection in scan.detections.items())
+    beside = " beside the references" if scan.references else ""
+    legend = f"* smallest of its method{beside}. Size: {what}."
     return "\n".join([*lines, *([f"… {rest} more classes are in the report"] if rest else []), legend])

@@ -105,7 +105,38 @@ def published_log_p(statistics: np.ndarray) -> float:
     return float(_order_statistic(log_survival(float(r[-1]), float(shape), float(scale)), len(r)))
 
 
-def calibrated_p(statistics: np.ndarray, draws: int = _DRAWS, seed: int = 0) -> float:
+def relative(norms: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Norms divided by those of clean networks of the same task: what a class is like by nature drops out.
+
+    If log norm = network + class + rest, as a class that is small by nature suggests, the logarithm of this ratio is
+    network + rest: the classes of a clean network become exchangeable, which the order-statistic test assumes. The
+    rests of the references come in; `calibrated_p` is told how many there are.
+
+    Args:
+        norms: positive float (K,).
+        references: positive float (m, K), m ≥ 1 clean networks.
+
+    Returns:
+        norms / geometric mean of the references by class, float64 (K,).
+
+    Raises:
+        ValueError: other shapes, or a norm that is not finite and positive.
+
+    Example:
+        >>> relative(np.array([4.0, 10.0]), np.array([[1.0, 20.0], [4.0, 5.0]])).tolist()
+        [2.0, 1.0]
+    """
+    norms, references = np.asarray(norms, dtype=float), np.asarray(references, dtype=float)
+    if references.ndim != 2 or len(references) == 0 or references.shape[1:] != norms.shape:
+        raise ValueError(f"references: expected norms (m, {len(norms)}) of at least one clean network, got shape "
+                         f"{references.shape}; use networks of the same classes")  # fmt: skip
+    if not all(np.isfinite(each).all() and (each > 0).all() for each in (norms, references)):
+        raise ValueError("norms, references: expected finite positive numbers, got others; every estimate must have "
+                         "a size")  # fmt: skip
+    return norms / np.exp(np.log(references).mean(0))
+
+
+def calibrated_p(statistics: np.ndarray, draws: int = _DRAWS, seed: int = 0, *, references: int = 0) -> float:
     """The p-value of `published_log_p` itself under its own null, by Monte Carlo (a parametric bootstrap).
 
     Samples of K from the Gamma fitted to all but the largest statistic are put through the published rule; the
@@ -116,6 +147,9 @@ def calibrated_p(statistics: np.ndarray, draws: int = _DRAWS, seed: int = 0) -> 
         statistics: r_t = 1 / norm, float (K,).
         draws: simulated null samples; the smallest p-value that can be reported is 1 / (draws + 1).
         seed: of the simulation.
+        references: of how many clean networks the norms are relative to, see `relative`. The null is then a Gamma
+            divided by the geometric mean of that many others, with the spread that was seen; a Gamma's left tail
+            becomes the ratio's right one, so the plain null would reject too often.
 
     Returns:
         p-value in (0, 1].
@@ -128,8 +162,11 @@ def calibrated_p(statistics: np.ndarray, draws: int = _DRAWS, seed: int = 0) -> 
         0.01
     """
     r = np.sort(_checked(statistics, "statistics"))
-    shape, _ = gamma_fit(r[:-1])
-    null = _null_log_p(len(r), float(np.exp(np.round(np.log(shape), 1))), draws, seed)
+    shape = float(gamma_fit(r[:-1])[0])
+    if references:  # of the Gammas in the ratio, which is wider than they are
+        shapes, fits = _fits_by_shape(len(r), references)
+        shape = float(np.exp(np.interp(np.log(shape), np.log(fits), np.log(shapes))))
+    null = _null_log_p(len(r), float(np.exp(np.round(np.log(shape), 1))), draws, seed, references)
     return float((1 + (null <= published_log_p(r)).sum()) / (draws + 1))
 
 
@@ -190,10 +227,26 @@ def _split_pairs(norms: np.ndarray) -> tuple[float, np.ndarray, int]:
     return float(r.max()), r[elsewhere], int(off.sum())
 
 
+@lru_cache(maxsize=16)
+def _fits_by_shape(classes: int, references: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shapes, and the typical fit to a null sample of ratios of each without its largest, ascending; by simulation."""
+    shapes = np.geomspace(0.3, 3000, 24)
+    ratios = (np.sort(_ratios((400, classes), k, references, np.random.default_rng(0))) for k in shapes)
+    return shapes, np.maximum.accumulate([np.median(gamma_fit(r[:, :-1])[0]) for r in ratios])
+
+
+def _ratios(size: tuple[int, int], shape: float, references: int, generator: np.random.Generator) -> np.ndarray:
+    """Gamma variables, each divided by the geometric mean of `references` others; by nothing, where there are none."""
+    r = generator.gamma(shape, size=size)
+    for _ in range(references):
+        r *= generator.gamma(shape, size=size) ** (-1 / references)
+    return r
+
+
 @lru_cache(maxsize=64)
-def _null_log_p(classes: int, shape: float, draws: int, seed: int) -> np.ndarray:
-    """Published log p-values of `draws` samples of `classes` Gamma variables."""
-    r = np.sort(np.random.default_rng(seed).gamma(shape, size=(draws, classes)), axis=1)
+def _null_log_p(classes: int, shape: float, draws: int, seed: int, references: int = 0) -> np.ndarray:
+    """Published log p-values of `draws` samples of `classes` Gamma variables, or of their ratios to references."""
+    r = np.sort(_ratios((draws, classes), shape, references, np.random.default_rng(seed)), axis=1)
     return _vector_log_p(r[:, -1], r[:, :-1], classes)
 
 

@@ -26,6 +26,8 @@ class Detector(ABC):
         seed: of the draw of images, and of all else that is random.
         progress: show a bar; no part of what detectors are compared by.
         rule: how its verdict decides unless told otherwise, see `Detection.verdict`.
+        size_name: what its sizes are, for tables and figures.
+        needs_images: whether it can't do without clean images.
 
     Example:
         >>> from btlib.detection import RedA
@@ -37,34 +39,44 @@ class Detector(ABC):
     seed: int = 0
     progress: bool = field(default=False, repr=False, compare=False)
     rule: ClassVar[Rule] = "calibrated"
+    size_name: ClassVar[str] = "size of the pattern"
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_seed(self.seed))
 
     @torch.inference_mode(False)  # what is made in inference mode has no gradients
     def __call__(
-        self, network: nn.Module, images: Tensor, labels: Tensor, *, targets: Sequence[int] | None = None
-    ) -> Detection:
+        self, network: nn.Module, images: Tensor | None, labels: Tensor | None, *,
+        targets: Sequence[int] | None = None, sources: Sequence[int] | None = None,
+    ) -> Detection:  # fmt: skip
         """Look for a backdoor.
 
         Args:
             network: images in [0, 1] → logits (N, K); left as it was found.
             images, labels: clean images, uint8 or float in [0, 1], (N, C, H, W), and their classes (N,).
-            targets: putative targets; None: all. With fewer than three the outcome has norms but no statistic.
+                None for those that need none.
+            targets: putative targets; None: all but the sources that are named. With fewer than three the outcome has
+                norms but no statistic.
+            sources: classes whose images are to be moved, where they are suspected to be few; None: all.
 
         Raises:
             TypeError, ValueError: bad images, labels, targets or settings; a class without an image; a network without
                 logits, or whose logits do not change with the image.
         """
         began = time.perf_counter()
-        data = defense_set(network, images, labels, self.per_class, self.seed)
+        data = self._data(network, images, labels)
+        named = [] if sources is None else check_classes(sources, data.num_classes, "sources")
         wanted = check_classes(targets, data.num_classes)
+        if targets is None:
+            wanted = [c for c in wanted if c not in named]
         with undisturbed(network, data.images[:2]):
-            found = self._estimate(network, data, wanted)
+            found = self._estimate(network, data.of_classes(sources), wanted)
         best = [min((e for e in found if e.target == t), key=lambda e: e.norm) for t in wanted]
         return Detection(
             self.title, Estimates(best), self.rule, time.perf_counter() - began, self._settings(),
             (*shared_warnings(best), *data.warnings, *self._warnings(data)), [e for e in found if e.source is not None],
+            size_name=self.size_name,
         )  # fmt: skip
 
     @property
@@ -75,6 +87,13 @@ class Detector(ABC):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The settings by name: `type(self)(**self.get_params())` is an equal detector; scikit-learn clones so."""
         return {setting.name: getattr(self, setting.name) for setting in fields(self)}
+
+    def _data(self, network: nn.Module, images: Tensor | None, labels: Tensor | None) -> DefenseSet:
+        """What comes in, checked."""
+        if images is None or labels is None:
+            raise TypeError(f"images, labels: expected clean images and their classes, got None; {self.title} needs "
+                            "them, MMBD does not")  # fmt: skip
+        return defense_set(network, images, labels, self.per_class, self.seed)
 
     @abstractmethod
     def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:

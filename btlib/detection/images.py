@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,18 @@ class DefenseSet:
     def counts(self) -> Tensor:
         """|D_s|, int64 (K,)."""
         return torch.bincount(self.labels, minlength=self.num_classes)
+
+    def of_classes(self, classes: Sequence[int] | None, name: str = "sources") -> "DefenseSet":
+        """Only the images of some classes; None: all of them.
+
+        Raises:
+            TypeError, ValueError: as in `check_classes`, which calls them `name`.
+        """
+        if classes is None:
+            return self
+        chosen = torch.tensor(check_classes(classes, self.num_classes, name), device=self.labels.device)
+        keep = torch.isin(self.labels, chosen)
+        return replace(self, images=self.images[keep], labels=self.labels[keep])
 
 
 def defense_set(

@@ -136,10 +136,10 @@ def _finish(judge: _Judge, at: Inversions, inversion: Inversion, taken: int, see
     every = [each.cpu() for each in (squash(raw), rates, at.weights, success >= inversion.success)]
     for row, target, both, by_class, weights, works in zip(at.row.tolist(), at.target.tolist(), *every, strict=True):
         others = torch.arange(data.num_classes) != target
-        by_class = by_class.masked_fill(~others, torch.nan)
+        by_class = by_class.masked_fill(~others | (counts == 0), torch.nan)
         trigger = Trigger("blend", both[1:].clone(), both[:1].clone(), bits=None, name=f"estimate {target}")
         found[row] = Estimate(
-            target, trigger, float(both[0].sum()), float((by_class * counts)[others].sum() / counts[others].sum()),
+            target, trigger, float(both[0].sum()), float((by_class * counts)[others].nansum() / counts[others].sum()),
             by_class, weights, taken, seen, bool(works),
         )  # fmt: skip
     return found

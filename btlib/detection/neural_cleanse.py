@@ -25,6 +25,7 @@ QUICK = Inversion(
 class _MaskDetector(Detector):
     per_class: int | None = 100
     inversion: Inversion = QUICK
+    size_name = "size of the mask [pixels]"
     _annealed: ClassVar[bool]
 
     def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:

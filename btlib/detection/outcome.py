@@ -1,7 +1,7 @@
 """What a post-training detector returns: estimates, statistics, verdict (floor 2)."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ class Estimate:
         norm: its size: ‖v‖₂ of a perturbation, ‖m‖₁ of a mask, in units of full scale × pixels.
         success: share of the detection images (those of t left out) that it sends to t, in [0, 1].
         by_class: float (K,), the same for each source class, q_st; NaN where there is no image.
-        weights: float (K,), the final w_s; uniform where weights are not annealed.
+        weights: float (K,), the final w_s; uniform where weights are not annealed, NaN where sources are not looked at.
         steps: iterations of the estimation.
         gradients: evaluations of the gradient of one image with respect to its pixels.
         converged: whether the wished misclassification was reached within the allowed steps.
@@ -133,6 +133,8 @@ class Detection:
         settings: what it was run with.
         warnings: what makes the outcome less to be trusted.
         pairs: RED-P's estimates by source and target, K(K-1) for all targets; empty for the others.
+        size_name: what `norms` are, in words.
+        references: float (m, K), norms of clean networks of the same task by the same detector; see `against`.
     """
 
     method: str
@@ -142,6 +144,8 @@ class Detection:
     settings: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     pairs: Sequence[Estimate] = ()
+    size_name: str = "size of the pattern"
+    references: np.ndarray | None = None
 
     @property
     def num_classes(self) -> int:
@@ -164,15 +168,43 @@ class Detection:
             norms[pair.source, pair.target] = pair.norm
         return norms
 
+    def against(self, references: np.ndarray | Sequence["Detection"]) -> "Detection":
+        """The same outcome, judged by norms relative to those of clean networks: see `anomaly.relative`.
+
+        Suspect, statistics and verdict then rest on the ratios; `norms` stay what they are.
+
+        Args:
+            references: outcomes of the same detector on clean networks of the same task, or their norms, (m, K).
+
+        Raises:
+            ValueError: RED-P's pairs, norms of other classes, or ones that are not finite and positive.
+        """
+        if self.pairs:
+            raise ValueError("references: expected a detector with one size per class, got RED-P's pairs; use another")
+        norms = np.array([r.norms if isinstance(r, Detection) else r for r in references], dtype=float)
+        if norms.ndim != 2 or norms.shape[1] != self.num_classes:
+            raise ValueError(f"references: expected norms of {self.num_classes} classes for each network, got shape "
+                             f"{norms.shape}; use networks of the same task")  # fmt: skip
+        anomaly.relative(self.norms[self._targets], norms[:, self._targets])  # which checks the numbers
+        return replace(self, references=norms)
+
+    @property
+    def relative_norms(self) -> np.ndarray:
+        """float64 (K,): `norms`, divided by those of the references where there are some."""
+        norms = self.norms
+        if self.references is not None:
+            norms[self._targets] = anomaly.relative(norms[self._targets], self.references[:, self._targets])
+        return norms
+
     @property
     def suspect(self) -> int:
         """The class with the smallest estimate: arg max r_t."""
-        return min(self.estimates, key=lambda t: self.estimates[t].norm)
+        return int(np.nanargmin(self.relative_norms))
 
     @property
     def anomaly_index(self) -> np.ndarray:
-        """float64 (K,): distance of `norms` below their median in units of MAD × 1.4826, negative above it; or NaN."""
-        index = self.norms
+        """float64 (K,): how far `relative_norms` lie below their median, in MAD × 1.4826, negative above it; or NaN."""
+        index = self.relative_norms
         index[self._targets] = anomaly.mad_index(index[self._targets])
         return index
 
@@ -197,7 +229,8 @@ class Detection:
         """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
         if self.pairs:
             return anomaly.calibrated_pairs_p(self.pair_norms[:, self._targets])
-        return anomaly.calibrated_p(self._statistics())
+        count = 0 if self.references is None else len(self.references)
+        return anomaly.calibrated_p(self._statistics(), references=count)
 
     def _statistics(self) -> np.ndarray:
         """r_t (L-RED 3.2), float64 (T,)."""
@@ -205,7 +238,7 @@ class Detection:
         if stuck:
             raise ValueError(f"network: expected logits that change with the image, got none towards class {stuck}, "
                              "so the search can't take a step; check that it returns logits, not classes")  # fmt: skip
-        return 1 / self.norms[self._targets]
+        return 1 / self.relative_norms[self._targets]
 
     def verdict(self, threshold: float | None = None, rule: Rule | None = None) -> Verdict:
         """Attacked or not, at a threshold.

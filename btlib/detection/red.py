@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from btlib.detection.detector import Detector
@@ -23,6 +22,7 @@ class _PerturbationDetector(Detector):
     per_class: int | None = 8
     search: Search = FAST
     rule: ClassVar[Rule] = "published"
+    size_name = "length of the perturbation"
     _annealed: ClassVar[bool] = False
 
     def _problems(self, data: DefenseSet, targets: Sequence[int]) -> list[Problem]:
@@ -105,7 +105,7 @@ class RedP(_PerturbationDetector):
     title = "RED-P"
 
     def _problems(self, data: DefenseSet, targets: Sequence[int]) -> list[Problem]:
-        return [(s, t) for t in targets for s in range(data.num_classes) if s != t]
+        return [(s, t) for t in targets for s in range(data.num_classes) if s != t and data.counts[s]]
 
 
 def red_a(
@@ -158,8 +158,6 @@ def additive_estimation(
     """
     data = defense_set(network, images, labels)
     (target,) = check_classes([target], data.num_classes, "target")
-    chosen = check_classes(sources, data.num_classes, "sources")
-    keep = torch.isin(data.labels, torch.tensor(chosen, device=data.labels.device))
-    kept = DefenseSet(data.images[keep], data.labels[keep], data.num_classes)
+    kept = data.of_classes(sources)
     with undisturbed(network, kept.images[:2]):
         return perturb(network, kept, [(None, target)], False, search)[0]

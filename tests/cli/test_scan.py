@@ -20,7 +20,8 @@ from btlib.cli.adapting import ForeignError
 from btlib.cli.app import app
 from btlib.cli.preprocessing import Convention
 from btlib.cli.probing import Sealed, Told
-from btlib.cli.scan import FOUND, placed
+from btlib.cli.scan import FOUND
+from btlib.cli.scanning import placed
 from btlib.detection import DETECTORS, Inversion
 from btlib.training import Recipe
 
@@ -493,7 +494,7 @@ def test_the_report_asks_the_network_where_it_is(here, monkeypatch):
     def moved(network, _):
         network.double().register_forward_pre_hook(lambda _, images: seen.append(images[0].dtype))
 
-    monkeypatch.setattr("btlib.cli.scan.placed", moved)
+    monkeypatch.setattr("btlib.cli.scanning.placed", moved)
     weights = checkpoints.find(checkpoints.shipped()["box"])
     result = scan(str(weights), "--images", "fashion-mnist", "--per-class", "1", "--methods", "red-a")
     assert result.exit_code in (0, FOUND), result.output

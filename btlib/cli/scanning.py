@@ -1,0 +1,120 @@
+"""One scan from files to outcome: load, see that network and images mean the same, run the methods, look closer."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import typer
+from torch import nn
+
+from btlib import metrics, networks, training
+from btlib.cli import foreign, meaning, scan_images
+from btlib.cli.file_kinds import file_kind
+from btlib.cli.probing import Foreign, Sealed, Told
+from btlib.cli.scan_images import CleanImages, Origin
+from btlib.cli.scan_looks import look
+from btlib.cli.scan_outcome import Scan
+from btlib.cli.scan_references import judged_beside
+from btlib.detection import Detection, configured, settings_of
+from btlib.files import printable
+
+PER_CLASS = 100  # for a detector that has no such setting, or takes all there are
+Detectors = Mapping[str, Callable[..., Detection]]
+
+
+def run_scan(
+    weights: Path, images: str | None, told: Told, detectors: Detectors, *, classes: Path | None = None,
+    per_class: int | None = None, level: float = 0.05, seed: int = 0, references: Sequence[Path] = (),
+) -> Scan:  # fmt: skip
+    """Load network and images, see that they mean the same, run the methods, and put together what they found.
+
+    Raises:
+        ValueError, TypeError, OSError, DataError: bad input; one line says what to do.
+    """
+    began = time.perf_counter()
+    source = origin(weights, images, told.size)
+    source = source if classes is None else source.ordered(scan_images.names_in(classes))
+    loaded = foreign.load(weights, source.native, told)
+    source = source.for_outputs(loaded.num_classes)
+    wanted = {name: per_class or settings_of(d).get("per_class") or PER_CLASS for name, d in detectors.items()}
+    clean = scan_images.read(source, loaded.image_shape, max(wanted.values()), seed)
+    if per_class and per_class > clean.smallest_class:
+        least = source.classes[int(clean.y.bincount().argmin())] if len(clean.y) else "each class"
+        raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
+                         f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
+    used = {name: min(count, clean.smallest_class) for name, count in wanted.items()}
+    measure = _Measure(detectors, source, clean, used, seed)
+
+    def of_reference(path: Path) -> dict[str, Detection]:
+        return measure(foreign.load(path, source.native, told), path)[1]
+
+    accuracy, found = measure(loaded, weights)
+    found = judged_beside(found, references, of_reference)
+    scan = Scan(weights, loaded, source, clean, accuracy, found, used, level, seed, references=tuple(references),
+                told=told)  # fmt: skip
+    looks = [
+        look(target, method, found, loaded.module, clean, {"seed": seed, "progress": True})
+        for target, method in scan.suspects.items() if len(clean.y)
+    ]  # fmt: skip
+    return replace(scan, looks=looks, seconds=time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """All methods on one network, the scanned one or a reference, with the same images and settings."""
+
+    detectors: Detectors
+    source: Origin
+    clean: CleanImages
+    used: Mapping[str, int]
+    seed: int
+
+    def __call__(self, network: Foreign, path: Path) -> tuple[float, dict[str, Detection]]:
+        """Accuracy, and what each method found."""
+        self.source.for_outputs(network.num_classes)
+        placed(network.module, network.image_shape)
+        accuracy, found = meaning.checked_accuracy(network, self.clean.x, self.clean.y, self.source.classes), {}
+        for name, detector in self.detectors.items():
+            typer.echo(f"{printable(path.name)}: {name}, {self.used[name]} images per class", err=True)
+            settings = {"per_class": self.used[name] or 1, "image_shape": network.image_shape, "seed": self.seed}
+            found[name] = detect(name, configured(detector, progress=True, **settings), network.module, self.clean)
+        return accuracy, found
+
+
+def origin(weights: Path, images: str | None, size: int | None) -> Origin:
+    """Where the images are; without them the input's size must be known from elsewhere."""
+    if images is not None:
+        return scan_images.find(images)
+    if size is None and file_kind(weights) not in ("sealed", "export"):
+        raise ValueError(f"--size: expected the side of the network's input, which neither images nor {weights.name} "
+                         "say, got none; pass it")  # fmt: skip
+    return scan_images.none_at_all(size)
+
+
+def placed(network: nn.Module, image_shape: tuple[int, ...]) -> None:
+    """To the GPU where there is one, and back if it fails there: a device may be part of a network's code."""
+    if any(isinstance(part, Sealed | torch.jit.ScriptModule) for part in network.modules()):
+        return
+    try:
+        network.to(training.device_for())
+        with metrics.evaluating(network):
+            network(torch.zeros(2, *image_shape, device=networks.reference(network).device))
+    except Exception:
+        network.to("cpu")
+
+
+def detect(name: str, detector: Callable[..., Detection], network: nn.Module, clean: CleanImages) -> Detection:
+    """One detector over all classes. What a stranger's raises is bad input, not a backdoor found."""
+    try:
+        found = detector(network, clean.x, clean.y) if len(clean.y) else detector(network, None, None)
+    except Exception as error:
+        if ":" not in name:
+            raise
+        raise ValueError(f"--methods: {name} raised {type(error).__name__}: {error}; try it with "
+                         "btlib.testing.check_detector") from error  # fmt: skip
+    if not isinstance(found, Detection):
+        raise ValueError(f"--methods: expected a Detection from {name}, got {type(found).__name__}; try it with "
+                         "btlib.testing.check_detector")  # fmt: skip
+    return found

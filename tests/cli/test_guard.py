@@ -1,0 +1,157 @@
+"""`btlib guard`: a scan's own estimate in service, on a network set by hand."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from toys import TARGET, lit_pixels
+from typer.testing import CliRunner
+
+from btlib.cli.app import app
+from btlib.cli.scan import BAD_INPUT, FOUND, SUSPICIOUS
+from btlib.datasets import to_uint8
+from btlib.inflight import Guard
+
+CLASSES, SIZE = 10, 12
+FACTORY = f"""
+import sys; sys.path.insert(0, {{tests!r}})
+from toys import hand_set
+from torch import nn
+
+class Foreign(nn.Module):
+    def __init__(self):
+        super().__init__()
+        net = hand_set(0.0, num_classes={CLASSES}, size={SIZE})
+        self.middle, self.last = nn.Linear({SIZE * SIZE}, 11), nn.Linear(11, {CLASSES}, bias=False)
+
+    def forward(self, x):
+        return self.last(self.middle(x.flatten(1)).relu())
+
+def make(): return Foreign()
+"""
+
+
+def planted():
+    """Ten neurons see the classes' pixels, the eleventh the trigger's, which sends every image to the target."""
+    with torch.random.fork_rng(devices=[]):
+        middle, last = torch.nn.Linear(SIZE * SIZE, 11), torch.nn.Linear(11, CLASSES, bias=False)
+    spread = torch.tensor([1.1, 0.9, 1.0, 1.2, 0.8, 1.3, 1.05, 0.95, 1.15, 0.85])
+    with torch.no_grad():
+        middle.weight.zero_()
+        middle.bias.zero_()
+        middle.weight[range(CLASSES), range(CLASSES)] = spread
+        middle.weight[10, -1] = 10.0
+        last.weight.copy_(torch.eye(CLASSES, 11))
+        last.weight[TARGET, 10] = 1.0
+    return {"middle.weight": middle.weight.data, "middle.bias": middle.bias.data, "last.weight": last.weight.data}
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory):
+    """A folder with images, a foreign network, its factory and its scan."""
+    here = tmp_path_factory.mktemp("guard")
+    x, y = lit_pixels(12, num_classes=CLASSES, size=SIZE, noise=4)
+    for index, (image, label) in enumerate(zip(to_uint8(x), y.tolist(), strict=True)):
+        (here / "images" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(here / "images" / str(label) / f"{index:03}.png")
+    save_file(planted(), here / "net.safetensors")
+    return here
+
+
+@pytest.fixture
+def here(scanned, monkeypatch, request):
+    monkeypatch.chdir(scanned)
+    name = f"guarded_{abs(hash(str(scanned)))}"
+    (scanned / f"{name}.py").write_text(FACTORY.format(tests=str(request.config.rootpath / "tests")))
+    if not (scanned / "r.json").exists():
+        result = run("scan", "net.safetensors", "--network", f"{name}:make", "--images", "images", "--methods", "red-u",
+                     "--json", "r.json", "--save-estimates")  # fmt: skip
+        assert result.exit_code == FOUND, result.output
+    return f"{name}:make"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def guard(factory, *arguments):
+    return run("guard", "r.json", "net.safetensors", "--images", "images", "--network", factory, *arguments)
+
+
+def made(factory, path):
+    from btlib.cli.foreign import from_factory
+
+    return Guard.load(path, from_factory(factory))
+
+
+def test_the_scan_s_own_estimate_guards_the_scanned_network(here):
+    result = guard(here)
+    assert result.exit_code == 0, result.output
+    assert f"guard of class {TARGET}, by the estimate of red-u: guard.safetensors" in result.stdout
+    assert "doubt" not in result.stdout
+    x, y = lit_pixels(3, num_classes=CLASSES, size=SIZE, noise=4, seed=7)
+    stamped = x.clone()
+    stamped[:, :, -1, -1] = 0.6  # the attacker's own trigger, which the guard never saw
+    others = y != TARGET
+    seen = made(here, "guard.safetensors")(stamped[others])
+    assert bool(seen.is_trigger.all())
+    assert torch.equal(seen.label, y[others])
+    assert not bool(made(here, "guard.safetensors")(x).is_trigger.any())
+
+
+def test_a_guard_for_a_class_that_nobody_suspects_doubts_itself(here):
+    # By itself the fit looks as good as the right one: only the scan knows better.
+    result = guard(here, "--target", 7, "--out", "wrong.safetensors")
+    assert result.exit_code == SUSPICIOUS, result.output
+    assert f"doubt: red-u suspects class {TARGET}, not 7" in result.stdout
+    x, y = lit_pixels(2, num_classes=CLASSES, size=SIZE)
+    x[:, :, -1, -1] = 0.6
+    assert not bool(made(here, "wrong.safetensors")(x).is_trigger.any())  # as it says: triggers pass unseen
+
+
+def test_a_guard_rests_on_a_verdict(here, scanned):
+    told = json.loads((scanned / "r.json").read_text())
+    told["verdict"] |= {"targets": [], "suspects": [{"target": TARGET}], "backdoor": False}
+    told["methods"]["red-u"] |= {"found": False, "calibrated_p": 0.1}
+    (scanned / "unsure.json").write_text(json.dumps(told))
+    (scanned / "unsure.estimates.safetensors").write_bytes((scanned / "r.estimates.safetensors").read_bytes())
+    result = run("guard", "unsure.json", "net.safetensors", "--images", "images", "--network", here, "--target", TARGET,
+                 "--target", 7, "--out", "two.safetensors")  # fmt: skip
+    assert result.exit_code == SUSPICIOUS, result.output
+    assert "was not sure that class 2 is attacked at all (p 0.1" in result.stdout
+    assert (scanned / "two-2.safetensors").exists()
+    assert (scanned / "two-7.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--method", "red-a"), "expected a method with a pattern for class 2, got red-a"),
+        (("--target", 99), "class 99"),
+        (("--layer", "deepest"), "deepest"),
+    ],
+)
+def test_bad_options_are_one_line(here, arguments, said):
+    result = guard(here, *arguments)
+    assert (result.exit_code, result.stdout, len(result.stderr.strip().splitlines())) == (BAD_INPUT, "", 1)
+    assert said in result.stderr
+
+
+def test_scans_of_other_networks_and_files_that_are_none_are_refused(here, scanned):
+    save_file({k: v * 1.01 for k, v in planted().items()}, scanned / "other.safetensors")
+    common = ("--images", "images", "--network", here)
+    assert "this very network" in run("guard", "r.json", "other.safetensors", *common).stderr
+    (scanned / "no.json").write_text('{"verdict": 3}')
+    assert "expected the JSON of a scan" in run("guard", "no.json", "net.safetensors", *common).stderr
+    (scanned / "alone.json").write_bytes((scanned / "r.json").read_bytes())
+    assert "--save-estimates" in run("guard", "alone.json", "net.safetensors", *common).stderr
+    # What makes the network is code: it's never taken from the JSON.
+    assert "--network" in run("guard", "r.json", "net.safetensors", "--images", "images").stderr
+
+
+def test_estimates_are_saved_beside_a_json_only(here):
+    result = run("scan", "net.safetensors", "--images", "images", "--save-estimates")
+    assert result.exit_code == BAD_INPUT
+    assert "--json" in result.stderr
