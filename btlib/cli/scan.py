@@ -3,7 +3,8 @@
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -61,10 +62,25 @@ def command(
     json: Annotated[Path | None, typer.Option(help="The numbers, as JSON.")] = None,
 ) -> None:  # fmt: skip
     """Is this network backdoored? Exit status: 0 nothing found, 3 backdoor found, 2 bad input or not to be judged."""
-    from btlib.cli.adapting import ForeignError
     from btlib.cli.file_kinds import check_file
     from btlib.cli.preprocessing import Convention
     from btlib.cli.probing import Told
+
+    with refusing("the scan"):
+        check_file(weights)  # before a data set is read
+        check_outputs(weights, [out] if json is None else [out, json])
+        detectors = check_options(methods, level)
+        convention = Convention(scale, invert, bgr, numbers("--mean", mean), numbers("--std", std))
+        told = Told(network, size, convention, output, trust)
+        scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed)
+    report(scan, out, json)
+    raise typer.Exit(FOUND if scan.targets else 0)
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Inside, whatever breaks ends with one line and the status of bad input: it is no backdoor found."""
+    from btlib.cli.adapting import ForeignError
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -72,19 +88,12 @@ def command(
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of others' code; what is to be known of the network is in the report
     try:
-        check_file(weights)  # before a data set is read
-        check_outputs(weights, [out] if json is None else [out, json])
-        detectors = check_options(methods, level)
-        convention = Convention(scale, invert, bgr, _numbers("--mean", mean), _numbers("--std", std))
-        told = Told(network, size, convention, output, trust)
-        scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed)
+        yield
     except ForeignError as error:
         _refuse(error)
-    except (Exception, SystemExit) as error:  # whatever breaks is not a backdoor found, nor is a network that exits
+    except (Exception, SystemExit) as error:  # nor is a network that exits
         known = isinstance(error, ValueError | TypeError | OSError | RuntimeError)
-        _refuse(error if known else RuntimeError(f"the scan broke: {type(error).__name__}: {error}"))
-    report(scan, out, json)
-    raise typer.Exit(FOUND if scan.targets else 0)
+        _refuse(error if known else RuntimeError(f"{what} broke: {type(error).__name__}: {error}"))
 
 
 def _refuse(error: BaseException) -> NoReturn:
@@ -143,7 +152,8 @@ def check_options(methods: str, level: float) -> "dict[str, Callable[..., Detect
     return detectors
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+def numbers(option: str, text: str | None) -> tuple[float, ...]:
+    """The numbers of an option, separated by commas; none where it is not given."""
     try:
         return tuple(float(number) for number in text.split(",")) if text else ()
     except ValueError:
@@ -155,26 +165,55 @@ def run_scan(
     weights: Path, images: str, told: "Told", detectors: "Mapping[str, Callable[..., Detection]]", *,
     classes: Path | None, per_class: int | None, level: float, seed: int,
 ) -> "Scan":  # fmt: skip
-    """Load network and images, see that they mean the same, run the methods, and put together what they found.
+    """Load network and images, and examine the one with the other.
 
     Raises:
         ValueError, TypeError, OSError, DataError: bad input; one line says what to do.
     """
-    from btlib.cli import foreign, meaning, scan_images
-    from btlib.cli.scan_outcome import Scan
-    from btlib.detection import configured, settings_of
+    from btlib.cli import scan_images
 
-    began = time.perf_counter()
-    source = scan_images.find(images)
-    source = source if classes is None else source.ordered(scan_images.names_in(classes))
-    loaded = foreign.load(weights, source.native, told)
-    check_classes(source, loaded)
-    wanted = {name: per_class or settings_of(d).get("per_class") or PER_CLASS for name, d in detectors.items()}
+    source, loaded = opened(weights, images, told, classes)
+    wanted = images_wanted(detectors, per_class)
     clean = scan_images.read(source, loaded.image_shape, max(wanted.values()), seed)
     if per_class and per_class > clean.smallest_class:
         least = source.classes[int(clean.y.bincount().argmin())]
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
+    return examined(weights, loaded, source, clean, detectors, wanted=wanted, level=level, seed=seed)
+
+
+def opened(weights: Path, images: str, told: "Told", classes: Path | None) -> "tuple[Origin, Foreign]":
+    """Where the images are, and the network, which has as many outputs as they have classes."""
+    from btlib.cli import foreign, scan_images
+
+    source = scan_images.find(images)
+    source = source if classes is None else source.ordered(scan_images.names_in(classes))
+    loaded = foreign.load(weights, source.native, told)
+    check_classes(source, loaded)
+    return source, loaded
+
+
+def images_wanted(detectors: "Mapping[str, Callable[..., Detection]]", per_class: int | None = None) -> dict[str, int]:
+    """Images of each class by method: as told, as its settings say, or the usual number."""
+    from btlib.detection import settings_of
+
+    return {name: per_class or settings_of(each).get("per_class") or PER_CLASS for name, each in detectors.items()}
+
+
+def examined(
+    weights: Path, loaded: "Foreign", source: "Origin", clean: "CleanImages",
+    detectors: "Mapping[str, Callable[..., Detection]]", *, wanted: "Mapping[str, int]", level: float, seed: int,
+) -> "Scan":  # fmt: skip
+    """See that network and images mean the same, run the methods, and put together what they found.
+
+    Raises:
+        ValueError, TypeError: a network that can't be judged; one line says what to do.
+    """
+    from btlib.cli import meaning
+    from btlib.cli.scan_outcome import Scan
+    from btlib.detection import configured
+
+    began = time.perf_counter()
     placed(loaded.module, loaded.image_shape)
     accuracy = meaning.checked_accuracy(loaded, clean.x, clean.y, source.classes)
     used = {name: min(count, clean.smallest_class) for name, count in wanted.items()}
@@ -210,12 +249,15 @@ def check_classes(source: "Origin", network: "Foreign") -> None:
                          f"{len(source.classes)} in {source.name}; give one subfolder per output")  # fmt: skip
 
 
-def detect(name: str, detector: "Callable[..., Detection]", network: "nn.Module", clean: "CleanImages") -> "Detection":
-    """One detector over all classes. What a stranger's raises is bad input, not a backdoor found."""
+def detect(
+    name: str, detector: "Callable[..., Detection]", network: "nn.Module", clean: "CleanImages",
+    targets: Sequence[int] | None = None,
+) -> "Detection":  # fmt: skip
+    """One detector over all classes, or over some. What a stranger's raises is bad input, not a backdoor found."""
     from btlib.detection import Detection
 
     try:
-        found = detector(network, clean.x, clean.y)
+        found = detector(network, clean.x, clean.y, targets=targets)
     except Exception as error:
         if ":" not in name:
             raise
