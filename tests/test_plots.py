@@ -259,9 +259,10 @@ def test_pruning_path_marks_where_the_defender_stops() -> None:
 
 def test_repair_paths_put_success_across_and_accuracy_up() -> None:
     ax = plots.repair_paths({"before": ([1.0], [0.9]), "pruning": ([1.0, 0.2], [0.9, 0.4])})
-    before, pruning = ax.collections
-    assert np.asarray(before.get_offsets()).tolist() == [[1.0, 0.9]]
-    assert np.asarray(pruning.get_offsets()).tolist() == [[1.0, 0.9], [0.2, 0.4]]
+    before, pruning = ax.lines
+    assert np.asarray(before.get_xydata()).tolist() == [[1.0, 0.9]]
+    assert np.asarray(pruning.get_xydata()).tolist() == [[1.0, 0.9], [0.2, 0.4]]
+    assert before.get_marker() != pruning.get_marker()
     legend = ax.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["before", "pruning"]
