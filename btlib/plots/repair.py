@@ -70,10 +70,10 @@ def pruning_path(
 def repair_paths(
     paths: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, ax: Axes | None = None
 ) -> Axes:  # fmt: skip
-    """Success (across, should fall) against accuracy (up, should stay): one marker for each repair, or a path.
+    """Success (across, should fall) against accuracy (up, should stay): each repair a point, or a path step by step.
 
     Args:
-        paths: name → successes and accuracies: of each network, or step by step. A name of "before" is drawn as a star.
+        paths: name → successes and accuracies, one of each or one for each step. "before" is drawn as a star.
 
     Raises:
         ValueError: more repairs than can be told apart.
@@ -92,8 +92,9 @@ def repair_paths(
     style = dict(zip(others, kinds, strict=False)) | {"before": ("*", "black")}
     for name, (success, accuracy) in paths.items():
         marker, color = style[name]
-        ax.scatter(success, accuracy, s=130 if marker == "*" else 45, marker=marker, color=color, alpha=0.8, label=name,
-                   linewidth=0, zorder=3)  # fmt: skip
+        size, front = (14.0, 4) if marker == "*" else (7.0, 3)
+        ax.plot(success, accuracy, marker=marker, color=color, label=name, markersize=size, zorder=front, linewidth=1,
+                markeredgecolor="white", alpha=0.9)  # fmt: skip
     ax.set(xlabel="attack success rate (should fall)", ylabel="accuracy (should stay)", xlim=(-0.04, 1.04))
     ax.grid(alpha=0.3)
     ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
