@@ -1,6 +1,8 @@
 """What repairs do to a backdoor, to accuracy and to the clock: our networks, and five that other people backdoored.
 
     python benchmarks/repair.py                     # Fashion-MNIST, LeNet-5, box, three seeds
+    python benchmarks/repair.py --others --methods fine-tuning fine-pruning "implicit unlearning" "activation caps" \\
+        "unlearning, Neural Cleanse"                # and networks with other triggers, with one source, stealthy ones
     python benchmarks/repair.py --external          # I-BAU's CIFAR-10 networks below $BTLIB_EXTERNAL as well
     python benchmarks/repair.py --summary           # the tables of what has been measured
 
@@ -30,11 +32,12 @@ from external_networks import EluVgg
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from btlib import checkpoints, datasets, detection, metrics, repair
+from btlib import attacks, checkpoints, datasets, detection, metrics, repair
 from btlib.results import environment, load, save
 
 PATH, COSTS = "results/repair.json", "results/benchmark-repair.json"
 LENETS = ("box", "box-1", "box-2")
+OTHERS = ("chessboard", "one-source", "box-one-source", "three-sources", "stealthy-plain", "stealthy")
 ESTIMATES: dict[str, type[detection.Detector]] = {
     "Neural Cleanse": detection.NeuralCleanse, "mask RED-A": detection.MaskRedA
 }  # fmt: skip
@@ -66,11 +69,12 @@ class Case:
     images: Tensor
     labels: Tensor
     judged: tuple[Tensor, Tensor]
+    sources: str | tuple[int, ...] = "all"
 
     def rates(self, network: nn.Module) -> dict[str, float]:
         """Accuracy and success on images that no repair sees."""
-        return {"accuracy": metrics.accuracy(network, *self.judged),
-                "success": metrics.attack_success_rate(network, self.trigger, *self.judged, self.target)}  # fmt: skip
+        success = metrics.attack_success_rate(network, self.trigger, *self.judged, self.target, self.sources)
+        return {"accuracy": metrics.accuracy(network, *self.judged), "success": success}
 
 
 def lenet5(name: str) -> Case:
@@ -80,6 +84,19 @@ def lenet5(name: str) -> Case:
     assert trigger is not None
     return Case(f"fashion-mnist lenet5 {name}", checkpoints.load_or_train(spec), trigger, spec.target, spec.seed,
                 split.images, split.labels, (split.other_images, split.other_labels))  # fmt: skip
+
+
+def another(name: str) -> Case:
+    """A shipped network with another attack; its success is that on its source classes."""
+    split = datasets.load("fashion-mnist").defender_split(100, seed=0)
+    parts = (split.images, split.labels, (split.other_images, split.other_labels))
+    if name in attacks.shipped():
+        made = attacks.load_or_run(attacks.shipped()[name])
+        return Case(f"another attack, {name}", made.network, made.trigger, made.target, 0, *parts)
+    spec = checkpoints.shipped()[name]
+    trigger, sources = spec.make_trigger(), spec.sources if isinstance(spec.sources, str) else tuple(spec.sources)
+    assert trigger is not None
+    return Case(f"another attack, {name}", checkpoints.load_or_train(spec), trigger, spec.target, 0, *parts, sources)
 
 
 def external(name: str) -> Case:
@@ -130,10 +147,12 @@ def measured(case: Case, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return row, cost
 
 
-def cases(with_external: bool) -> Iterator[tuple[Callable[[], Case], str]]:
+def cases(with_others: bool, with_external: bool) -> Iterator[tuple[Callable[[], Case], str]]:
     """How to make each case, and its name."""
     for name in LENETS:
         yield lambda name=name: lenet5(name), f"fashion-mnist lenet5 {name}"  # type: ignore[misc]
+    for name in OTHERS if with_others else ():
+        yield lambda name=name: another(name), f"another attack, {name}"  # type: ignore[misc]
     for name in strangers() if with_external else ():
         yield lambda name=name: external(name), f"external {name}"  # type: ignore[misc]
 
@@ -158,6 +177,7 @@ def table(rows: dict[str, dict[str, Any]], costs: dict[str, dict[str, Any]], whi
 def main() -> None:
     """Measure what is missing and save after every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--others", action="store_true", help="shipped networks with other attacks, too")
     parser.add_argument("--external", action="store_true", help="the CIFAR-10 networks below $BTLIB_EXTERNAL, too")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), help="default: all")
     parser.add_argument("--note", help="written beside the costs measured now, such as what else the machine did")
@@ -165,8 +185,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows, costs = load(PATH).get("rows", {}), load(COSTS).get("rows", {})
-    jobs = [] if args.summary else [(make, f"{case} | {method}", method) for make, case in cases(args.external)
-                                    for method in args.methods if f"{case} | {method}" not in rows]  # fmt: skip
+    made_by = () if args.summary else cases(args.others, args.external)
+    jobs = [(make, f"{case} | {method}", method) for make, case in made_by
+            for method in args.methods if f"{case} | {method}" not in rows]  # fmt: skip
     made: dict[str, Case] = {}
     for make, key, method in tqdm(jobs, unit="row"):
         name = key.partition(" | ")[0]
@@ -177,7 +198,7 @@ def main() -> None:
             costs[key]["note"] = args.note
         save(PATH, {"rows": rows, "environment": environment()})
         save(COSTS, {"rows": costs, "environment": environment()})
-    for which in ("fashion-mnist", "external"):
+    for which in ("fashion-mnist", *(f"another attack, {name} " for name in OTHERS), "external"):
         print("\n".join(table(rows, costs, which)))
 
 

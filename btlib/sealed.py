@@ -27,7 +27,7 @@ class Sealed:
     """What a sealed file holds.
 
     Attributes:
-        kind: what it is of: ``"checkpoint"``, ``"attack"`` or ``"guard"`` here.
+        kind: what it is of: ``"checkpoint"``, ``"attack"``, ``"guard"`` or ``"repaired"`` here.
         card: what its writer says of the tensors, plain JSON values.
         tensors: by name, on the CPU.
     """

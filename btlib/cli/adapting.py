@@ -43,6 +43,18 @@ class _Logarithm(nn.Module):
         return self.network(x).clamp_min(_LEAST).log()
 
 
+def unadapted(network: nn.Module) -> nn.Module:
+    """The network inside what `adapted` wrapped around it.
+
+    Example:
+        >>> unadapted(_Logarithm(nn.Flatten()))
+        Flatten(start_dim=1, end_dim=-1)
+    """
+    while isinstance(network, _LogitsOnly | _Logarithm):
+        network = network.network
+    return network
+
+
 def adapted(network: nn.Module, images: Tensor, output: str | None = None) -> tuple[nn.Module, list[str]]:
     """A network that returns logits, from one that returns them among other things or as probabilities.
 

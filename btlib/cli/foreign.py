@@ -26,6 +26,7 @@ from btlib.cli.probing import Foreign, Sealed, Told, check_shape, checked, said_
 from btlib.datasets import DataError, DataSource, Shape
 from btlib.paths import from_here
 from btlib.registry import imported
+from btlib.repair import with_caps
 
 EXPORT_AGAIN = (
     'export it again: torch.export.export(net.eval(), (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)) '
@@ -65,7 +66,9 @@ def _filled(network: str | None, weights: dict[str, Tensor], shape: Shape, told:
     if ":" not in network or network != told.network:  # a name in a file is never called
         return _ours(network, weights, shape, told, f"{what} of {network}")
     module = from_factory(network)
-    notes = state_dicts.fill(module, weights, f"what {network} returns", "use the factory that they were trained with")
+    notes = state_dicts.fill(
+        with_caps(module, weights), weights, f"what {network} returns", "use the factory that they were trained with"
+    )
     if state_dicts.half_precision(weights):
         notes.append("the weights were saved with sixteen bits and are computed with in 32")
     known = _known_shape(module)
@@ -75,9 +78,9 @@ def _filled(network: str | None, weights: dict[str, Tensor], shape: Shape, told:
 
 
 def _sealed(path: Path, native: Shape, told: Told) -> Foreign:
-    """A checkpoint, an attack or a guard of btlib. Its card may name our own networks only: a card never runs code."""
+    """A file of btlib. Its card may name our own networks only: a card never runs code."""
     try:
-        found = sealed.read(path, "checkpoint", "attack", "guard")
+        found = sealed.read(path, "checkpoint", "attack", "guard", "repaired")
     except sealed.SealError as error:
         raise ForeignError(f"WEIGHTS: {error}; take the file from its maker again") from None
     try:
@@ -95,9 +98,10 @@ def _sealed(path: Path, native: Shape, told: Told) -> Foreign:
 def _inside(found: sealed.Sealed, native: Shape, size: int | None) -> tuple[str | None, Shape, dict[str, Tensor]]:
     """Name, image shape and weights of the network in a sealed file; a guard's may have no name."""
     card, tensors = found.card, dict(found.tensors)
-    if found.kind == "guard":
+    if found.kind in ("guard", "repaired"):
         name = None if card["network"] is None else str(card["network"])
-        return name, tuple(card["image_shape"]), sealed.part(tensors, "network.")
+        within = sealed.part(tensors, "network.") if found.kind == "guard" else tensors
+        return name, tuple(card["image_shape"]), within
     spec = card["spec"]["start"] if found.kind == "attack" else card["spec"]
     shape = (native[0], size, size) if size else _trained_on(spec["data"], native)
     return str(spec["network"]), shape, sealed.part(tensors, "network.") if found.kind == "attack" else tensors
@@ -153,10 +157,10 @@ def _ours(name: str, weights: dict[str, Tensor], shape: Shape, told: Told, what:
         network = networks.build(name, image_shape=shape, num_classes=len(head), seed=0)
     except ValueError as error:
         raise ForeignError(f"{error}, here --size") from None
-    notes = state_dicts.fill(network, weights, f"{name} for images of {shape[1]}×{shape[2]}", "pass the --size it was "
-                             "trained on")  # fmt: skip
+    what_for = f"{name} for images of {shape[1]}×{shape[2]}"
+    notes = state_dicts.fill(with_caps(network, weights), weights, what_for, "pass the --size it was trained on")
     loaded = checked(network, what, shape, True, Told(), "use btlib's own weights")
-    return replace(loaded, convention=None, notes=tuple(notes))
+    return replace(loaded, convention=None, notes=tuple(notes), ours=name)
 
 
 def from_factory(name: str) -> nn.Module:

@@ -91,7 +91,7 @@ def run(visit: Visit, stages: list[str]) -> list[str]:
     path = visit.folder / "gpu" / f"{re.sub('[^A-Za-z0-9]+', '-', page['device']).strip('-').lower()}.json"
     for name in stages:
         typer.echo(f"--- {name}: {visit.left:.0f} s left")
-        began, report = time.monotonic(), {}
+        began, report = time.monotonic(), dict[str, Any]()
         with GpuMemory() as memory:
             try:
                 report = STAGES[name](visit) if visit.left else {"skipped": "no time left"}

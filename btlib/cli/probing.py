@@ -47,6 +47,7 @@ class Foreign:
         image_shape: (C, H, W) of its input.
         num_classes: K.
         notes: what was done to file and network to make them fit, in words.
+        ours: its name in `networks.NETWORKS`, where it is one of these.
     """
 
     module: nn.Module
@@ -56,6 +57,7 @@ class Foreign:
     image_shape: Shape
     num_classes: int
     notes: tuple[str, ...] = ()
+    ours: str | None = None
 
 
 class Sealed(nn.Module):

@@ -2,7 +2,8 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -69,11 +70,29 @@ def command(
     Exit status: 0 nothing found, 3 backdoor found, 4 suspicious (an estimate points at a class, the test is not sure),
     2 bad input or not to be judged.
     """
-    from btlib.cli.adapting import ForeignError
     from btlib.cli.file_kinds import check_file
     from btlib.cli.preprocessing import Convention
     from btlib.cli.probing import Told
     from btlib.cli.scanning import run_scan
+
+    with refusing("the scan"):
+        check_file(weights)  # before a data set is read
+        check_outputs(weights, [out] if json is None else [out, json])
+        if save_estimates and json is None:
+            raise ValueError("--save-estimates: expected --json FILE to put them beside, got none; pass it")
+        detectors = check_options(methods or (IMAGELESS if images is None else METHODS), level, images is not None)
+        convention = Convention(scale, invert, bgr, numbers("--mean", mean), numbers("--std", std))
+        told = Told(network, size, convention, output, trust)
+        scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed,
+                        references=reference or ())  # fmt: skip
+    report(scan, out, json, save_estimates)
+    raise typer.Exit(FOUND if scan.targets else SUSPICIOUS if scan.suspects else 0)
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Inside, whatever breaks ends with one line and the status of bad input: it is no backdoor found."""
+    from btlib.cli.adapting import ForeignError
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -81,22 +100,12 @@ def command(
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of others' code; what is to be known of the network is in the report
     try:
-        check_file(weights)  # before a data set is read
-        check_outputs(weights, [out] if json is None else [out, json])
-        if save_estimates and json is None:
-            raise ValueError("--save-estimates: expected --json FILE to put them beside, got none; pass it")
-        detectors = check_options(methods or (IMAGELESS if images is None else METHODS), level, images is not None)
-        convention = Convention(scale, invert, bgr, _numbers("--mean", mean), _numbers("--std", std))
-        told = Told(network, size, convention, output, trust)
-        scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed,
-                        references=reference or ())  # fmt: skip
+        yield
     except ForeignError as error:
         refuse(error)
-    except (Exception, SystemExit) as error:  # whatever breaks is not a backdoor found, nor is a network that exits
+    except (Exception, SystemExit) as error:  # nor is a network that exits
         known = isinstance(error, ValueError | TypeError | OSError | RuntimeError)
-        refuse(error if known else RuntimeError(f"the scan broke: {type(error).__name__}: {error}"))
-    report(scan, out, json, save_estimates)
-    raise typer.Exit(FOUND if scan.targets else SUSPICIOUS if scan.suspects else 0)
+        refuse(error if known else RuntimeError(f"{what} broke: {type(error).__name__}: {error}"))
 
 
 def refuse(error: BaseException) -> NoReturn:
@@ -163,7 +172,8 @@ def check_options(methods: str, level: float, images: bool = True) -> "dict[str,
     return detectors
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+def numbers(option: str, text: str | None) -> tuple[float, ...]:
+    """The numbers of an option, separated by commas; none where it is not given."""
     try:
         return tuple(float(number) for number in text.split(",")) if text else ()
     except ValueError:

@@ -22,12 +22,13 @@ def as_text(scan: Scan) -> str:
     ]
     if scan.warnings:
         more = [f"{len(scan.warnings) - 6} more are in the report"] if len(scan.warnings) > 6 else []
-        blocks.append(_listed("Take care:", [*scan.warnings[:6], *more]))
-    blocks.append(_listed("What this cannot tell:", scan.cannot_tell))
+        blocks.append(listed("Take care:", [*scan.warnings[:6], *more]))
+    blocks.append(listed("What this cannot tell:", scan.cannot_tell))
     return "\n\n".join(blocks)
 
 
-def _listed(title: str, lines: Sequence[str]) -> str:
+def listed(title: str, lines: Sequence[str]) -> str:
+    """A title and its points, folded at 100 letters."""
     return "\n".join([title, *(textwrap.fill(f"- {line}", 100, subsequent_indent="  ") for line in lines)])
 
 

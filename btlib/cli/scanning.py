@@ -33,17 +33,40 @@ def run_scan(
     Raises:
         ValueError, TypeError, OSError, DataError: bad input; one line says what to do.
     """
-    began = time.perf_counter()
-    source = origin(weights, images, told.size)
-    source = source if classes is None else source.ordered(scan_images.names_in(classes))
-    loaded = foreign.load(weights, source.native, told)
-    source = source.for_outputs(loaded.num_classes)
-    wanted = {name: per_class or settings_of(d).get("per_class") or PER_CLASS for name, d in detectors.items()}
+    source, loaded = opened(weights, images, told, classes)
+    wanted = images_wanted(detectors, per_class)
     clean = scan_images.read(source, loaded.image_shape, max(wanted.values()), seed)
     if per_class and per_class > clean.smallest_class:
         least = source.classes[int(clean.y.bincount().argmin())] if len(clean.y) else "each class"
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
+    return examined(weights, loaded, source, clean, detectors, wanted=wanted, level=level, seed=seed, told=told,
+                    references=references)  # fmt: skip
+
+
+def opened(weights: Path, images: str | None, told: Told, classes: Path | None) -> tuple[Origin, Foreign]:
+    """Where the images are, and the network, which has as many outputs as they have classes."""
+    source = origin(weights, images, told.size)
+    source = source if classes is None else source.ordered(scan_images.names_in(classes))
+    loaded = foreign.load(weights, source.native, told)
+    return source.for_outputs(loaded.num_classes), loaded
+
+
+def images_wanted(detectors: Detectors, per_class: int | None = None) -> dict[str, int]:
+    """Images of each class by method: as told, as its settings say, or the usual number."""
+    return {name: per_class or settings_of(each).get("per_class") or PER_CLASS for name, each in detectors.items()}
+
+
+def examined(
+    weights: Path, loaded: Foreign, source: Origin, clean: CleanImages, detectors: Detectors, *,
+    wanted: Mapping[str, int], level: float, seed: int, told: Told, references: Sequence[Path] = (),
+) -> Scan:  # fmt: skip
+    """See that network and images mean the same, run the methods, and put together what they found.
+
+    Raises:
+        ValueError, TypeError: a network that can't be judged; one line says what to do.
+    """
+    began = time.perf_counter()
     used = {name: min(count, clean.smallest_class) for name, count in wanted.items()}
     measure = _Measure(detectors, source, clean, used, seed)
 
@@ -105,10 +128,14 @@ def placed(network: nn.Module, image_shape: tuple[int, ...]) -> None:
         network.to("cpu")
 
 
-def detect(name: str, detector: Callable[..., Detection], network: nn.Module, clean: CleanImages) -> Detection:
-    """One detector over all classes. What a stranger's raises is bad input, not a backdoor found."""
+def detect(
+    name: str, detector: Callable[..., Detection], network: nn.Module, clean: CleanImages,
+    targets: Sequence[int] | None = None,
+) -> Detection:  # fmt: skip
+    """One detector over all classes, or over some. What a stranger's raises is bad input, not a backdoor found."""
+    given = (clean.x, clean.y) if len(clean.y) else (None, None)
     try:
-        found = detector(network, clean.x, clean.y) if len(clean.y) else detector(network, None, None)
+        found = detector(network, *given, targets=targets)
     except Exception as error:
         if ":" not in name:
             raise

@@ -9,6 +9,7 @@ from btlib.exercises import (  # noqa: F401  (registers its checks)
     inflight,
     lred,
     neural_cleanse,
+    repair,
     rivals,
     stealthy,
     tables,

@@ -8,8 +8,9 @@ from btlib.plots.display import described, png, show, show_png
 from btlib.plots.images import image, image_grid, trigger_table
 from btlib.plots.lines import COLORS, MARKERS, class_bars, curves
 from btlib.plots.maps import heatmap, scatter
+from btlib.plots.repair import paired_bars, pruning_path, repair_paths
 
 __all__ = [
-    "COLORS", "MARKERS", "class_bars", "curves", "described", "heatmap", "image", "image_grid", "png", "scatter",
-    "show", "show_png", "trigger_table",
+    "COLORS", "MARKERS", "class_bars", "curves", "described", "heatmap", "image", "image_grid", "paired_bars", "png",
+    "pruning_path", "repair_paths", "scatter", "show", "show_png", "trigger_table",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ Every repair is called alike, ``FineTuning()(network, images, labels)``, and ret
 
 from btlib.registry import Registry
 from btlib.repair.base import Repair, Repaired
-from btlib.repair.caps import ActivationCaps
+from btlib.repair.caps import ActivationCaps, with_caps
 from btlib.repair.finetuning import FineTuning, Unlearning
 from btlib.repair.implicit import ImplicitUnlearning
 from btlib.repair.neuron_pruning import AdversarialNeuronPruning
@@ -22,5 +22,5 @@ REPAIRS: Registry[type[Repair]] = Registry({
 
 __all__ = [
     "REPAIRS", "ActivationCaps", "AdversarialNeuronPruning", "ChannelLipschitz", "FinePruning", "FineTuning",
-    "ImplicitUnlearning", "Repair", "Repaired", "Unlearning",
+    "ImplicitUnlearning", "Repair", "Repaired", "Unlearning", "with_caps",
 ]  # fmt: skip

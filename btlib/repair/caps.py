@@ -37,6 +37,27 @@ class Capped(nn.Module):
         return torch.minimum(self.layer(x), self.caps)
 
 
+def with_caps(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network with a cap behind each layer that has one in a repaired network's state dict, which then fits.
+
+    Args:
+        network: as it was before the repair; is changed in place.
+        weights: a state dict, of a capped network or of any other.
+
+    Example:
+        >>> repaired = nn.Sequential(Capped(nn.Linear(2, 3), torch.ones(3)), nn.Linear(3, 2)).state_dict()
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+        >>> with_caps(net, repaired).load_state_dict(repaired)
+        <All keys matched successfully>
+    """
+    layers = dict(network.named_modules())
+    for key, caps in weights.items():
+        name, _, last = key.rpartition(".")
+        if last == "caps" and name in layers and not hasattr(layers[name], "caps"):
+            _replace(network, layers[name], Capped(layers[name], torch.zeros_like(caps)))
+    return network
+
+
 @dataclass(frozen=True)
 class ActivationCaps(Repair):
     """Cap every hidden neuron's activation, as tightly as clean images allow; the weights stay.

@@ -45,7 +45,7 @@ class FinePruning(Repair):
         layers = hidden_layers(task.network, task.images)
         layer = next((each for each in reversed(layers) if isinstance(each.weights, nn.Conv2d)), layers[-1])
         learned, held = task.split()
-        [means] = outputs(task.network, learned.images, [layer], _mean_activation)
+        [means] = outputs(task.network, learned.images, [layer], mean_activation)
         order = means.mean(0).argsort()
         steps = [partial(prune, layer, channel) for channel in order[:-1]]
         pruned, accuracies = prune_while(held, steps, self.max_drop)
@@ -55,8 +55,8 @@ class FinePruning(Repair):
         return summary, {"pruned": pruned, "channels": layer.size, "epochs": len(tuned)}, [*tried, *tuned]
 
 
-def _mean_activation(output: Tensor) -> Tensor:
-    """Of each channel, behind a rectifier."""
+def mean_activation(output: Tensor) -> Tensor:
+    """Of each channel, behind a rectifier: (N, channels, …) → float (channels,)."""
     return output.relu().transpose(0, 1).flatten(1).mean(1)
 
 

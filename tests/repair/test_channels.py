@@ -9,7 +9,7 @@ from btlib.repair.base import Task, require
 from btlib.repair.caps import Capped
 from btlib.repair.channels import Layer, hidden_layers, outputs, outputs_changed, prune, prune_while
 from btlib.repair.finetuning import tune
-from btlib.repair.pruning import FinePruning, lipschitz_bounds
+from btlib.repair.pruning import FinePruning, lipschitz_bounds, mean_activation
 from btlib.training import Recipe
 
 
@@ -103,3 +103,9 @@ def test_tuning_learns_the_images_it_is_given() -> None:
 def test_a_setting_outside_its_range_is_named() -> None:
     with pytest.raises(ValueError, match="max_drop: expected 0…0.01, got 0.04; see the docs of FinePruning"):
         require(FinePruning(), max_drop=(0, 0.01))
+
+
+def test_mean_activation_is_of_each_channel_behind_a_rectifier() -> None:
+    output = torch.tensor([[[[1.0, -9.0]], [[0.0, 2.0]]], [[[3.0, -1.0]], [[2.0, 0.0]]]])  # 2 images, 2 channels
+    assert mean_activation(output).tolist() == [1.0, 1.0]
+    assert mean_activation(torch.tensor([[1.0, -1.0], [3.0, 4.0]])).tolist() == [2.0, 2.0]
