@@ -60,6 +60,11 @@ def hidden_layers(network: nn.Module, images: Tensor) -> list[Layer]:
 
     Raises:
         ValueError: there is no hidden layer.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
+        >>> [(layer.name, layer.size, layer.norm is net[1]) for layer in hidden_layers(net, torch.zeros(1, 1, 4, 4))]
+        [('0', 4, True)]
     """
     put_out: dict[nn.Module, Tensor] = {}
     norm_of: dict[nn.Module, nn.Module] = {}
