@@ -216,7 +216,7 @@ def as_json(scan: Scan, version: str) -> dict[str, Any]:
     """The scan as plain JSON values."""
     return {
         "verdict": {"backdoor": bool(scan.targets), "targets": list(scan.targets), "sentence": scan.verdict,
-                    "kind": scan.kind, "suspects": [_look(scan, look) for look in scan.looks]},
+                    "kind": scan.kind, "suspects": [_suspect(scan, target) for target in scan.suspects]},
         "level": scan.level,
         "references": [printable(str(path)) for path in scan.references],
         "network": {
@@ -263,9 +263,13 @@ def _method(scan: Scan, judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _look(scan: Scan, look: Look) -> dict[str, Any]:
-    told: dict[str, Any] = {"target": look.target, "by": scan.suspects[look.target], "sources": list(look.sources),
-                            "sources_by": look.by}  # fmt: skip
+def _suspect(scan: Scan, target: int) -> dict[str, Any]:
+    """Who is suspected by which method, and what the closer look showed, where there was one."""
+    told: dict[str, Any] = {"target": target, "by": scan.suspects[target]}
+    look = next((look for look in scan.looks if look.target == target), None)
+    if look is None:
+        return told
+    told |= {"sources": list(look.sources), "sources_by": look.by}
     if look.outcome is None:
         return told
     return told | {"method": look.outcome.method, "norms": _numbers(look.outcome.norms.tolist()),

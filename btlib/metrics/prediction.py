@@ -63,9 +63,9 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
                          f"{tuple(images.shape)}; resize them, or load the data set it was trained on")  # fmt: skip
     try:
         said = network(images)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # of torch's operators; a network's own errors say what they mean
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # memory, or a network's own error, which says what it means
+            raise
         raise ValueError(f"images: expected such as the network takes, got {images.dtype} {tuple(images.shape)}, of "
                          f"which it says: {str(error).splitlines()[0]}; "
                          "pass its own size and channels") from error  # fmt: skip

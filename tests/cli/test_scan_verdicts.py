@@ -76,6 +76,10 @@ def test_without_images_the_margins_alone_are_judged(here):
     assert page.count("<img ") == 2  # sizes and images; nothing to lay a pattern on
     assert "Classified as labelled" not in page
     assert scan(script("good.pt", 0.0), "--size", SIZE).exit_code == 0
+    p = numbers()["methods"]["mm-bd"]["calibrated_p"]
+    assert scan("good.pt", "--size", SIZE, "--level", p / 2).exit_code == SUSPICIOUS  # nothing to look closer with
+    (suspect,) = numbers()["verdict"]["suspects"]
+    assert suspect == {"target": numbers()["methods"]["mm-bd"]["suspect"], "by": "mm-bd"}
 
 
 @pytest.mark.parametrize(
