@@ -2,7 +2,7 @@
 
 import typer
 
-from btlib.cli import answers, check, checkpoints, course, handout, paper, scan, tasks
+from btlib.cli import answers, check, checkpoints, course, exam, handout, paper, scan, tasks
 
 app = typer.Typer(
     help="A notebook course on backdoors in neural networks.",
@@ -19,6 +19,7 @@ app.command("checkpoints")(checkpoints.command)
 app.command("paper")(paper.command)
 app.command("scan")(scan.command)
 app.command("answers")(answers.command)
+app.add_typer(exam.app, name="exam")
 app.command("handout")(handout.command)
 app.command("test")(tasks.run_steps)
 app.command("lab")(tasks.lab)

@@ -26,7 +26,19 @@ def test_help_is_quick_and_names_every_command():
         "print(sorted(m for m in ('torch', 'papermill', 'matplotlib', 'nbconvert') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("check", "course", "checkpoints", "scan", "paper", "answers", "handout", "test", "lab", "clean"):
+    for command in (
+        "check",
+        "course",
+        "checkpoints",
+        "scan",
+        "paper",
+        "answers",
+        "exam",
+        "handout",
+        "test",
+        "lab",
+        "clean",
+    ):
         assert f"\n  {command} " in done.stdout
     assert done.stdout.endswith("[]\n")
 
