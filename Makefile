@@ -67,7 +67,7 @@ check: .venv  ## is this machine ready? one line per requirement
 checkpoints: .venv  ## train the networks in data/checkpoints/ again, from nothing
 	$(PY) -m btlib checkpoints --force
 
-browser-test: .venv  ## lesson 00's slider, moved in Chromium
+browser-test: .venv  ## every lesson's controls in a kernel, lesson 00's slider in Chromium too
 	$(PY) -m pytest tests/browser -m browser
 
 pins: .venv  ## write constraints.txt from what .venv holds now
