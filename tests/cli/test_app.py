@@ -27,8 +27,8 @@ def test_help_is_quick_and_names_every_command():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     commands = (
-        "check", "course", "checkpoints", "scan", "guard", "repair", "paper", "gpu", "answers", "exam", "handout", "test",
-        "lab", "clean",
+        "check", "course", "checkpoints", "scan", "guard", "repair", "paper", "gpu", "answers", "exam", "handout",
+        "test", "lab", "clean",
     )  # fmt: skip
     for command in commands:
         assert f"\n  {command} " in done.stdout
