@@ -11,6 +11,7 @@ from toys import toy_data
 
 from btlib import networks
 from btlib.networks import NETWORKS, Network
+from btlib.networks.folding import folded
 from btlib.networks.generator import Generator
 from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d, sequential
 from btlib.networks.layout import in_layout
@@ -184,7 +185,7 @@ def test_a_strangers_network_is_reordered_only_where_that_changes_nothing() -> N
     class Flattening(nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = super().forward(x)
-            return x.view(len(x), -1)  # as most public code has it: fails on other orders than the usual
+            return x.view(len(x), -1)  # as most public code has it: by itself it fails on other orders than the usual
 
     class Odd(nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -192,13 +193,65 @@ def test_a_strangers_network_is_reordered_only_where_that_changes_nothing() -> N
 
     with torch.no_grad():
         for network, order in (
-            (Flattening(nn.Conv2d(3, 4, 3)), torch.contiguous_format),
+            (Flattening(nn.Conv2d(3, 4, 3)), torch.channels_last),
             (Odd(nn.Conv2d(3, 4, 3)), torch.contiguous_format),
             (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), torch.channels_last),
         ):
             assert networks.layout(network, cpu, images) == order
             assert networks.layout(network, cpu) == torch.contiguous_format
             assert network[0].weight.is_contiguous()
+
+
+def test_a_view_is_the_same_numbers_in_either_order_and_of_bytes_it_stays_a_view() -> None:
+    class Viewing(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = super().forward(x)
+            assert x.view(torch.int32).dtype == torch.int32
+            return x.view(x.size(0), -1)
+
+    net, images = Viewing(3, 4, 3), torch.rand(2, 3, 8, 8)
+    usual = net(images)
+    with in_layout(net, torch.channels_last):
+        torch.testing.assert_close(net(images), usual)
+    with pytest.raises(RuntimeError, match="view size"):
+        net(images.to(memory_format=torch.channels_last))
+
+
+class Residual(nn.Module):
+    """Two convolutions, each with batch normalisation, around a shortcut; what stands between is a parameter."""
+
+    def __init__(self, between: nn.Module, shortcut: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two, self.between = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(4, 4, 3), between
+        self.first, self.second, self.shortcut = nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False), shortcut
+        for norm in (self.first, self.second):
+            norm.running_mean, norm.running_var = torch.randn(4), torch.rand(4) + 0.5
+        self.first.weight.data, self.first.bias.data = torch.randn(4), torch.randn(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.between(self.one(x))
+        return self.second(self.two(self.first(x) + (x if self.shortcut else 0))).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("between", "shortcut", "gone"), [(nn.Identity(), False, True), (nn.ReLU(inplace=True), False, False),
+                                      (nn.Identity(), True, False)],
+)  # fmt: skip
+def test_batch_normalisation_is_folded_only_where_that_is_the_same_function(
+    between: nn.Module, shortcut: bool, gone: bool
+) -> None:
+    net, images = Residual(between, shortcut).eval(), torch.rand(4, 3, 8, 8)
+    usual, before = net(images), {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    plain = torch.ones(1, 4, 1, 1)
+    with torch.no_grad(), folded(net, images[:2]):
+        assert torch.equal(net.first(plain), plain) == gone
+        torch.testing.assert_close(net(images), usual, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(net.first(plain), plain)
+    assert net.one.bias is None
+    assert torch.equal(net(images), usual)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name])
 
 
 def test_weights_are_put_back_after_an_error() -> None:

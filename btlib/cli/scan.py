@@ -43,6 +43,12 @@ def command(
         "the scan itself, JSON takes none.", show_default=False)] = None,
     per_class: Annotated[int | None, typer.Option(
         min=1, help="Clean images of each class; unless given, up to 100 for masks and 8 for perturbations.")] = None,
+    targets: Annotated[str | None, typer.Option(
+        help="Search these classes only, numbers separated by commas. Unless given, all; of more than 50 classes, "
+        "those that a short search of all finds suspect, and others to compare with.", show_default=False)] = None,
+    time_limit: Annotated[float | None, typer.Option(
+        min=0.1, help="Minutes it may take: fewer classes are searched where all would take longer, and the report "
+        "says so. It is planned from one measured pass, not enforced.", show_default=False)] = None,
     classes: Annotated[Path | None, typer.Option(
         help="File with the classes' names in the order of the network's outputs, one a line (of a CSV the last "
         "column), where that is not the order of the folders.", show_default=False)] = None,
@@ -73,6 +79,7 @@ def command(
     from btlib.cli.file_kinds import check_file
     from btlib.cli.preprocessing import Convention
     from btlib.cli.probing import Told
+    from btlib.cli.scan_budget import parse_targets
     from btlib.cli.scanning import run_scan
 
     with refusing("the scan"):
@@ -84,7 +91,7 @@ def command(
         convention = Convention(scale, invert, bgr, numbers("--mean", mean), numbers("--std", std))
         told = Told(network, size, convention, output, trust)
         scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed,
-                        references=reference or ())  # fmt: skip
+                        references=reference or (), targets=parse_targets(targets), minutes=time_limit)  # fmt: skip
     report(scan, out, json, save_estimates)
     raise typer.Exit(FOUND if scan.targets else SUSPICIOUS if scan.suspects else 0)
 

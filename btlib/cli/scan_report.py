@@ -76,10 +76,10 @@ def _sizes(scan: Scan, judgement: Judgement, detection: Detection, shown: Sequen
     plots.class_bars(sizes, names, ylabel=what, highlight=[shown.index(judgement.suspect)], highlight_label="smallest",
                      ax=axes)  # fmt: skip
     axes.set_ylim(0, 1.25 * max(sizes))  # room for the legend
-    others = sorted(detection.relative_norms)[1:]
+    smallest, *others = sorted(detection.relative_norms[list(detection.estimates)])
     alt = (
         f"Bars of the {what} per class by {judgement.method}: {scan.class_name(judgement.suspect)} has the smallest, "
-        f"{detection.relative_norms.min():.3g}; the others lie between {others[0]:.3g} and {others[-1]:.3g}."
+        f"{smallest:.3g}; the others lie between {others[0]:.3g} and {others[-1]:.3g}."
     )
     caption = (
         f"How large the smallest pattern is that sends images to each class. A backdoor's target stands out.{some}"

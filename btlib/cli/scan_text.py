@@ -50,8 +50,9 @@ def class_table(scan: Scan) -> str:
     lines = [f"{'class':22}" + "".join(f" {name:>18}" for name in scan.detections)]
     lines.append(f"{'':22}" + "".join(f" {'size':>10} {'success':>7}" for _ in scan.detections))
     smallest = {name: detection.suspect for name, detection in scan.detections.items()}
-    best = {name: d.relative_norms / d.relative_norms.min() for name, d in scan.detections.items()}
-    shown = sorted(sorted(range(scan.network.num_classes), key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
+    best = {name: d.relative_norms / d.relative_norms[d.suspect] for name, d in scan.detections.items()}
+    searched = next(iter(scan.detections.values())).estimates
+    shown = sorted(sorted(searched, key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
     for index in shown:
         line = f"{f'{index} {scan.source.classes[index]}'[:22]:22}"
         for name, detection in scan.detections.items():
@@ -59,7 +60,7 @@ def class_table(scan: Scan) -> str:
             mark = "*" if smallest[name] == index else " "
             line += f" {estimate.norm:9.3g}{mark} {estimate.success:7.2f}"
         lines.append(line)
-    rest = scan.network.num_classes - len(shown)
+    rest = len(searched) - len(shown)
     what = "; ".join(f"{name}, {detection.size_name}" for name, detection in scan.detections.items())
     beside = " beside the references" if scan.references else ""
     legend = f"* smallest of its method{beside}. Size: {what}."

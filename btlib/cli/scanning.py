@@ -10,7 +10,7 @@ import typer
 from torch import nn
 
 from btlib import metrics, networks, training
-from btlib.cli import foreign, meaning, scan_images
+from btlib.cli import foreign, meaning, scan_budget, scan_images
 from btlib.cli.file_kinds import file_kind
 from btlib.cli.probing import Foreign, Sealed, Told
 from btlib.cli.scan_images import CleanImages, Origin
@@ -27,6 +27,7 @@ Detectors = Mapping[str, Callable[..., Detection]]
 def run_scan(
     weights: Path, images: str | None, told: Told, detectors: Detectors, *, classes: Path | None = None,
     per_class: int | None = None, level: float = 0.05, seed: int = 0, references: Sequence[Path] = (),
+    targets: tuple[int, ...] | None = None, minutes: float | None = None,
 ) -> Scan:  # fmt: skip
     """Load network and images, see that they mean the same, run the methods, and put together what they found.
 
@@ -34,14 +35,14 @@ def run_scan(
         ValueError, TypeError, OSError, DataError: bad input; one line says what to do.
     """
     source, loaded = opened(weights, images, told, classes)
-    wanted = images_wanted(detectors, per_class)
+    wanted = images_wanted(detectors, per_class, loaded.num_classes)
     clean = scan_images.read(source, loaded.image_shape, max(wanted.values()), seed)
     if per_class and per_class > clean.smallest_class:
         least = source.classes[int(clean.y.bincount().argmin())] if len(clean.y) else "each class"
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
     return examined(weights, loaded, source, clean, detectors, wanted=wanted, level=level, seed=seed, told=told,
-                    references=references)  # fmt: skip
+                    references=references, targets=targets, minutes=minutes)  # fmt: skip
 
 
 def opened(weights: Path, images: str | None, told: Told, classes: Path | None) -> tuple[Origin, Foreign]:
@@ -52,14 +53,16 @@ def opened(weights: Path, images: str | None, told: Told, classes: Path | None) 
     return source.for_outputs(loaded.num_classes), loaded
 
 
-def images_wanted(detectors: Detectors, per_class: int | None = None) -> dict[str, int]:
-    """Images of each class by method: as told, as its settings say, or the usual number."""
-    return {name: per_class or settings_of(each).get("per_class") or PER_CLASS for name, each in detectors.items()}
+def images_wanted(detectors: Detectors, per_class: int | None = None, classes: int = 1) -> dict[str, int]:
+    """Images of each class by method: as told, or as its settings say or the usual number, of many classes fewer."""
+    usual = {name: settings_of(each).get("per_class") or PER_CLASS for name, each in detectors.items()}
+    return {name: per_class or scan_budget.per_class(count, classes) for name, count in usual.items()}
 
 
 def examined(
     weights: Path, loaded: Foreign, source: Origin, clean: CleanImages, detectors: Detectors, *,
     wanted: Mapping[str, int], level: float, seed: int, told: Told, references: Sequence[Path] = (),
+    targets: tuple[int, ...] | None = None, minutes: float | None = None,
 ) -> Scan:  # fmt: skip
     """See that network and images mean the same, run the methods, and put together what they found.
 
@@ -69,11 +72,17 @@ def examined(
     began = time.perf_counter()
     used = {name: min(count, clean.smallest_class) for name, count in wanted.items()}
     measure = _Measure(detectors, source, clean, used, seed)
+    accuracy = measure.accuracy(loaded)
+    plan = scan_budget.Plan()
+    if len(clean.y):
+        plan = scan_budget.made(detectors, used, loaded.module, clean, targets=targets, minutes=minutes, seed=seed)
 
     def of_reference(path: Path) -> dict[str, Detection]:
-        return measure(foreign.load(path, source.native, told), path)[1]
+        network = foreign.load(path, source.native, told)
+        measure.accuracy(network)
+        return measure(network, path, plan)
 
-    accuracy, found = measure(loaded, weights)
+    found = measure(loaded, weights, plan)
     found = judged_beside(found, references, of_reference)
     scan = Scan(weights, loaded, source, clean, accuracy, found, used, level, seed, references=tuple(references),
                 told=told)  # fmt: skip
@@ -94,16 +103,21 @@ class _Measure:
     used: Mapping[str, int]
     seed: int
 
-    def __call__(self, network: Foreign, path: Path) -> tuple[float, dict[str, Detection]]:
-        """Accuracy, and what each method found."""
+    def accuracy(self, network: Foreign) -> float:
+        """On the clean images, once it is where it computes."""
         self.source.for_outputs(network.num_classes)
         placed(network.module, network.image_shape)
-        accuracy, found = meaning.checked_accuracy(network, self.clean.x, self.clean.y, self.source.classes), {}
+        return meaning.checked_accuracy(network, self.clean.x, self.clean.y, self.source.classes)
+
+    def __call__(self, network: Foreign, path: Path, plan: scan_budget.Plan) -> dict[str, Detection]:
+        """What each method found."""
+        found = {}
         for name, detector in self.detectors.items():
             typer.echo(f"{printable(path.name)}: {name}, {self.used[name]} images per class", err=True)
             settings = {"per_class": self.used[name] or 1, "image_shape": network.image_shape, "seed": self.seed}
-            found[name] = detect(name, configured(detector, progress=True, **settings), network.module, self.clean)
-        return accuracy, found
+            made = configured(detector, progress=True, **settings)
+            found[name] = plan.finished(detect(name, made, network.module, self.clean, plan.targets))
+        return found
 
 
 def origin(weights: Path, images: str | None, size: int | None) -> Origin:

@@ -15,10 +15,12 @@ from btlib.detection.outcome import Detection, Estimate, Verdict
 from btlib.detection.perturbation import FAITHFUL, FAST, FOCUSED, Search
 from btlib.detection.red import RedA, RedP, RedU, additive_estimation, red_a, red_p, red_u
 from btlib.detection.registry import DETECTORS, configured, find, register, settings_of
+from btlib.detection.screening import screen
 
 __all__ = [
     "DETECTORS", "FAITHFUL", "FAST", "FOCUSED", "MMBD", "PUBLIC", "QUICK", "Detection", "Detector", "Estimate",
     "Inversion", "MaskRedA", "NeuralCleanse", "RedA", "RedP", "RedU", "Search", "Verdict", "additive_estimation",
     "anomaly", "configured", "find", "mask_red_a", "neural_cleanse", "red_a", "red_p", "red_u", "register",
+    "screen",
     "settings_of",
 ]  # fmt: skip

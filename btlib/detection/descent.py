@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from btlib.detection.images import DefenseSet
+from btlib.detection.images import DefenseSet, scores
 from btlib.detection.outcome import uniform
 from btlib.detection.rows import Rows
 from btlib.detection.weights import anneal
@@ -109,7 +109,7 @@ def stamp(images: Tensor, raw: Tensor) -> Tensor:
     """A(x, m, Δ) = (1 - m)·x + m·Δ (stealthy attack Eq. 5) for T masks and B images.
 
     Args:
-        images: float (B, C, H, W).
+        images: float (B, C, H, W), or (T, B, C, H, W) where each mask has images of its own.
         raw: float (T, 1 + C, H, W), mask and pattern before `squash`.
 
     Returns:
@@ -153,7 +153,7 @@ def descend(
     """
     raw = at.raw.detach().requires_grad_()
     labels = data.labels[batch]
-    logits = network(stamp(data.images[batch], raw)).reshape(len(raw), len(batch), -1)
+    logits = scores(network, stamp(data.images[batch], raw), data.at_once).reshape(len(raw), len(batch), -1)
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), at.target.repeat_interleave(len(batch)), reduction="none")
     loss = loss.reshape(len(raw), len(batch))
     hits = (logits.detach().argmax(2) == at.target[:, None]).float()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from btlib.detection.costs import Passes
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
 from btlib.detection.outcome import Detection, Estimate, Estimates, Rule, shared_warnings
 from btlib.seeds import check_seed
@@ -98,6 +99,16 @@ class Detector(ABC):
     @abstractmethod
     def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:
         """An estimate for each target, or for each pair of a source and a target; the network is frozen meanwhile."""
+
+    def passes(self, images: int, num_classes: int, targets: int) -> Passes | None:
+        """About how many images a call sends through the network, so that its time can be told before; None: unknown.
+
+        Args:
+            images: all that are used.
+            num_classes: K.
+            targets: how many putative targets.
+        """
+        return None
 
     def _warnings(self, data: DefenseSet) -> list[str]:
         """What speaks against these settings on these images."""

@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from btlib import metrics
 from btlib.datasets import as_float, as_labels, sample_per_class
 from btlib.datasets.images import check_class, usual_strides
 from btlib.metrics.prediction import logits_of
-from btlib.networks import layout, reference
+from btlib.networks import images_at_once, layout, reference
+from btlib.networks.folding import folded
 from btlib.networks.layout import in_layout
 
 #: Images in one pass through a network. With twice as many, maps are so large that every layer asks the system for
-#: fresh memory, and LeNet-5 takes twice the time.
+#: fresh memory, and LeNet-5 takes twice the time. Fewer where a network keeps more than _AT_ONCE bytes of them.
 IMAGES_AT_ONCE = 1024
+_AT_ONCE = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +31,14 @@ class DefenseSet:
         labels: int64 (N,).
         num_classes: K, the number of the network's outputs.
         warnings: what was odd about the network, in words.
+        at_once: images in one pass through the network, so that memory does not grow with their number.
     """
 
     images: Tensor
     labels: Tensor
     num_classes: int
     warnings: tuple[str, ...] = ()
+    at_once: int = IMAGES_AT_ONCE
 
     @property
     def counts(self) -> Tensor:
@@ -91,25 +96,66 @@ def defense_set(
         images, labels = images[chosen.to(images.device)], labels[chosen]
     device = reference(network).device
     data = DefenseSet(images.to(device).float(), labels.to(device), classes, odd)
-    _check_slopes(network, data)
-    return data
+    with undisturbed(network):
+        _check_slopes(network, data)
+        return replace(data, at_once=pass_size(network, data.images[:1]))
 
 
 def _check_slopes(network: nn.Module, data: DefenseSet) -> None:
     """Where no gradient is, no pattern can be looked for, and "nothing found" would be a lie."""
     ranks = torch.arange(1.0, data.num_classes + 1, device=data.images.device)  # so that logits do not cancel
-    with undisturbed(network):
-        for part in data.images.split(64):
-            part = part.detach().requires_grad_()
-            total = (network(part).float() @ ranks).sum()
-            if total.requires_grad:
-                (slope,) = torch.autograd.grad(total, part, allow_unused=True)
-                if slope is not None and bool(slope.any()):
-                    return
+    for part in data.images.split(64):
+        part = part.detach().requires_grad_()
+        total = (network(part).float() @ ranks).sum()
+        if total.requires_grad:
+            (slope,) = torch.autograd.grad(total, part, allow_unused=True)
+            if slope is not None and bool(slope.any()):
+                return
     raise ValueError(
         "network: expected logits that change with the image, got gradients of zero everywhere, so it "
         "could not be judged; let it return logits, not classes, and neither round nor saturate"
     )
+
+
+def pass_size(network: nn.Module, image: Tensor) -> int:
+    """How many images may go through a network in one pass with gradients: what autograd keeps of one is counted.
+
+    Args:
+        network: frozen.
+        image: float (1, C, H, W).
+
+    Example:
+        >>> [pass_size(nn.ReLU(), torch.zeros(1, 3, size, size)) for size in (8, 2048)]
+        [1024, 1]
+    """
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = network(image.detach().requires_grad_())
+    least = 4 * image.numel() * image.element_size()  # of the stamped image and its gradient, where nothing is kept
+    del logits  # until here, lest two tensors have one address
+    most = images_at_once(IMAGES_AT_ONCE, image.device)
+    return max(1, min(most, _AT_ONCE * most // IMAGES_AT_ONCE // max(least, sum(kept.values()))))
+
+
+def scores(network: nn.Module, images: Tensor, at_once: int) -> Tensor:
+    """Logits of any number of images; where they are too many for one pass, the gradient goes through it once more.
+
+    Example:
+        >>> scores(nn.Flatten(), torch.zeros(7, 1, 2, 2, requires_grad=True), at_once=3).shape
+        torch.Size([7, 4])
+    """
+    if len(images) <= at_once:
+        return network(images)
+    parts = images.split(at_once)
+    return torch.cat([checkpoint(network, part, use_reentrant=False) for part in parts])
 
 
 def check_classes(wanted: Sequence[int] | int | None, num_classes: int, name: str = "targets") -> list[int]:
@@ -137,16 +183,21 @@ def check_classes(wanted: Sequence[int] | int | None, num_classes: int, name: st
 def undisturbed(network: nn.Module, images: Tensor | None = None) -> Iterator[nn.Module]:
     """`metrics.frozen`, and the caller's random state is put back as well.
 
-    Inside, convolutions have their weights in the order that is fastest (`networks.layout`): the same numbers in up to
-    half of the time on a CPU.
+    Inside, convolutions have their weights in the order that is fastest (`networks.layout`), and batch normalisation is
+    folded into them (`networks.folding`): the same function in up to half of the time on a CPU.
 
     Args:
         network: the classifier.
-        images: one or more, float (N, C, H, W), on its device, to try the order on where the network is not ours.
+        images: one or more, float (N, C, H, W), on its device, to try both on.
+
+    Example:
+        >>> with undisturbed(nn.Linear(1, 1)) as network:
+        ...     network.training, network.weight.requires_grad
+        (False, False)
     """
     device = reference(network).device
     random_state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with random_state, metrics.frozen(network):
+    with random_state, metrics.frozen(network), folded(network, images):
         order = layout(network, device, images)
         with in_layout(network, order), _in_usual_order(network, order):
             yield network

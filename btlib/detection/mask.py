@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend, squash, stamp
-from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet
+from btlib.detection.images import DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import histories
-from btlib.networks import images_at_once
 from btlib.triggers import Trigger
 
 _STOP = 0.9  # π of Algorithm 1
+HARD = 0.1  # of the images; those that are the hardest to move say what a smaller mask can do
 
 
 def invert(
@@ -49,38 +49,51 @@ def invert(
         ...     len(invert(net, few, [0, 2], Inversion(2, 1, 6, 0.1), annealed=False))
         2
     """
+    at_once = max(1, data.at_once // inversion.batch_size)  # classes; more do not fit into one pass
+    groups = [targets[start : start + at_once] for start in range(0, len(targets), at_once)]
+    judge = _Judge(network, data, annealed)
+    with tqdm(total=inversion.rounds * len(groups), desc="inversion", disable=not progress) as bar:
+        found = [_search(judge, group, inversion, seed=seed, bar=bar) for group in groups]
+    return [estimate for group in found for estimate in group]
+
+
+def _search(judge: "_Judge", targets: Sequence[int], inversion: Inversion, *, seed: int, bar: tqdm) -> list[Estimate]:
+    """The search for as many classes as fit into one pass."""
+    network, data, annealed = judge.network, judge.data, judge.annealed
     shape, where = tuple(data.images.shape[1:]), data.images.device
     open_ = Inversions(shape, data.num_classes, targets, seed=seed, device=where)
-    judge = _Judge(network, data, annealed)
     generator = torch.Generator().manual_seed(seed + 1)
     records: list[tuple[Tensor, ...]] = []
     found: dict[int, Estimate] = {}
     steps, taken, seen = inversion.steps or -(-len(data.images) // inversion.batch_size), 0, 0
     total = inversion.rounds * steps + 1
     batches = _batches(len(data.images), inversion.batch_size, generator)
-    with tqdm(total=inversion.rounds, desc="inversion", disable=not progress) as bar:
-        for round_ in range(inversion.rounds):
-            for _ in range(steps):
-                batch = next(batches).to(data.images.device)
-                used, taken, seen = open_.raw, taken + 1, seen + len(batch)
-                lr = inversion.lr * (min(1.0, 2 - 2 * taken / total) if inversion.decay else 1.0)
-                success = descend(network, data, open_, batch, lr=lr, taken=taken, annealed=annealed)
-            if inversion.check:
-                used = open_.raw
-                success = judge.success(judge.rates(used, open_.target), open_)
-            size = squash(used[:, 0]).sum((1, 2))
-            records.append((open_.row, torch.full_like(size, taken), size, success, open_.weights))
-            _keep_smallest(open_, used, size, success >= inversion.success, round_)
-            adjust_cost(open_, success >= inversion.success, inversion)
-            ends = (round_ - open_.best_round >= inversion.stop_after) & open_.best.isfinite()
-            ends |= torch.full_like(ends, round_ == inversion.rounds - 1)
-            if bool(ends.any()):
-                found.update(_finish(judge, open_.take(ends), inversion, taken, seen))
-                open_ = open_.take(~ends)
-            bar.update()
-            if len(open_.row) == 0:
-                break
-    return [replace(found[i], history=h) for i, h in enumerate(histories(records, len(targets)))]
+    for round_ in range(inversion.rounds):
+        for _ in range(steps):
+            batch = next(batches).to(data.images.device)
+            used, taken, seen = open_.raw, taken + 1, seen + len(batch)
+            lr = inversion.lr * (min(1.0, 2 - 2 * taken / total) if inversion.decay else 1.0)
+            success = descend(network, data, open_, batch, lr=lr, taken=taken, annealed=annealed)
+        if inversion.check:
+            used = open_.raw
+            success = judge.success(judge.rates(used, open_.target), open_)
+        size = squash(used[:, 0]).sum((1, 2))
+        kept = (open_.weights,) if annealed else ()
+        records.append((open_.row, torch.full_like(size, taken), size, success, *kept))
+        _keep_smallest(open_, used, size, success >= inversion.success, round_)
+        adjust_cost(open_, success >= inversion.success, inversion)
+        ends = (round_ - open_.best_round >= inversion.stop_after) & open_.best.isfinite()
+        ends |= torch.full_like(ends, round_ == inversion.rounds - 1)
+        if bool(ends.any()):
+            found.update(_finish(judge, open_.take(ends), inversion, taken, seen))
+            open_ = open_.take(~ends)
+        bar.update()
+        if len(open_.row) == 0:
+            break
+    told = histories(records, len(targets))
+    if not annealed:  # weights that stay what they are take no memory
+        told = [h | {"weights": found[i].weights.expand(len(h["step"]), -1)} for i, h in enumerate(told)]
+    return [replace(found[i], history=h) for i, h in enumerate(told)]
 
 
 def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -97,20 +110,41 @@ class _Judge:
     data: DefenseSet
     annealed: bool
 
-    @torch.no_grad()
     def rates(self, raw: Tensor, target: Tensor) -> Tensor:
         """q_st, (T, K)."""
-        hits = []
-        for part in self.data.images.split(max(1, images_at_once(IMAGES_AT_ONCE, raw.device) // len(raw))):
-            logits = self.network(stamp(part, raw)).reshape(len(raw), len(part), -1)
+        return self.by_class(self.look(raw, target)[0])
+
+    @torch.no_grad()
+    def look(self, raw: Tensor, target: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Whether images become the target, float (T, N), and by how much its logit is ahead; `chosen`: (T, n)."""
+        hits, ahead, images = [], [], self.data.images
+        count = len(images) if chosen is None else chosen.shape[1]
+        for part in torch.arange(count, device=raw.device).split(max(1, self.data.at_once // len(raw))):
+            stamped = stamp(images[part if chosen is None else chosen[:, part]], raw)
+            logits = self.network(stamped).reshape(len(raw), len(part), -1)
             hits.append((logits.argmax(2) == target[:, None]).float())
+            own = target[:, None, None].expand(*logits.shape[:2], 1)
+            others = logits.scatter(2, own, -torch.inf).amax(2)
+            ahead.append(logits.gather(2, own)[..., 0] - others)
+        return torch.cat(hits, 1), torch.cat(ahead, 1)
+
+    def by_class(self, hits: Tensor) -> Tensor:
+        """(T, N) → (T, K)."""
         one_hot = nn.functional.one_hot(self.data.labels, self.data.num_classes).float()
-        return torch.cat(hits, 1) @ one_hot / one_hot.sum(0).clamp_min(1)
+        return hits @ one_hot / one_hot.sum(0).clamp_min(1)
 
     def success(self, rates: Tensor, at: Inversions) -> Tensor:
         """The success that counts, (T,): Q_t with annealed weights, else the share of all images."""
-        weights = at.weights if self.annealed else self.data.counts / len(self.data.labels)
-        return (rates * weights).sum(1)
+        return (rates * self._weights(at)).sum(1)
+
+    def hardest(self, ahead: Tensor, at: Inversions) -> Tensor:
+        """Images, int64 (T, N), the furthest from their target first; last those that hardly count."""
+        weights = self._weights(at).expand(len(ahead), -1)
+        idle = weights < 0.01 * weights.amax(1, keepdim=True)
+        return ahead.masked_fill(idle[:, self.data.labels], torch.inf).argsort(1)
+
+    def _weights(self, at: Inversions) -> Tensor:
+        return at.weights if self.annealed else self.data.counts / len(self.data.labels)
 
 
 def _keep_smallest(at: Inversions, used: Tensor, size: Tensor, works: Tensor, round_: int) -> None:
@@ -148,26 +182,35 @@ def _finish(judge: _Judge, at: Inversions, inversion: Inversion, taken: int, see
 def _rescale(judge: _Judge, at: Inversions, raw: Tensor, inversion: Inversion) -> tuple[Tensor, Tensor]:
     """The smallest factor in [0.5, 2] on the mask with the wished success on all images, by bisection in its log.
 
-    Returns the parameters and their q_st. Without bisections the factor is 1.
+    Returns the parameters and their q_st. Without bisections the factor is 1. All images are looked at with the first
+    mask and with the last; between them those that are the hardest to move decide, which the last look confirms.
     """
     if not inversion.bisections:
         return raw, judge.rates(raw, at.target)
+    power, rates = _bisect(judge, at, raw, inversion, HARD)
+    wrong = (power < 1) & (judge.success(rates, at) < inversion.success)
+    if bool(wrong.any()):  # an image that was easy to move is not
+        power[wrong], rates[wrong] = _bisect(judge, at.take(wrong), raw[wrong], inversion, 1.0)
+    return _scaled(raw, power), rates
+
+
+def _scaled(raw: Tensor, power: Tensor) -> Tensor:
+    """Parameters of 2^power times the mask."""
+    larger = (squash(raw[:, :1]) * 2 ** power[:, None, None, None]).clamp(1e-6, 1 - 1e-6)
+    return torch.cat([torch.atanh(2 * larger - 1), raw[:, 1:]], 1)
+
+
+def _bisect(judge: _Judge, at: Inversions, raw: Tensor, inversion: Inversion, share: float) -> tuple[Tensor, Tensor]:
+    """The factor's power (T,) and q_st with it; after the first look only a share of the images is looked at."""
     low, high = torch.full((len(raw),), -1.0, device=raw.device), torch.full((len(raw),), 1.0, device=raw.device)
-    mask = squash(raw[:, :1])
-
-    def scaled(power: Tensor) -> Tensor:
-        larger = (mask * 2 ** power[:, None, None, None]).clamp(1e-6, 1 - 1e-6)
-        return torch.cat([torch.atanh(2 * larger - 1), raw[:, 1:]], 1)
-
-    rates = torch.full_like(at.rates, torch.nan)  # at `high`; NaN where no middle has worked
+    chosen = None
     for _ in range(inversion.bisections):
         middle = (low + high) / 2
-        there = judge.rates(scaled(middle), at.target)
-        works = judge.success(there, at) >= inversion.success
+        hits, ahead = judge.look(_scaled(raw, middle), at.target, chosen)
+        if chosen is not None:
+            hits = torch.ones(len(raw), len(judge.data.labels), device=raw.device).scatter_(1, chosen, hits)
+        elif share < 1:
+            chosen = judge.hardest(ahead, at)[:, : math.ceil(share * ahead.shape[1])]
+        works = judge.success(judge.by_class(hits), at) >= inversion.success
         high, low = torch.where(works, middle, high), torch.where(works, low, middle)
-        rates = torch.where(works[:, None], there, rates)
-    raw = scaled(high)
-    never = rates.isnan().any(1)
-    if bool(never.any()):
-        rates[never] = judge.rates(raw[never], at.target[never])
-    return raw, rates
+    return high, judge.rates(_scaled(raw, high), at.target)

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from btlib.detection.costs import Passes
 from btlib.detection.descent import Inversion
 from btlib.detection.detector import Detector
 from btlib.detection.images import DefenseSet
-from btlib.detection.mask import invert
+from btlib.detection.mask import HARD, invert
 from btlib.detection.outcome import Detection, Estimate, Rule
 
 #: After the public implementation, shortened (docs/choices.md): 30 passes over the images for each class.
@@ -32,6 +33,14 @@ class _MaskDetector(Detector):
         return invert(
             network, data, targets, self.inversion, annealed=self._annealed, seed=self.seed, progress=self.progress
         )
+
+    def passes(self, images: int, num_classes: int, targets: int) -> Passes:
+        """As in `Detector`: all steps and looks; early stops are not foreseen."""
+        told, batches = self.inversion, -(-images // self.inversion.batch_size)  # the last of a pass may be smaller
+        whole, rest = divmod(told.rounds * (told.steps or batches), batches)
+        full = told.rounds * told.check + (2 if told.bisections else 1)
+        looks = images * full + HARD * images * max(0, told.bisections - 1)
+        return Passes(targets * (whole * images + min(images, rest * told.batch_size)), targets * looks)
 
 
 @dataclass(frozen=True, kw_only=True)

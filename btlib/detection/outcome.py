@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from btlib.detection import anomaly
+from btlib.detection import anomaly, selection
 from btlib.triggers import Trigger
 
 Rule = Literal["mad", "published", "calibrated"]
@@ -135,6 +135,7 @@ class Detection:
         pairs: RED-P's estimates by source and target, K(K-1) for all targets; empty for the others.
         size_name: what `norms` are, in words.
         references: float (m, K), norms of clean networks of the same task by the same detector; see `against`.
+        contenders: how many of the targets were chosen from all classes by a short search, see `selection`.
     """
 
     method: str
@@ -146,6 +147,7 @@ class Detection:
     pairs: Sequence[Estimate] = ()
     size_name: str = "size of the pattern"
     references: np.ndarray | None = None
+    contenders: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -229,6 +231,8 @@ class Detection:
         """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
         if self.pairs:
             return anomaly.calibrated_pairs_p(self.pair_norms[:, self._targets])
+        if self.contenders:
+            return selection.selected_p(self._statistics(), self.num_classes, self.contenders)
         count = 0 if self.references is None else len(self.references)
         return anomaly.calibrated_p(self._statistics(), references=count)
 

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from btlib.detection.costs import Passes
 from btlib.detection.detector import Detector
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
 from btlib.detection.outcome import Detection, Estimate, Rule
-from btlib.detection.perturbation import FAST, Problem, Search, perturb
+from btlib.detection.perturbation import FAST, USUAL_NORM, Problem, Search, perturb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,11 @@ class _PerturbationDetector(Detector):
 
     def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:
         return perturb(network, data, self._problems(data, targets), self._annealed, self.search, self.progress)
+
+    def passes(self, images: int, num_classes: int, targets: int) -> Passes:
+        """As in `Detector`, for perturbations of a usual length."""
+        each = targets * images * (num_classes - 1) / num_classes  # by one problem for each target or by K - 1
+        return Passes(each * USUAL_NORM / self.search.delta, each * self.search.bisections)
 
 
 @dataclass(frozen=True, kw_only=True)

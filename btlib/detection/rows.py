@@ -41,7 +41,7 @@ def histories(records: Sequence[tuple[Tensor, ...]], problems: int) -> list[dict
     """Records by iteration → one history per problem.
 
     Args:
-        records: tuples (row, step, norm, Q, weights), one entry per problem that was still open.
+        records: tuples (row, step, norm, Q) or (row, step, norm, Q, weights), one entry per problem still open.
         problems: P.
 
     Example:
@@ -53,4 +53,4 @@ def histories(records: Sequence[tuple[Tensor, ...]], problems: int) -> list[dict
     order = rows.argsort(stable=True)
     sizes = torch.bincount(rows, minlength=problems).tolist()
     split = [column[order].split(sizes) for column in columns]
-    return [dict(zip(("step", "norm", "Q", "weights"), each, strict=True)) for each in zip(*split, strict=True)]
+    return [dict(zip(("step", "norm", "Q", "weights"), each, strict=False)) for each in zip(*split, strict=True)]

@@ -1,10 +1,12 @@
 """The memory order in which a network computes fastest, where it is safe."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from btlib.networks.layers import PooledConv2d
 
@@ -13,8 +15,8 @@ def layout(network: nn.Module, device: torch.device, images: Tensor | None = Non
     """The memory order in which a network computes fastest.
 
     Channels-last where there are convolutions: convolving and above all pooling gain. The layers of this module that
-    pool by themselves are faster in the usual order, on a CPU. So is, for safety, every network that is not btlib's:
-    many flatten with ``view``, which wants the usual order. With images it is tried whether one works in the other.
+    pool by themselves are faster in the usual order, on a CPU. A network that is not btlib's has, for safety, the usual
+    order, unless it was seen with images that it says the same in the other.
 
     Args:
         network: a classifier or generator.
@@ -66,14 +68,28 @@ def _same_in_channels_last(network: nn.Module, images: Tensor | None) -> bool:
         return False
 
 
+class _ViewsMayCopy(TorchFunctionMode):
+    """Inside, ``x.view(sizes)`` copies where the order of memory wants it, as ``reshape`` does: the same numbers."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.view and not kwargs and not isinstance(args[-1], torch.dtype):
+            func = torch.Tensor.reshape
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def in_layout(network: nn.Module, order: torch.memory_format) -> Iterator[nn.Module]:
-    """Inside, a network's convolutions have their weights in this order; they are put back."""
+    """Inside, a network's convolutions have their weights in this order; they are put back.
+
+    Public networks flatten with ``view``, which wants the usual order: in the other one it is taken for ``reshape``.
+    """
     weights = {p: p.data for p in network.parameters() if p.ndim == 4}
+    theirs = order == torch.channels_last and not getattr(network, "any_layout", False)
     try:
         for parameter, found in weights.items():
             parameter.data = found.contiguous(memory_format=order)
-        yield network
+        with _ViewsMayCopy() if theirs else nullcontext():
+            yield network
     finally:
         for parameter, found in weights.items():
             parameter.data = found

@@ -682,3 +682,21 @@ def test_guards_are_scanned_by_what_is_inside_them(here, factory):
 def test_what_means_nothing_for_our_networks_is_refused(told):
     with pytest.raises(ForeignError, match="expected none for btlib's own lenet5"):
         foreign.load(checkpoints.find(checkpoints.shipped()["box"]), (1, 28, 28), Told(**told))
+
+
+def test_only_the_classes_that_were_asked_for_are_searched_and_that_is_said(here):
+    as_script(planted(), here / "net.pt")
+    write_images(here / "images")
+    result = CliRunner().invoke(app, ["scan", "net.pt", "--images", "images", "--trust", "--methods", "neural-cleanse",
+                                      "--targets", "0,1,2,5,7,8,9", "--json", "out.json"])  # fmt: skip
+    assert result.exit_code == FOUND, result.output
+    told = json.loads((here / "out.json").read_text())
+    assert told["verdict"]["targets"] == [TARGET]
+    assert [c for c, norm in enumerate(told["methods"]["neural-cleanse"]["norms"]) if norm is None] == [3, 4, 6]
+    assert any("only 7 of 10 classes were searched" in warning for warning in told["warnings"])
+    assert "about" in result.stderr
+    assert "only 7 of 10" in " ".join((here / "report.html").read_text().split())
+    for wrong in ("0,1", "0,1,99", "a,b,c", "1,1,2,3"):
+        result = CliRunner().invoke(app, ["scan", "net.pt", "--images", "images", "--trust", "--targets", wrong])
+        assert result.exit_code == 2
+        assert "--targets" in result.output

@@ -1,0 +1,67 @@
+"""What one pass costs: the network as it came, in the faster order of memory, with batch norm folded, and with both.
+
+    python benchmarks/passes.py
+
+A gradient is a pass there and back for the gradient of an image, a look a pass there: a scan is hardly anything else.
+The network is the VGG of 0.3 M parameters of benchmarks/external.py, which flattens with `view`; its weights do not
+matter here. CPU seconds of this process, medians, in results/benchmark-passes.json. Hardware: one core, a minute.
+"""
+
+import statistics
+import time
+from contextlib import ExitStack
+
+import torch
+from external_networks import EluVgg
+
+from btlib import metrics
+from btlib.detection.images import pass_size
+from btlib.networks.folding import folded
+from btlib.networks.layout import in_layout
+from btlib.results import environment, save
+
+PATH = "results/benchmark-passes.json"
+BATCH, TIMES = 128, 3  # images, and how often
+
+
+def measured(network: torch.nn.Module, images: torch.Tensor) -> tuple[float, float]:
+    """CPU milliseconds of a gradient and of a look, for one image."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(TIMES + 1):
+        began = time.process_time()
+        batch = images.detach().requires_grad_()
+        torch.autograd.grad(network(batch).square().sum(), batch)
+        between = time.process_time()
+        with torch.no_grad():
+            network(images)
+        for seconds, what in zip((between - began, time.process_time() - between), taken, strict=True):
+            seconds = 1e3 * seconds / len(images)
+            what.append(seconds)
+    gradients, looks = taken
+    return statistics.median(gradients[1:]), statistics.median(looks[1:])
+
+
+def main() -> None:
+    """Each way in turn."""
+    torch.manual_seed(0)
+    network, images = EluVgg(), torch.rand(BATCH, 3, 32, 32)
+    rows = {}
+    for name, fast, fold in (
+        ("as it came", False, False), ("channels last", True, False), ("folded", False, True), ("both", True, True),
+    ):  # fmt: skip
+        with ExitStack() as inside:
+            inside.enter_context(metrics.frozen(network))
+            if fold:
+                inside.enter_context(folded(network, images[:2]))
+            if fast:
+                inside.enter_context(in_layout(network, torch.channels_last))
+            gradient, look = measured(network, images)
+            at_once = pass_size(network, images[:1])
+        rows[name] = {"gradient [ms]": gradient, "look [ms]": look, "images at once": at_once}
+        print(name, rows[name], flush=True)
+        save(PATH, {"environment": environment(), "batch": BATCH, "times": TIMES, "rows": rows,
+                    "note": "taken while other work ran: ratios are better than milliseconds"})  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
