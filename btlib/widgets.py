@@ -6,6 +6,7 @@ widget's callback does not stop a notebook.
 
 import html
 from collections.abc import Callable, Sequence
+from typing import Any
 
 try:
     import ipywidgets
@@ -13,6 +14,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("widgets: expected ipywidgets, which btlib[course] brings, got none; "
                               "python -m pip install 'btlib[course]'", name=error.name) from error  # fmt: skip
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from btlib import metrics, plots
@@ -53,7 +55,7 @@ def draw_trigger(
     best = int(chances.argmax())
     colors = [plots.COLORS[1] if index == best else plots.COLORS[5] for index in range(len(classes))]
     bars.barh(range(len(classes)), chances.tolist(), color=colors)
-    bars.set_yticks(range(len(classes)), classes, fontsize=8)
+    bars.set_yticks(range(len(classes)), classes, fontsize=9)
     bars.invert_yaxis()
     bars.set(xlim=(0, 1), xlabel="probability", title=f"it says: {classes[best]} ({chances[best]:.0%})")
     return plots.png(figure, dpi=90)
@@ -109,13 +111,17 @@ def trigger_explorer(
     return ipywidgets.VBox([which, strength, down, right, canvas, words])
 
 
+def _png(picture: bytes | Figure) -> bytes:
+    return picture if isinstance(picture, bytes) else plots.png(picture, dpi=90)
+
+
 def slider(
-    draw: Callable[[float], tuple[bytes, str]], values: Sequence[float], description: str, start: float
+    draw: Callable[[Any], tuple[bytes | Figure, str]], values: Sequence[Any], description: str, start: Any
 ) -> ipywidgets.Widget:
     """A slider over `values` above a picture and a sentence, both from a function that a lesson also calls by itself.
 
     Args:
-        draw: value → PNG bytes, and what they show in words.
+        draw: value → a figure (or PNG bytes), and what it shows in words, as the named figures of `plots` return.
         values: what the slider can be set to, in order.
         description: of the slider, with the unit.
         start: where it stands first, one of `values`.
@@ -128,7 +134,7 @@ def slider(
 
     Example:
         >>> from matplotlib import pyplot as plt
-        >>> slider(lambda x: (plots.png(plt.figure()), f"x is {x}"), (1.0, 2.0), "x", start=2.0).children[2].value
+        >>> slider(lambda x: (plt.figure(), f"x is {x}"), (1.0, 2.0), "x", start=2.0).children[2].value
         "<span aria-live='polite'>x is 2.0</span>"
     """
     if start not in values:
@@ -141,7 +147,8 @@ def slider(
     words = ipywidgets.HTML()  # the picture in words, for those who can't see it
 
     def redraw(_: object = None) -> None:
-        canvas.value, said = draw(control.value)
+        picture, said = draw(control.value)
+        canvas.value = _png(picture)
         words.value = f"<span aria-live='polite'>{html.escape(said)}</span>"
 
     control.observe(redraw, names="value")
@@ -150,13 +157,13 @@ def slider(
 
 
 def measure_on_demand(
-    measure: Callable[[str, str], tuple[bytes, str]], rows: Sequence[str], columns: Sequence[str],
+    measure: Callable[[str, str], tuple[bytes | Figure, str]], rows: Sequence[str], columns: Sequence[str],
     names: tuple[str, str] = ("row", "column"),
 ) -> ipywidgets.Widget:  # fmt: skip
     """Two lists and a button that measures the cell they name; nothing is measured before it is pressed.
 
     Args:
-        measure: one of `rows`, one of `columns` → PNG bytes, and what they show in words.
+        measure: one of `rows`, one of `columns` → a figure (or PNG bytes), and what it shows in words.
         rows, columns: what can be chosen.
         names: what the two lists are, for their labels.
 
@@ -165,7 +172,7 @@ def measure_on_demand(
 
     Example:
         >>> from matplotlib import pyplot as plt
-        >>> box = measure_on_demand(lambda row, column: (plots.png(plt.figure()), f"{row} by {column}"), ["a"], ["b"])
+        >>> box = measure_on_demand(lambda row, column: (plt.figure(), f"{row} by {column}"), ["a"], ["b"])
         >>> box.children[2].click()
         >>> box.children[4].value
         "<span aria-live='polite'>a by b</span>"
@@ -181,7 +188,8 @@ def measure_on_demand(
     def press(_: object) -> None:
         button.disabled, words.value = True, "<span aria-live='polite'>measuring …</span>"
         try:
-            canvas.value, said = measure(first.value, second.value)
+            picture, said = measure(first.value, second.value)
+            canvas.value = _png(picture)
             canvas.layout.display = None
         except Exception as error:  # ipywidgets would only log it
             said = f"not measured: {error}"

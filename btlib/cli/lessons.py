@@ -105,3 +105,58 @@ def title_of(notebook: nbformat.NotebookNode, otherwise: str) -> str:
         if heading:
             return heading[1].strip()
     return otherwise
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """How long a lesson takes to read and try.
+
+    Attributes:
+        core: without the parts whose heading ends with "(optional)".
+        optional: these parts.
+    """
+
+    core: int
+    optional: int
+
+
+#: Seconds for a word, an open line of code, an exercise, a prediction, and a figure or table. Technical prose is read
+#: at some 200 words a minute; the others are what trying the lessons took, rounded.
+COSTS = {"word": 0.3, "line": 5, "exercise": 300, "prediction": 45, "shown": 20}
+
+
+def estimate_minutes(notebook: nbformat.NotebookNode) -> Minutes:
+    """Minutes from words, open code, exercises, predictions and figures; hints and folded cells are free."""
+    seconds = {True: 0.0, False: 0.0}
+    level = 0  # of the optional heading that we are below; 0: none
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for block in re.split(r"^(?=#{1,6} )", cell.source, flags=re.MULTILINE):
+                if heading := re.match(r"(#+) (.*)", block):
+                    here = len(heading[1])
+                    if not level or here <= level:
+                        level = here if heading[2].rstrip().endswith("(optional)") else 0
+                seconds[bool(level)] += _text_seconds(block)
+        elif "source_hidden" not in cell.metadata.get("jupyter", {}):
+            seconds[bool(level)] += _code_seconds(cell.source)
+    return Minutes(*(round(seconds[optional] / 60) for optional in (False, True)))
+
+
+def _text_seconds(text: str) -> float:
+    read = re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
+    predictions = len(re.findall(r"\*\*(?:Predict first|Think)\b", read))
+    return COSTS["word"] * len(read.split()) + COSTS["prediction"] * predictions
+
+
+def _code_seconds(source: str) -> float:
+    exercises = len(re.findall(r"^@exercise\(", source, re.MULTILINE))
+    shown = len(re.findall(r"\b(?:plots\.(?:show|table)|widgets\.\w+)\(", source))
+    return COSTS["line"] * len(source.splitlines()) + COSTS["exercise"] * exercises + COSTS["shown"] * shown
+
+
+def stated_minutes(notebook: nbformat.NotebookNode) -> Minutes | None:
+    """What the lesson's head says: "about 60 minutes" and, where it has such parts, "20 for the optional parts"."""
+    head = "\n".join(cell.source for cell in notebook.cells[:2])
+    core = re.search(r"about (\d+)\s+minutes", head)
+    optional = re.search(r"(\d+)\s+for\s+the\s+optional\s+parts", head)
+    return Minutes(int(core[1]), int(optional[1]) if optional else 0) if core else None

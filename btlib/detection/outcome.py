@@ -117,7 +117,8 @@ class Verdict:
     def __str__(self) -> str:
         """One sentence."""
         name = "anomaly index" if self.rule == "mad" else f"{self.rule} p-value"
-        said = f"attacked, target {self.target}, sources {self.sources}" if self.attacked else "no backdoor found"
+        sources = f", sources {', '.join(map(str, self.sources))}" if self.sources else ""
+        said = f"attacked, target {self.target}{sources}" if self.attacked else "no backdoor found"
         return f"{said} ({name} {self.statistic:.3g}, threshold {self.threshold:g})"
 
 

@@ -1,16 +1,23 @@
 """Figures (floor 4): one idea each, colour-blind-safe, every one shown with its description in words.
 
-A plotting function takes data, draws on `ax` (or makes its own figure) and returns the axes; it never shows,
-saves or sets global parameters. `show` puts a finished figure into the notebook with its alt text.
+A drawing function takes data, draws on `ax` (or makes its own figure) and returns the axes. A named figure takes a
+sentence and data, and returns the figure and its description, in which the numbers are what was drawn:
+`show(*norms_by_class(…))`. None of them shows, saves or sets global parameters but `show`, `say` and `table`, which
+put something into the notebook.
 """
 
+from btlib.plots.bars import bars_by_class, class_bars, grouped_bars, norms_by_class, stacked_bars
 from btlib.plots.display import described, png, show, show_png
-from btlib.plots.images import image, image_grid, trigger_table
-from btlib.plots.lines import COLORS, MARKERS, class_bars, curves
-from btlib.plots.maps import heatmap, scatter
+from btlib.plots.images import estimates, image, image_grid, judged_image, trigger_table
+from btlib.plots.lines import COLORS, MARKERS, curve_panels, curves, roc_curves
+from btlib.plots.maps import contrast, heat_maps, heatmap
+from btlib.plots.points import clouds, dots, histograms, intervals, published_and_ours, scatter
 from btlib.plots.repair import paired_bars, pruning_path, repair_paths
+from btlib.plots.tables import as_frame, say, table
 
 __all__ = [
-    "COLORS", "MARKERS", "class_bars", "curves", "described", "heatmap", "image", "image_grid", "paired_bars", "png",
-    "pruning_path", "repair_paths", "scatter", "show", "show_png", "trigger_table",
+    "COLORS", "MARKERS", "as_frame", "bars_by_class", "class_bars", "clouds", "contrast", "curve_panels", "curves",
+    "described", "dots", "estimates", "grouped_bars", "heat_maps", "heatmap", "histograms", "image", "image_grid",
+    "intervals", "judged_image", "norms_by_class", "paired_bars", "png", "pruning_path", "published_and_ours",
+    "repair_paths", "roc_curves", "say", "scatter", "show", "show_png", "stacked_bars", "table", "trigger_table",
 ]  # fmt: skip

@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from btlib.datasets import as_float
+from btlib.detection import Detection
+from btlib.plots.lines import COLORS
+from btlib.plots.panels import SMALL, Drawn, finish, panels
 from btlib.triggers import Trigger
 
 
@@ -28,7 +32,7 @@ def image(picture: Tensor, *, ax: Axes | None = None, title: str = "") -> Axes:
     pixels = as_float(picture, name="picture", ndim=3).detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
     ax = ax if ax is not None else plt.subplots(figsize=(2, 2), layout="constrained")[1]
     ax.imshow(pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels, interpolation="nearest")
-    ax.set_title(title, fontsize=9)
+    ax.set_title(title, fontsize=SMALL)
     ax.set(xticks=[], yticks=[])  # the frame stays: a white box on a white page has no edge
     ax.spines[:].set(color="0.6", linewidth=0.5)
     return ax
@@ -92,3 +96,91 @@ def trigger_table(triggers: Mapping[str, Trigger], picture: Tensor) -> Figure:
         image(trigger.offset_display(), ax=axes[0, column], title=name.replace("_", "\n"))
         image(stamped[column], ax=axes[1, column])
     return figure
+
+
+def estimates(
+    about: str, detections: Mapping[str, Detection], classes: Sequence[str], *, target: int | None = None,
+    true: Trigger | None = None, shown: Sequence[int] | None = None,
+) -> Drawn:  # fmt: skip
+    """Estimated masks and patterns, one column per class, with the size of each; the target's have a frame.
+
+    Args:
+        about: what is seen, in a sentence.
+        detections: name → what a detector returned; each takes two rows.
+        classes: names of the classes.
+        target: the attacker's class.
+        true: the attacker's trigger, for the first column of the first two rows.
+        shown: only these classes.
+
+    Example:
+        >>> import torch
+        >>> from btlib import detection, networks
+        >>> net = networks.build("lenet5", image_shape=(1, 28, 28), num_classes=3)
+        >>> found = detection.red_u(net, torch.rand(6, 1, 28, 28), torch.arange(6) % 3, per_class=None)
+        >>> len(estimates("Patterns", {"new": found}, ("a", "b", "c"))[0].axes)
+        6
+    """
+    columns = list(next(iter(detections.values())).estimates) if shown is None else list(shown)
+    first = int(true is not None)
+    wide = len(columns) + first
+    axes = np.array(panels(2 * len(detections) * wide, width=1.1, height=1.25, columns=wide)).reshape(-1, wide)
+    words = []
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, (name, found) in enumerate(detections.items()):
+        for column, t in enumerate(columns, start=first):
+            one, title = found.estimates[t], f"{classes[t].split('/')[0]}\n{found.estimates[t].norm:.1f}"
+            for ax, picture in zip(
+                axes[2 * row : 2 * row + 2, column], (one.mask, one.trigger.offset_display()), strict=True
+            ):
+                _framed(ax, picture, title if ax is axes[2 * row, column] else "", COLORS[1] if t == target else "")
+        for ax, what in zip(axes[2 * row : 2 * row + 2, first], ("mask", "pattern"), strict=True):
+            ax.set_ylabel(f"{name}\n{what}", fontsize=SMALL)
+        words.append(f"{name}: " + ", ".join(f"{classes[t]} {found.estimates[t].norm:.1f}" for t in columns))
+    if true is not None:
+        for ax, picture, title in zip(axes[:2, 0], (true.mask, true.offset_display()),
+                                      (f"true\n{float(true.mask.sum()):.1f}", ""), strict=True):  # fmt: skip
+            _framed(ax, picture, title, COLORS[2])
+    return finish(list(axes.flat), about, words)
+
+
+def _framed(ax: Axes, picture: Tensor, title: str, color: str) -> None:
+    """An image, with a coloured frame where one is named."""
+    ax.set_axis_on()
+    image(picture, ax=ax, title=title)
+    if color:
+        ax.spines[:].set(color=color, linewidth=2)
+
+
+def judged_image(
+    about: str, picture: Tensor, values: Mapping[str, float], *, title: str, xlabel: str, highlight: str = "",
+    judged: str = "",
+) -> Drawn:  # fmt: skip
+    """An image beside one lying bar for each class.
+
+    Args:
+        about: what is seen, and what it means, in a sentence.
+        picture: the image (C, H, W).
+        values: class → length of its bar.
+        title: of the image.
+        xlabel: what the bars are, with their unit.
+        highlight: the class whose bar is coloured.
+        judged: title of the bars.
+
+    Example:
+        >>> import torch
+        >>> judged_image("A coat", torch.zeros(1, 4, 4), {"coat": 0.9}, title="seen", xlabel="probability")[1]
+        'A coat. coat 0.9.'
+    """
+    figure, (left, bars) = plt.subplots(1, 2, figsize=(8.2, 3.3), width_ratios=(1, 1.9), layout="constrained")
+    image(picture, ax=left, title=title)
+    names = list(values)
+    bars.barh(
+        range(len(names)), list(values.values()), color=[COLORS[1] if n == highlight else COLORS[5] for n in names]
+    )
+    bars.set_yticks(range(len(names)), names, fontsize=SMALL)
+    bars.invert_yaxis()
+    bars.axvline(0, color="black", linewidth=0.8)
+    bars.set_xlabel(xlabel)
+    bars.set_title(judged, fontsize=10)
+    return finish([left, bars], about, [", ".join(f"{name} {value:.3g}" for name, value in values.items())])

@@ -1,49 +1,38 @@
-"""Points in a plane and tables of numbers, by seaborn."""
+"""Tables of numbers as coloured cells, by seaborn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from torch import Tensor
 
-from btlib.plots.lines import COLORS
+from btlib.plots.panels import SMALL, Drawn, finish
 
 
-def scatter(
-    points: np.ndarray | Tensor, groups: Sequence[str], *, xlabel: str, ylabel: str, ax: Axes | None = None,
-    order: Sequence[str] | None = None, **settings: Any,
-) -> Axes:  # fmt: skip
-    """Points (N, 2) coloured and marked by group.
-
-    Raises:
-        ValueError: not (N, 2), or a number of groups that differs.
+def contrast(one: Any, other: Any) -> float:
+    """The contrast of two colours as WCAG 2 defines it, from 1 to 21; small text needs 4.5.
 
     Example:
-        >>> scatter(np.zeros((2, 2)), ["a", "b"], xlabel="x", ylabel="y").get_ylabel()
-        'y'
+        >>> round(contrast("white", "black"))
+        21
     """
-    import seaborn as sns
+    low, high = sorted(_luminance(color) for color in (one, other))
+    return (high + 0.05) / (low + 0.05)
 
-    points = np.asarray(points)
-    if points.ndim != 2 or points.shape[1] != 2 or len(groups) != len(points):
-        raise ValueError(f"points: expected shape ({len(groups)}, 2), got {points.shape}; project to two dimensions")
-    ax = ax if ax is not None else plt.subplots(figsize=(5.5, 4.5), layout="constrained")[1]
-    names = list(order) if order is not None else sorted(set(groups))
-    style = {"s": 22, "alpha": 0.7, "linewidth": 0} | settings
-    palette = list(COLORS[: len(names)]) if len(names) <= len(COLORS) else "viridis"
-    named = {"hue": list(groups), "style": list(groups), "hue_order": names, "style_order": names}
-    sns.scatterplot(x=points[:, 0], y=points[:, 1], **named, palette=palette, ax=ax, **style)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax
+
+def _luminance(color: Any) -> float:
+    channels = np.array(to_rgb(color))
+    return float(np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+                 @ (0.2126, 0.7152, 0.0722))  # fmt: skip
 
 
 def heatmap(
     values: np.ndarray | Tensor, *, xlabel: str, ylabel: str, label: str, x: Sequence[object] | None = None,
     y: Sequence[object] | None = None, vlim: tuple[float, float] = (0.0, 1.0),
-    text: Sequence[Sequence[str]] | None = None, ax: Axes | None = None,
+    text: Sequence[Sequence[str]] | None = None, ax: Axes | None = None, scale: bool = True,
 ) -> Axes:  # fmt: skip
     """A table (rows, columns) as coloured cells, with each value written in its cell.
 
@@ -54,6 +43,8 @@ def heatmap(
         x, y: names of the columns and rows; default 0, 1, 2, …
         vlim: range of the colour scale, fixed so that two maps can be compared.
         text: what to write into the cells instead of their values, grey ones too; a table of the same shape.
+        ax: where to draw; None: a new figure.
+        scale: whether the colour scale stands beside it.
 
     Raises:
         ValueError: not a table, or a number of names or texts that differs.
@@ -75,15 +66,72 @@ def heatmap(
     if text is not None and [len(row) for row in text] != [len(columns)] * len(rows):
         raise ValueError(f"text: expected a table of {len(rows)} rows and {len(columns)} columns, got rows of "
                          f"{[len(row) for row in text]}; write something into every cell")  # fmt: skip
-    size = (2.2 + 0.42 * len(columns), 1.0 + 0.36 * len(rows))
+    size = (2.4 + 0.5 * len(columns), 1.1 + 0.36 * len(rows))
     ax = ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]
     written: dict[str, Any] = {"annot": True, "fmt": ".2f"} if text is None else {"annot": np.array(text), "fmt": ""}
-    sns.heatmap(table, vmin=vlim[0], vmax=vlim[1], cmap="cividis", annot_kws={"fontsize": 7}, linewidths=0.5,
-                xticklabels=columns, yticklabels=rows, cbar_kws={"label": label}, ax=ax, **written)  # fmt: skip
+    sns.heatmap(table, vmin=vlim[0], vmax=vlim[1], cmap="cividis", annot_kws={"fontsize": SMALL}, linewidths=0.5,
+                xticklabels=columns, yticklabels=rows, cbar=scale, cbar_kws={"label": label}, ax=ax,
+                **written)  # fmt: skip
     ax.set_facecolor("0.9")
     if text is not None:  # seaborn writes nothing where there is no value
         for i, j in np.argwhere(np.isnan(table)):
-            ax.text(j + 0.5, i + 0.5, text[i][j], ha="center", va="center", fontsize=7)
+            ax.text(j + 0.5, i + 0.5, text[i][j], ha="center", va="center", fontsize=SMALL)
+    _write_legibly(ax, table, vlim)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(axis="y", rotation=0)
     return ax
+
+
+def _write_legibly(ax: Axes, table: np.ndarray, vlim: tuple[float, float]) -> None:
+    """Black or white, whichever stands out more: at least 4.58 on any colour."""
+    shade = plt.get_cmap("cividis")
+    for written in ax.texts:
+        value = table[int(written.get_position()[1]), int(written.get_position()[0])]
+        behind = "0.9" if np.isnan(value) else shade((value - vlim[0]) / (vlim[1] - vlim[0]))
+        written.set_color(max(("black", "white"), key=lambda color: contrast(color, behind)))
+
+
+def heat_maps(
+    about: str, tables: Mapping[str, Any], *, xlabel: Sequence[str] | str, ylabel: str,
+    text: Mapping[str, Any] | None = None, vlim: tuple[float, float] = (0.0, 1.0),
+    cell: tuple[float, float] = (0.6, 0.4),
+) -> Drawn:  # fmt: skip
+    """Coloured tables side by side, on one colour scale; each says in its title what it shows.
+
+    Args:
+        about: what is seen, in a sentence.
+        tables: what the values are → a pandas table with names of rows and columns.
+        xlabel: what the columns are; one for all, or one for each table.
+        ylabel: what the rows are.
+        text: what to write into the cells instead, tables of the same shapes.
+        vlim: range of the colour scales.
+        cell: width and height of a cell, in inches.
+
+    Example:
+        >>> import pandas as pd
+        >>> heat_maps("Rates", {"rate": pd.DataFrame({"box": {"STRIP": 0.5}})}, xlabel="attack", ylabel="filter")[1]
+        'Rates. STRIP: box 0.5.'
+    """
+    wide = [frame.shape[1] for frame in tables.values()]
+    size = (1.9 + cell[0] * sum(wide), 1.4 + cell[1] * max(frame.shape[0] for frame in tables.values()))
+    axes = list(
+        plt.subplots(1, len(wide), figsize=size, width_ratios=wide, squeeze=False, layout="constrained")[1].flat
+    )
+    labels = [xlabel] * len(wide) if isinstance(xlabel, str) else list(xlabel)
+    words = []
+    for ax, (label, frame), below in zip(axes, tables.items(), labels, strict=True):
+        said = text[label] if text is not None else None
+        names = [str(name).replace(" ", "\n", 1) for name in frame.columns]
+        first, last = ax is axes[0], ax is axes[-1]
+        heatmap(frame.to_numpy(float), xlabel=below, ylabel=ylabel if first else "", label="", vlim=vlim, ax=ax,
+                x=names, y=list(frame.index) if first else [""] * len(frame), scale=last,
+                text=None if said is None else said.to_numpy().tolist())  # fmt: skip
+        ax.set_title(label, fontsize=10)
+        ax.tick_params(left=first)
+        if max(map(len, names)) > 10 * cell[0] / 0.6:
+            ax.set_xticks(ax.get_xticks(), names, rotation=40, ha="right")
+        shown = frame if said is None else said
+        for row, numbers in shown.iterrows():
+            cells = [f"{name} {n if said is not None else f'{n:.2g}'}" for name, n in numbers.items()]
+            words.append(f"{row}: {', '.join(cells)}".replace("\n", " "))
+    return finish(axes, about, words)
