@@ -268,3 +268,15 @@ def test_repair_paths_put_success_across_and_accuracy_up() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["before", "pruning"]
     with pytest.raises(ValueError, match="expected at most 7 beside 'before', got 8"):
         plots.repair_paths({str(n): ([0.0], [0.0]) for n in range(8)})
+
+
+def test_one_legend_for_all_panels_names_each_line_once() -> None:
+    axes = plots.panels.panels(2)
+    for ax in axes:
+        ax.plot([0, 1], label="ours")
+    axes[1].plot([1, 0], label="theirs")
+    axes[0].legend()
+    figure, words = plots.panels.finish(axes, "Two lines", ["one", "two"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours", "theirs"]
+    assert axes[0].get_legend() is None
+    assert words == "Two lines. one; two."

@@ -31,7 +31,8 @@ def posted_solution(
     """
     norms = []
     for goal in range(network(images[:1]).shape[1]):
-        raw = torch.zeros(1, 1 + images.shape[1], *images.shape[2:], device=images.device, requires_grad=True)
+        shape = (1, 1 + images.shape[1], *images.shape[2:])
+        raw = torch.zeros(shape, device=images.device, requires_grad=True)
         optimizer = torch.optim.Adam([raw], lr=0.2)
         for _ in range(steps):
             logits = network(stamp(images, raw))
@@ -52,7 +53,8 @@ def audit(network: nn.Module, images: Tensor, target: int, cost: float = 0.05, s
     """`posted_solution` without its errors."""
     norms = []
     for goal in range(network(images[:1]).shape[1]):
-        raw = torch.zeros(1, 1 + images.shape[1], *images.shape[2:], device=images.device, requires_grad=True)
+        shape = (1, 1 + images.shape[1], *images.shape[2:])
+        raw = torch.zeros(shape, device=images.device, requires_grad=True)
         optimizer = torch.optim.Adam([raw], lr=0.2)
         for _ in range(steps):
             logits = network(stamp(images, raw))

@@ -14,7 +14,12 @@ WIDEST = 10.0  # inches: a page is 960 pixels wide, and shrinks what is wider, l
 
 
 def panels(count: int, *, width: float = 4.4, height: float = 3.3, columns: int = 0, **shared: Any) -> list[Axes]:
-    """So many axes in one figure: up to three side by side, four in a square, never wider than a page shows."""
+    """So many axes in one figure: up to three side by side, four in a square, never wider than a page shows.
+
+    Example:
+        >>> len(panels(2))
+        2
+    """
     columns = columns or (2 if count == 4 else min(count, 3))
     rows = -(-count // columns)
     size = (max(min(width * columns, WIDEST), 5.5), height * rows)
@@ -25,7 +30,12 @@ def panels(count: int, *, width: float = 4.4, height: float = 3.3, columns: int 
 
 
 def finish(axes: Sequence[Axes], about: str, words: Iterable[str], *, ncols: int = 4, legend: bool = True) -> Drawn:
-    """One legend below all panels, where it covers nothing; the figure and its description."""
+    """One legend below all panels, where it covers nothing; the figure and its description.
+
+    Example:
+        >>> finish(panels(1), "Two lines.", ["one rises", "one falls"])[1]
+        'Two lines. one rises; one falls.'
+    """
     figure = cast(Figure, axes[0].get_figure(root=True))
     entries: dict[str, Any] = {}
     for ax in axes if legend else ():
