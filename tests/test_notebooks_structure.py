@@ -21,7 +21,7 @@ TO_BE_DIVIDED = {"03_stealthy_attack", "05_lred", "10_repair", "11_capstone"}
 LOOKS = (
     r"\b(?:plt|ax|axes\[\d\]|figure)\.|\b[xy]label\b|\balt\b|\bcaption\b|\bdisplay\(|Markdown\(|HTML\(|plots\.show\("
 )
-ANSWERED = r"^\s*assert\b|#.*\bmeasured\b"
+ANSWERED = r"^\s*assert\b|#.*(?<!not )\bmeasured\b"
 HINT_LAYERS = 3
 
 

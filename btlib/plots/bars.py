@@ -169,8 +169,9 @@ def grouped_bars(
         width = 0.8 / len(groups)
         for k, (name, heights) in enumerate(groups.items()):
             numbers = np.nan_to_num(np.asarray(heights, dtype=float))
-            ax.bar(place + (k + 0.5) * width - 0.4, numbers, width, facecolor=(COLORS[5], *COLORS[1:5])[entries.index(name)],
-                   hatch=HATCHES[entries.index(name)], edgecolor="white", label=name)  # fmt: skip
+            look = entries.index(name)
+            ax.bar(place + (k + 0.5) * width - 0.4, numbers, width, facecolor=(COLORS[5], *COLORS[1:5])[look],
+                   hatch=HATCHES[look], edgecolor="white", label=name)  # fmt: skip
             words.append(
                 f"{quantity}: {name} " + ", ".join(f"{n} {h:.3g}" for n, h in zip(names, numbers, strict=True))
             )
