@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from btlib.plots.panels import Drawn, finish, panels
 
@@ -46,7 +47,7 @@ def curves(
                 marker=MARKERS[place] if few else None, label=name, linewidth=max(1.2, 2.8 - 0.6 * place))  # fmt: skip
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if x is None:
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     if ylim:
         ax.set_ylim(*ylim)
     if logx:

@@ -111,8 +111,8 @@ def histograms(
             ax.stairs(
                 heights, edges, color=COLORS[k], alpha=0.2, fill=True, hatch=("", "//", "xx", "..")[k], linewidth=0
             )
-        for (name, place), style in zip((lines or {}).items(), ("-", "--"), strict=False):
-            ax.axvline(place, color="black", linewidth=1.3, linestyle=style, label=name)
+        for (name, where), style in zip((lines or {}).items(), ("-", "--"), strict=False):
+            ax.axvline(where, color="black", linewidth=1.3, linestyle=style, label=name)
         ax.set(xlabel=xlabel, ylabel="share of images")
         ax.set_title(title, fontsize=10)
         if top:
