@@ -46,9 +46,11 @@ for _control in _all(_CONTROLS):
     if isinstance(_control, _w.Button):
         _control.click()
     else:
-        _control.value = _other(_control)
+        _first, _control.value = _control.value, _other(_control)
     _touched += 1
     assert _shown() != _before, f"nothing changed: {_control.description!r}"
+    if not isinstance(_control, _w.Button):
+        _control.value = _first
 print(f"touched {_touched}")
 """
 
