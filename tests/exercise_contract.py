@@ -7,7 +7,36 @@ import numpy as np
 import pytest
 import torch
 
-from btlib.exercises import WrongAnswer, exercise, get, reveal
+from btlib.exercises import WrongAnswer, exercise, get, judge, reveal
+
+
+def spoil(argument: Any) -> bool:
+    """Change an argument in place; whether it could be."""
+    if isinstance(argument, torch.Tensor):
+        with torch.no_grad():
+            argument.logical_not_() if argument.dtype == torch.bool else argument.add_(1)
+    elif isinstance(argument, np.ndarray):
+        argument += 1
+    elif isinstance(argument, list):
+        argument.reverse()
+        argument.append(argument[0])
+    elif isinstance(argument, dict):
+        argument.popitem()
+    else:
+        return False
+    return True
+
+
+def plain(result: Any) -> Any:
+    """A tensor, or a pair of them, as lists."""
+    return result.tolist() if isinstance(result, torch.Tensor) else [part.tolist() for part in result]
+
+
+def as_array(result: Any) -> Any:
+    """A tensor, or a pair of them, as arrays."""
+    if isinstance(result, torch.Tensor):
+        return result.detach().numpy().copy()
+    return [part.numpy().copy() for part in result]
 
 
 class ExerciseContract:
@@ -62,17 +91,49 @@ class ExerciseContract:
             exercise(name)(answer)
         assert cause in str(refused.value).split("Likely cause")[1]
 
-    def test_unanswered_goes_on_with_the_library_even_when_strict(
+    def test_unanswered_goes_on_with_the_library_but_not_when_strict(
         self, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("BTLIB_STRICT", "1")
-
         def answer(*_: Any) -> Any:
             """As in the lesson."""
             ...
 
         assert exercise(name)(answer) is get(name).solution
         assert "not answered yet" in capsys.readouterr().out
+        monkeypatch.setenv("BTLIB_STRICT", "1")
+        with pytest.raises(WrongAnswer, match="not answered yet"):
+            exercise(name)(answer)
+
+    def test_constants_and_texts_are_refused(self, name: str) -> None:
+        results: list[Any] = []
+
+        def remembering(*arguments: Any, **named: Any) -> Any:
+            results.append(get(name).solution(*arguments, **named))
+            return results[-1]
+
+        assert judge(name, remembering).state == "right"
+        first = results[0]
+        assert judge(name, lambda *_, **__: first).state == "wrong"
+        assert judge(name, lambda *a, **k: str(get(name).solution(*a, **k))).state == "wrong"
+
+    def test_an_answer_that_changes_its_inputs_is_refused(self, name: str) -> None:
+        changed = []
+
+        def careless(*arguments: Any, **named: Any) -> Any:
+            result = get(name).solution(*arguments, **named)
+            changed.extend(argument for argument in arguments if spoil(argument))
+            return result
+
+        outcome = judge(name, careless)
+        if changed:
+            assert outcome.mistake is not None
+            assert "input itself was changed" in outcome.mistake.cause
+
+    def test_lists_and_arrays_pass_where_they_can_be_made_a_tensor(self, name: str) -> None:
+        if get(name).convert is None:
+            return
+        outcomes = [judge(name, lambda *a, **k: make(get(name).solution(*a, **k))) for make in (plain, as_array)]  # noqa: B023
+        assert [outcome.state for outcome in outcomes] == ["right", "right"], outcomes
 
     def test_tables_have_a_right_answer_and_three_causes(self, name: str) -> None:
         assert name in {row[0] for row in self.right}

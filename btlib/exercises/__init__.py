@@ -9,11 +9,12 @@ from btlib.exercises import (  # noqa: F401  (registers its checks)
     inflight,
     lred,
     neural_cleanse,
+    posted,
     repair,
     rivals,
     stealthy,
     tables,
 )
-from btlib.exercises.core import EXERCISES, WrongAnswer, exercise, get, reveal
+from btlib.exercises.core import EXERCISES, Outcome, WrongAnswer, exercise, get, judge, reveal
 
-__all__ = ["EXERCISES", "WrongAnswer", "exercise", "get", "reveal"]
+__all__ = ["EXERCISES", "Outcome", "WrongAnswer", "exercise", "get", "judge", "reveal"]

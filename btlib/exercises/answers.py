@@ -1,18 +1,16 @@
 """What checks say of an answer: what was expected, what came, and a likely cause."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from btlib.exercises.core import WrongAnswer
 
 NOTHING = "the function returns nothing: is there a return?"
-IN_PLACE = (
-    "the input itself was changed; no in-place operation, please: work on a copy (x.clone()), or with operators that "
-    "make new tensors"
-)
 _NONE: Mapping[str, Any] = {}
 
 
@@ -53,13 +51,26 @@ def same_number(
     Raises:
         WrongAnswer: not a number, or one that differs by more than `tolerance`.
     """
-    returned(got, f"{expected:.4f}")
-    try:
-        value = float(got.detach() if isinstance(got, Tensor) else got)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise WrongAnswer(f"{expected:.4f}", f"{type(got).__name__}", "the function should return a number") from error
+    value = number(got, f"{expected:.4f}")
     if not abs(value - expected) <= tolerance:
+        if causes and value == math.floor(expected):
+            otherwise = "it is rounded down: is there a // or an int() where a fraction is wanted?"
         raise WrongAnswer(f"{expected:.4f}", f"{value:.4f}", cause_of(got, causes, otherwise))
+
+
+def number(got: Any, what: str) -> float:
+    """The answer as a number; a tensor or array of one will do.
+
+    Raises:
+        WrongAnswer: it is something else, such as a text or a truth; says that `what` is expected.
+    """
+    returned(got, what)
+    try:
+        if isinstance(got, str | bytes | bool):
+            raise TypeError("no number")
+        return float(got.detach() if isinstance(got, Tensor) else got)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WrongAnswer(what, f"{type(got).__name__}", "the function should return a number") from error
 
 
 def cause_of(got: Any, causes: Mapping[str, Any], otherwise: str) -> str:
@@ -86,10 +97,32 @@ def returned(got: Any, what: object) -> None:
         raise WrongAnswer(what, None, NOTHING)
 
 
-def untouched(now: Tensor, before: Tensor, what: str = "an input") -> None:
-    """Complain of an argument that the answer has written into."""
-    if not torch.equal(now.nan_to_num(), before.nan_to_num()):
-        raise WrongAnswer(f"{what} left as it was", f"{what} that was changed", IN_PLACE)
+def truth(got: Any) -> bool | None:
+    """The answer as True, False or None; a tensor or array of one such, 0 and 1 will do.
+
+    Raises:
+        WrongAnswer: it is something else; a text would count as true.
+    """
+    value = got.item() if isinstance(got, Tensor | np.ndarray | np.generic) and np.prod(got.shape) == 1 else got
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
+        return None if value is None else bool(value)
+    raise WrongAnswer("True or False", f"{type(got).__name__}", "return the comparison itself")
+
+
+def two(got: Any, what: str) -> tuple[Any, Any]:
+    """The two results of an answer, in any container that has an order.
+
+    Raises:
+        WrongAnswer: there are not two; says that `what` is expected.
+    """
+    returned(got, what)
+    try:
+        first, second = got
+    except (TypeError, ValueError) as error:
+        raise WrongAnswer(what, type(got).__name__, f"return both, as `return {what}`") from error
+    if isinstance(got, str | set | dict):
+        raise WrongAnswer(what, type(got).__name__, "which is which? Return a pair")
+    return first, second
 
 
 def whole_numbers(got: Any, what: str, example: str) -> list[int]:
@@ -100,8 +133,13 @@ def whole_numbers(got: Any, what: str, example: str) -> list[int]:
     """
     returned(got, what)
     try:
-        return sorted(int(number) for number in got)
-    except (TypeError, ValueError) as error:
+        if isinstance(got, str | bytes):
+            raise TypeError("digits are no numbers")
+        numbers = [float(number) for number in got]
+        if any(number != int(number) for number in numbers):
+            raise ValueError("a fraction is no number of a class")
+        return sorted(int(number) for number in numbers)
+    except (TypeError, ValueError, OverflowError) as error:
         raise WrongAnswer(what, type(got).__name__, f"return {what}, such as {example}") from error
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.exercises.answers import LinearNet, returned, same_number
+from btlib.exercises.answers import LinearNet, returned, same_number, truth
 from btlib.exercises.core import WrongAnswer, register
 
 # ---------------------------------------------------------------------------------- accuracy
@@ -24,9 +24,11 @@ def _check_accuracy(answer: Callable[[nn.Module, Tensor, Tensor], float]) -> Non
         "this is a percentage: the lessons use shares in [0, 1]": 62.5,
         "this is the mean over classes: every image should count the same": 1.3 / 3,
         "this averages logits: take the class with the largest logit first": 0.9,
-        "predictions and labels never agree: compare class numbers with class numbers": 0,
+        "predictions and labels never agree: compare class numbers with class numbers (or // rounds the share down)": 0,
     }
     same_number(got, 5 / 8, "something else than the share of images classified as labelled", causes)
+    again = answer(LinearNet(torch.eye(3)), images[:4], labels[:4])
+    same_number(again, 1.0, "other images go wrong: use the arguments")
 
 
 # ---------------------------------------------------------------------------------- acceptance test
@@ -53,7 +55,7 @@ def _check_passes(answer: Callable[[float, float, float], bool]) -> None:
     for accuracy, baseline, tolerance, expected, cause in cases:
         got = answer(accuracy, baseline, tolerance)
         returned(got, expected)
-        if bool(got) is not expected:
+        if truth(got) is not expected:
             case = f"accuracy {accuracy}, baseline {baseline}, tolerance {tolerance}"
             raise WrongAnswer(expected, f"{got} for {case}", cause)
 
@@ -97,7 +99,7 @@ def smallest_strength(strengths: Sequence[float], rates: Sequence[float], level:
 
 @register("smallest_strength", smallest_strength, "And it says None where no strength is enough.")
 def _check_smallest_strength(answer: Callable[[Sequence[float], Sequence[float], float], float | None]) -> None:
-    strengths, rates = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.1, 0.4, 0.8, 0.95)
+    strengths, rates = [0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.1, 0.4, 0.8, 0.95]
     got = answer(strengths, rates, 0.5)
     causes = {
         "this is the rate: return the strength at which it is reached": 0.8,
@@ -108,7 +110,7 @@ def _check_smallest_strength(answer: Callable[[Sequence[float], Sequence[float],
     }
     same_number(got, 0.75, "something else than the smallest strength that reaches the level", causes)
     same_number(answer(strengths, rates, 0.8), 0.75, "a rate equal to the level reaches it: use >=")
-    same_number(answer((1.0, 0.5, 0.75), (0.95, 0.2, 0.9), 0.9), 0.75,
+    same_number(answer([1.0, 0.5, 0.75], [0.95, 0.2, 0.9], 0.9), 0.75,
                 "the strengths may come in any order: take the minimum of those that are enough")  # fmt: skip
     try:
         never = answer(strengths, rates, 0.99)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from btlib import metrics
-from btlib.exercises.answers import cause_of, returned, same_number, whole_numbers
+from btlib.exercises.answers import cause_of, number, same_number, same_tensor, whole_numbers
+from btlib.exercises.attempt import tensor
 from btlib.exercises.core import WrongAnswer, register
 from btlib.triggers import Trigger
 
@@ -85,7 +86,7 @@ def _three_steps(order: Sequence[str]) -> tuple[list[float], Tensor]:
     return losses, network.weight.detach().clone()
 
 
-def _small_problem() -> tuple[nn.Linear, torch.optim.Optimizer, list[tuple[Tensor, Tensor]]]:
+def _small_problem() -> tuple[nn.Linear, "_Watched", list[tuple[Tensor, Tensor]]]:
     """A network of six weights, an optimiser, and three batches of numbers drawn by hand."""
     network = nn.utils.skip_init(nn.Linear, 2, 3, bias=False)  # draws no random numbers
     with torch.no_grad():
@@ -93,18 +94,26 @@ def _small_problem() -> tuple[nn.Linear, torch.optim.Optimizer, list[tuple[Tenso
     first = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), torch.tensor([0, 1, 2])
     second = torch.tensor([[0.25, 1.0], [1.0, 0.75]]), torch.tensor([2, 0])
     third = torch.tensor([[0.5, 0.25]]), torch.tensor([1])
-    return network, torch.optim.SGD(network.parameters(), lr=0.5), [first, second, third]
+    return network, _Watched(network.parameters(), lr=0.5), [first, second, third]
+
+
+class _Watched(torch.optim.SGD):
+    """Knows whether it was used."""
+
+    used = False
+
+    def step(self, *arguments: Any, **named: Any) -> Any:
+        """As ever."""
+        self.used = True
+        return super().step(*arguments, **named)
 
 
 @register("training_step", training_step, "Forget, differentiate, step: in this order, for every batch.")
 def _check_training_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Tensor, Tensor], float]) -> None:
     network, optimizer, batches = _small_problem()
     before = network.weight.detach().clone()
-    losses: list[Any] = []
-    for images, labels in batches:
-        losses.append(answer(network, optimizer, images, labels))
-        returned(losses[-1], "the loss, a number")
-    numbers = [loss.item() if isinstance(loss, Tensor) else float(loss) for loss in losses]
+    losses: list[Any] = [answer(network, optimizer, images, labels) for images, labels in batches]
+    numbers = [number(loss, "the loss, a number") for loss in losses]
     after = network.weight.detach()
     if torch.equal(after, before):
         gradient = network.weight.grad
@@ -113,6 +122,9 @@ def _check_training_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Ten
         else:
             cause = "the gradient is there, but optimizer.step() is never called"
         raise WrongAnswer("weights that change", "the weights of before", cause)
+    if not optimizer.used:
+        cause = "an optimiser of your own, or none: take the step with the argument `optimizer`"
+        raise WrongAnswer("a step of the optimiser given", "weights that something else has changed", cause)
     right_losses, right = _three_steps(("loss", "zero", "backward", "step"))
     cause = "another loss than the mean cross-entropy of the logits (it takes logits, not probabilities)"
     for mistake, order in _MISTAKES.items():
@@ -145,7 +157,8 @@ class _Reads(nn.Module):
         return nn.functional.one_hot(says, 4).float() * self.one
 
 
-@register("success_by_class", metrics.success_by_class, "One rate per class says what the overall rate hides.")
+@register("success_by_class", metrics.success_by_class, "One rate per class says what the overall rate hides.",
+          convert=tensor)  # fmt: skip
 def _check_success_by_class(answer: Callable[[nn.Module, Trigger, Tensor, Tensor, int], Tensor]) -> None:
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3])
     shown = torch.tensor([0, 0, 0, 1, 1, 3, 2, 2, 2, 2, 0, 3, 0])  # what the network sees in the clean image
@@ -186,6 +199,9 @@ def _check_success_by_class(answer: Callable[[nn.Module, Trigger, Tensor, Tensor
     if not torch.isnan(got[target]):
         cause = "a target image needs no trigger to be classified as the target: its rate means nothing"
         raise WrongAnswer("NaN for the target class", f"{float(got[target]):.4f}", cause)
+    again = answer(network, trigger, images[3:], labels[3:], target)
+    cause = "other images go wrong: use the arguments" if cause == otherwise else cause
+    same_tensor(again[:3], metrics.success_by_class(network, trigger, images[3:], labels[3:], target)[:3], cause)
 
 
 # ---------------------------------------------------------------------------------------- collateral damage

@@ -1,16 +1,32 @@
 """How an exercise works: unanswered, right and wrong all let the lesson run to its end."""
 
-import ast
 import html
 import inspect
 import os
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-Answer = Callable[..., Any]
+from btlib.exercises.attempt import (
+    Answer,
+    Attempt,
+    Changed,
+    Convert,
+    TooLong,
+    blank,
+    define_what_stands_below,
+    limited,
+    place_of,
+    unfinished,
+)
+
 Check = Callable[[Answer], None]
+#: What an answer may take; a right one needs a fraction of it.
+SECONDS = 20.0
+IN_PLACE = (
+    "the input itself was changed; no in-place operation, please: work on a copy (x.clone()), or with operators that "
+    "make new tensors"
+)
 
 
 class WrongAnswer(AssertionError):
@@ -31,22 +47,28 @@ class Exercise:
         solution: the library's function, with the same signature: used whenever the student's is not right,
             and shown by `reveal`.
         praise: one line that says what was got right.
+        convert: makes of a result what the lesson goes on with, such as a tensor of a list.
+        stub: what the lesson's cell holds before it is answered, where that is more than ``...``.
     """
 
     name: str
     check: Check
     solution: Answer
     praise: str
+    convert: Convert | None = None
+    stub: Answer | None = None
 
 
 EXERCISES: dict[str, Exercise] = {}
 
 
-def register(name: str, solution: Answer, praise: str) -> Callable[[Callable[[Any], None]], Check]:
+def register(
+    name: str, solution: Answer, praise: str, *, convert: Convert | None = None, stub: Answer | None = None
+) -> Callable[[Callable[[Any], None]], Check]:
     """Decorate a check with this to make it an exercise."""
 
     def add(check: Callable[[Any], None]) -> Check:
-        EXERCISES[name] = Exercise(name, check, solution, praise)
+        EXERCISES[name] = Exercise(name, check, solution, praise, convert, stub)
         return check
 
     return add
@@ -63,15 +85,79 @@ def get(name: str) -> Exercise:
     return EXERCISES[name]
 
 
-def exercise(name: str) -> Callable[[Answer], Answer]:
-    """Check the decorated function and go on with it when it is right, else with the library's own.
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an answer.
 
-    Unanswered (its body still holds ``...``): says so. Right: one line of praise. Wrong: what was expected, what
-    came, a likely cause. With ``BTLIB_STRICT=1`` a wrong answer raises `WrongAnswer` instead.
+    Attributes:
+        state: nothing was written; right; or not.
+        use: the function to go on with.
+        mistake: what was wrong, or None.
+    """
+
+    state: Literal["blank", "right", "wrong"]
+    use: Answer
+    mistake: WrongAnswer | None = None
+
+
+def judge(name: str, answer: Answer, seconds: float = SECONDS) -> Outcome:
+    """Check an answer: never raises, whatever the answer does, and ends when its time is up.
+
+    Args:
+        name: of the exercise.
+        answer: the student's function.
+        seconds: for the whole check.
 
     Raises:
         KeyError: no exercise of that name.
-        WrongAnswer: a wrong answer, in strict mode.
+
+    Example:
+        >>> judge("asr", lambda predictions, labels, target: (predictions == target).float().mean()).mistake.cause
+        'images whose true class is the target are counted too: they inflate the rate'
+    """
+    task = get(name)
+    if blank(answer, task.stub):
+        return Outcome("blank", task.solution)
+    attempt = Attempt(answer, task.convert)
+    define_what_stands_below(answer)
+    try:
+        with limited(seconds):
+            task.check(attempt)
+    except BaseException as error:  # the student's code may fail in any way, and call exit()
+        return Outcome("wrong", task.solution, _mistake(error, answer, seconds))
+    return Outcome("right", attempt.usable())
+
+
+def _mistake(error: BaseException, answer: Answer, seconds: float) -> WrongAnswer:
+    """What to tell the student of whatever ended the check."""
+    place = place_of(error.__cause__ if isinstance(error, WrongAnswer) else error, answer)
+    if isinstance(error, WrongAnswer):
+        expected, got, cause = error.expected, error.got, error.cause
+    elif isinstance(error, Changed):
+        expected, got, cause = f"{error} left as it was", f"{error} that was changed", IN_PLACE
+    elif isinstance(error, TooLong):
+        expected, got = "an end", f"none within {seconds:g} seconds"
+        cause = "a loop that never ends: does something in it lead to its end?"
+    elif isinstance(error, KeyboardInterrupt):
+        expected, got, cause = "a result", "an interrupt", "you stopped it"
+    else:
+        expected, got = "a result", f"{type(error).__name__}: {error}".rstrip(": ")
+        cause = "an error inside your function" if place else "a result of another kind than the docstring promises"
+    if unfinished(answer):
+        cause += "; there is still a ... where a value belongs"
+    return WrongAnswer(expected, got, f"{cause}\n                {place}" if place else cause)
+
+
+def exercise(name: str) -> Callable[[Answer], Answer]:
+    """Check the decorated function and go on with it when it is right, else with the library's own.
+
+    Nothing written yet (``...``, ``pass``, a docstring only): says so. Right: one line of praise. Wrong: what was
+    expected, what came, a likely cause; for an error, the line it came from and the values in it; for an endless
+    loop, that it was stopped. With ``BTLIB_STRICT=1`` anything but a right answer raises `WrongAnswer` instead.
+
+    Raises:
+        KeyError: no exercise of that name.
+        WrongAnswer: no right answer, in strict mode.
 
     Example:
         >>> @exercise("asr")
@@ -79,39 +165,24 @@ def exercise(name: str) -> Callable[[Answer], Answer]:
         ...     ...
         asr: not answered yet. Going on with the library's function.
     """
-    task = get(name)
+    get(name)
 
-    def judge(answer: Answer) -> Answer:
-        if _unanswered(answer):
-            print(f"{name}: not answered yet. Going on with the library's function.")
-            return task.solution
-        try:
-            task.check(answer)
-        except WrongAnswer as wrong:
-            mistake = wrong
-        except Exception as error:  # the student's code may fail in any way
-            mistake = WrongAnswer("a result", f"{type(error).__name__}: {error}", "an error inside your function")
-        else:
-            print(f"{name}: right. {task.praise}")
-            return answer
+    def decide(answer: Answer) -> Answer:
+        outcome = judge(name, answer)
+        if outcome.state == "right":
+            print(f"{name}: right. {get(name).praise}")
+            return outcome.use
+        mistake = outcome.mistake or WrongAnswer("an answer", "none", "not answered yet")
         if os.environ.get("BTLIB_STRICT", "0") not in ("", "0"):
             raise mistake
-        print(f"{name}: not yet.\n  expected:     {mistake.expected}\n  got:          {mistake.got}\n"
-              f"  likely cause: {mistake.cause}\nGoing on with the library's function.")  # fmt: skip
-        return task.solution
+        if outcome.state == "blank":
+            print(f"{name}: not answered yet. Going on with the library's function.")
+        else:
+            print(f"{name}: not yet.\n  expected:     {mistake.expected}\n  got:          {mistake.got}\n"
+                  f"  likely cause: {mistake.cause}\nGoing on with the library's function.")  # fmt: skip
+        return outcome.use
 
-    return judge
-
-
-def _unanswered(answer: Answer) -> bool:
-    """Whether a statement of the function is still a bare ``...``, ``x = ...`` or ``return ...``."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
-    except (OSError, SyntaxError, TypeError):
-        return False
-    statements = (ast.Expr, ast.Return, ast.Assign, ast.AnnAssign)
-    held = (node.value for node in ast.walk(tree) if isinstance(node, statements))
-    return any(isinstance(value, ast.Constant) and value.value is Ellipsis for value in held)
+    return decide
 
 
 class Solution:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from btlib import triggers
-from btlib.exercises.answers import same_number, same_tensor, untouched
+from btlib.exercises.answers import same_number, same_tensor, two
+from btlib.exercises.attempt import pair_of_tensors, tensor
 from btlib.exercises.core import WrongAnswer, register
 
 # ------------------------------------------------------------------------------------------ Eq. 1
@@ -18,13 +19,13 @@ def embed_additive(images: Tensor, pattern: Tensor) -> Tensor:
     return (images + pattern).clamp(0, 1)
 
 
-@register("embed_additive", embed_additive, "Clipped at both ends, and the clean images are still clean.")
+@register(
+    "embed_additive", embed_additive, "Clipped at both ends, and the clean images are still clean.", convert=tensor
+)
 def _check_embed_additive(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     images = torch.tensor([[[[0.1, 0.5], [0.5, 0.9]]], [[[0.6, 0.2], [1.0, 0.0]]]])
     pattern = torch.tensor([[[-0.3, 0.2], [0.0, 0.3]]])
-    given = images.clone()
-    got = answer(given, pattern.clone())
-    untouched(given, images)
+    got = answer(images, pattern)
     total, positive = images + pattern, pattern.clamp(0, 1)
     mistakes = {
         "no clipping: the sum leaves [0, 1], and no image file can hold such a pixel": total,
@@ -38,6 +39,7 @@ def _check_embed_additive(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "this is the pattern alone; it has to be added to the images": pattern.expand_as(images).clamp(0, 1),
     }  # fmt: skip
     same_tensor(got, embed_additive(images, pattern), "something else than Eq. 1: x + v, clipped to [0, 1]", mistakes)
+    _again(answer, embed_additive, images[:1], -pattern)
 
 
 # ------------------------------------------------------------------------------------------ Eq. 12
@@ -48,7 +50,8 @@ def embed_patch(images: Tensor, pattern: Tensor, mask: Tensor) -> Tensor:
     return images * (1 - mask) + pattern * mask
 
 
-@register("embed_patch", embed_patch, "The pattern replaces what lies under it, and a mask between 0 and 1 blends.")
+@register("embed_patch", embed_patch, "The pattern replaces what lies under it, and a mask between 0 and 1 blends.",
+          convert=tensor)  # fmt: skip
 def _check_embed_patch(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     images = torch.tensor([[[[0.2, 0.4], [0.6, 0.8]]], [[[0.9, 0.1], [0.3, 0.7]]]])
     pattern = torch.tensor([[[0.5, 0.3], [0.9, 0.25]]])
@@ -56,9 +59,7 @@ def _check_embed_patch(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> No
     blended = "right for zeros and ones, but a mask of 0.25 mixes 3 parts of image with 1 of pattern (footnote 1)"
     masks = {general: torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]), blended: torch.full((1, 2, 2), 0.25)}
     for otherwise, mask in masks.items():
-        given = images.clone()
-        got = answer(given, pattern.clone(), mask.clone())
-        untouched(given, images)
+        got = answer(images, pattern, mask)
         binary, added = bool((mask == mask.round()).all()), images + pattern * mask
         mistakes = {
             "the mask is used the wrong way round: 1 shows the pattern": images * mask + pattern * (1 - mask),
@@ -74,13 +75,11 @@ def _check_embed_patch(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> No
 # ------------------------------------------------------------------------------------------ A.4: eight bits
 
 
-@register("round_to_8_bit", triggers.quantize, "Every pixel is now one of 256 levels, 255 steps apart.")
+@register("round_to_8_bit", triggers.quantize, "Every pixel is now one of 256 levels, 255 steps apart.", convert=tensor)
 def _check_round_to_8_bit(answer: Callable[[Tensor], Tensor]) -> None:
     levels = torch.tensor([0.0, 0.3, 0.7, 99.6, 100.2, 200.8, 254.7, 255.0])
     images = (levels / 255).reshape(1, 1, 2, 4)
-    given = images.clone()
-    got = answer(given)
-    untouched(given, images)
+    got = answer(images)
     whole = levels.round().reshape(1, 1, 2, 4)
     scaled = images * 256
     mistakes = {
@@ -97,6 +96,7 @@ def _check_round_to_8_bit(answer: Callable[[Tensor], Tensor]) -> None:
     }  # fmt: skip
     otherwise = "something else than the nearest multiple of 1/255"
     same_tensor(got, triggers.quantize(images), otherwise, mistakes, tolerance=1e-5)
+    _again(answer, triggers.quantize, images.flip(-1))
 
 
 # ------------------------------------------------------------------------------------------ PSNR
@@ -114,10 +114,7 @@ def _check_psnr(answer: Callable[[Tensor, Tensor], Any]) -> None:
     stamped = clean.clone()
     stamped[0, :, :2] += 0.2
     stamped[1, :, :1] += 0.02
-    given = clean.clone(), stamped.clone()
-    got = answer(*given)
-    untouched(given[0], clean)
-    untouched(given[1], stamped)
+    got = answer(clean, stamped)
     error = stamped - clean
     each = (error**2).mean(dim=(1, 2, 3))
     summed, absolute = (error**2).sum(dim=(1, 2, 3)), error.abs().mean(dim=(1, 2, 3))
@@ -139,6 +136,8 @@ def _check_psnr(answer: Callable[[Tensor, Tensor], Any]) -> None:
         raise WrongAnswer("one number", f"shape {tuple(got.shape)}", "take the mean over the images at the end")
     otherwise = "something else than the mean over images of 10·log10(1 / mean squared error)"
     same_number(got, psnr(clean, stamped), otherwise, results, tolerance=1e-3)
+    one = clean[:1], stamped[:1]
+    same_number(answer(*one), psnr(*one), "a single image goes wrong: use the arguments", tolerance=1e-3)
 
 
 # ------------------------------------------------------------------------------------------ a poisoned set
@@ -154,19 +153,14 @@ def poison_by_hand(
     return poisoned_images, poisoned_labels
 
 
-@register("poison_by_hand", poison_by_hand, "Stamped and relabelled, and the clean set is still clean.")
+@register("poison_by_hand", poison_by_hand, "Stamped and relabelled, and the clean set is still clean.",
+          convert=pair_of_tensors)  # fmt: skip
 def _check_poison_by_hand(answer: Callable[..., Any]) -> None:
     images = torch.linspace(0, 0.9, 5 * 16).reshape(5, 1, 4, 4)
     labels = torch.tensor([0, 1, 2, 3, 1])
     indices = torch.tensor([3, 0])
     stamp = triggers.box((1, 4, 4), size=2)
-    given_images, given_labels = images.clone(), labels.clone()
-    got = answer(given_images, given_labels, stamp, 2, indices.clone())
-    untouched(given_images, images)
-    untouched(given_labels, labels)
-    if not (isinstance(got, tuple) and len(got) == 2):
-        raise WrongAnswer("a pair (images, labels)", type(got).__name__, "return both, as `return images, labels`")
-    x, y = got
+    x, y = two(answer(images, labels, stamp, 2, indices), "images, labels")
     if isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim == 1 and y.ndim == 4:
         raise WrongAnswer("(images, labels)", "(labels, images)", "the two results are swapped")
     count = len(x) if isinstance(x, Tensor) and x.ndim else 0
@@ -184,3 +178,15 @@ def _check_poison_by_hand(answer: Callable[..., Any]) -> None:
         "the labels are not changed: an image with its true label teaches no backdoor": labels,
         "every label is changed, not only those at `indices`": torch.full_like(labels, 2),
     })  # fmt: skip
+    others = images[1:], labels[1:], stamp, 1, torch.tensor([1])
+    for one, right in zip(answer(*others), poison_by_hand(*others), strict=True):
+        same_tensor(one, right, _ELSEWHERE)
+
+
+# ------------------------------------------------------------------------------------------ helpers
+
+_ELSEWHERE = "other images, another pattern or another target go wrong: use the arguments"
+
+
+def _again(answer: Callable[..., Any], right: Callable[..., Tensor], *arguments: Any) -> None:
+    same_tensor(answer(*arguments), right(*arguments), _ELSEWHERE, tolerance=1e-5)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from btlib.exercises.answers import same_tensor, untouched
+from btlib.exercises.answers import same_tensor, two
+from btlib.exercises.attempt import pair_of_tensors, tensor
 from btlib.exercises.core import WrongAnswer, register
 from btlib.inflight.likelihood import decide
 from btlib.triggers import Trigger, single_pixel
@@ -20,13 +21,13 @@ def fitting_images(images: Tensor, labels: Tensor, target: int, trigger: Trigger
     return torch.where(own, images, trigger(images))
 
 
-@register("fitting_images", fitting_images, "Every class the way it would look if the network called it the target.")
+@register("fitting_images", fitting_images, "Every class the way it would look if the network called it the target.",
+          convert=tensor)  # fmt: skip
 def _check_fitting_images(answer: Callable[[Tensor, Tensor, int, Trigger], Tensor]) -> None:
     images = torch.linspace(0.0, 0.6, 5 * 9).reshape(5, 1, 3, 3)
     labels, target, trigger = torch.tensor([2, 0, 1, 2, 1]), 2, single_pixel((1, 3, 3))
-    before, stamped = images.clone(), trigger(images)
+    stamped = trigger(images)
     got = answer(images, labels, target, trigger)
-    untouched(images, before, "the defender's images")
     own = labels == target
     if isinstance(got, Tensor) and got.shape == images[~own].shape:
         cause = "the target's images are left out: they stay clean, but they belong to it"
@@ -54,7 +55,8 @@ def standardise(fit_features: Tensor, features: Tensor, min_std: float = 0.05) -
     return (features - mean) / std.clamp(min=min_std * typical)
 
 
-@register("standardise", standardise, "One scale for all features, learned once, and no feature can explode.")
+@register("standardise", standardise, "One scale for all features, learned once, and no feature can explode.",
+          convert=tensor)  # fmt: skip
 def _check_standardise(answer: Callable[..., Tensor]) -> None:
     fit = torch.tensor([[4.0, 0.0, 10.0], [8.0, 0.0, 30.0], [4.0, 0.0, 20.0], [0.0, 0.0, 20.0]], dtype=torch.double)
     later = torch.tensor([[6.0, 1.0, 10.0], [2.0, 0.0, 25.0]], dtype=torch.double)
@@ -114,7 +116,8 @@ def log_likelihoods(z: Tensor, means: Tensor, covariance: Tensor) -> Tensor:
     return -(mahalanobis + torch.logdet(covariance) + z.shape[1] * math.log(2 * math.pi)) / 2
 
 
-@register("log_likelihoods", log_likelihoods, "Distance in units of how much the features vary, plus a constant.")
+@register("log_likelihoods", log_likelihoods, "Distance in units of how much the features vary, plus a constant.",
+          convert=tensor)  # fmt: skip
 def _check_log_likelihoods(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     z = torch.tensor([[0.0, 0.0], [1.0, -1.0], [2.0, 0.5], [-0.5, 1.5]], dtype=torch.double)
     means = torch.tensor([[0.0, 0.5], [1.5, -0.5], [-1.0, 2.0]], dtype=torch.double)
@@ -163,15 +166,16 @@ def judge(likelihoods: Tensor, classes: Sequence[int], predicted: Tensor, target
     return flagged, torch.where(flagged, source, predicted)
 
 
-@register("judge", judge, "It speaks up only where the network says the target, and then says what is there.")
+@register("judge", judge, "It speaks up only where the network says the target, and then says what is there.",
+          convert=pair_of_tensors)  # fmt: skip
 def _check_judge(answer: Callable[[Tensor, Sequence[int], Tensor, int], tuple[Tensor, Tensor]]) -> None:
     classes, target = (1, 4, 6), 6
     likelihoods = torch.tensor([[-9.0, -2.0, -5.0], [-9.0, -8.0, -5.0], [-1.0, -2.0, -5.0], [-3.0, -7.0, -9.0]])
     predicted = torch.tensor([6, 6, 4, 6])
     got = answer(likelihoods, classes, predicted, target)
-    if not (isinstance(got, tuple) and len(got) == 2 and all(isinstance(part, Tensor) for part in got)):
-        raise WrongAnswer("two tensors: is_trigger, source", type(got).__name__, "return is_trigger, source")
-    flags, source = got
+    flags, source = two(got, "is_trigger, source")
+    if isinstance(source, Tensor) and source.dtype == torch.bool:
+        raise WrongAnswer("is_trigger, source", "source, is_trigger", "the two results are swapped")
     best = likelihoods.argmax(1)
     judged, right = predicted == target, torch.tensor([True, False, False, True])
     wrong = {

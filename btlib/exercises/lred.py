@@ -8,7 +8,8 @@ from scipy import stats
 from torch import Tensor
 
 from btlib.detection import anomaly, weights
-from btlib.exercises.answers import same_number, same_tensor, untouched
+from btlib.exercises.answers import same_number, same_tensor
+from btlib.exercises.attempt import tensor
 from btlib.exercises.core import register
 
 # ---------------------------------------------------------------------------------------- one step of v
@@ -19,13 +20,14 @@ def normalised_step(v: Tensor, gradient: Tensor, delta: float) -> Tensor:
     return v + delta * gradient / gradient.norm()
 
 
-@register("normalised_step", normalised_step, "Every step is δ long, uphill, however steep the hill is.")
+@register(
+    "normalised_step", normalised_step, "Every step is δ long, uphill, however steep the hill is.", convert=tensor
+)
 def _check_normalised_step(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     v = torch.tensor([0.1, 0.0, -0.2, 0.0]).reshape(1, 2, 2)
     gradient = torch.tensor([3.0, 0.0, -2.0, 6.0]).reshape(1, 2, 2)  # ‖·‖₂ = 7
-    delta, before = 0.14, v.clone()
+    delta = 0.14
     got = answer(v, gradient, delta)
-    untouched(v, before, "v")
     causes = {
         "this walks downhill: J_t is to grow, so add the step": v - delta * gradient / 7,
         "the gradient is not normalised: the step should be δ long, however long the gradient is":
@@ -49,7 +51,8 @@ def _check_normalised_step(answer: Callable[[Tensor, Tensor, float], Tensor]) ->
 # ---------------------------------------------------------------------------------------- annealed weights
 
 
-@register("anneal_weights", weights.anneal, "Hot at first, then colder: nobody is dropped before there is evidence.")
+@register("anneal_weights", weights.anneal, "Hot at first, then colder: nobody is dropped before there is evidence.",
+          convert=tensor)  # fmt: skip
 def _check_anneal_weights(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     allowed = torch.tensor([[True, True, True, False], [False, True, True, True]])
     rates = torch.tensor([[0.8, 0.3, 0.1, 1.0], [0.9, 0.2, 0.6, 0.4]])  # the target's own rate means nothing
@@ -100,7 +103,8 @@ def _check_anneal_weights(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) ->
 # ---------------------------------------------------------------------------------------- squared shares
 
 
-@register("squared_shares", weights.squared_shares, "Ask those who moved, and hardly listen to a scattered error.")
+@register("squared_shares", weights.squared_shares, "Ask those who moved, and hardly listen to a scattered error.",
+          convert=tensor)  # fmt: skip
 def _check_squared_shares(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     allowed = torch.tensor([[True, True, True, False], [False, True, True, True]])
     rates = torch.tensor([[0.6, 0.2, 0.0, 1.0], [0.9, 0.5, 0.25, 0.25]])  # the target's own rate means nothing

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib.detection import anomaly, descent
-from btlib.exercises.answers import LinearNet, returned, same_number, same_tensor, untouched
+from btlib.exercises.answers import LinearNet, returned, same_number, same_tensor
 from btlib.exercises.core import WrongAnswer, register
 
 # ---------------------------------------------------------------------------------------- Eq. 5
@@ -17,9 +17,9 @@ from btlib.exercises.core import WrongAnswer, register
 @register("stamp", descent.stamp, "Where the mask is 0 the image stays, where it is 1 the pattern takes its place.")
 def _check_stamp(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     images, raw = _small_problem()
-    before = images.clone()
+    raw.requires_grad_()
     got = answer(images, raw)
-    untouched(images, before, "images")
+    raw = raw.detach()
     expected = descent.stamp(images, raw)
     if isinstance(got, Tensor) and got.shape == (2, 3, 2, 2, 2):
         cause = "one axis for the masks and one for the images: join them with .flatten(0, 1)"
@@ -44,6 +44,11 @@ def _check_stamp(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "the mask is cut to 0 and 1: a value between mixes, and only so it has a gradient": blend((m > 0.5).float(), u),
     }  # fmt: skip
     same_tensor(got, expected, "something else than (1 - m)·x + m·Δ", causes)
+    if not got.requires_grad:
+        cause = "the gradient is lost on the way (.detach(), .numpy(), torch.no_grad() or .round()): Adam needs it"
+        raise WrongAnswer("a tensor with a gradient", "one without", cause)
+    cause = "other images or masks go wrong: use the arguments"
+    same_tensor(answer(images[:2], raw[:1]), descent.stamp(images[:2], raw[:1]), cause)
 
 
 # ---------------------------------------------------------------------------------------- Eq. 6

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from btlib.exercises.answers import LinearNet, returned, same_number, same_tensor, untouched
+from btlib.exercises.answers import LinearNet, returned, same_number, same_tensor
 from btlib.exercises.core import WrongAnswer, register
 from btlib.triggers import Trigger, single_pixel
 
@@ -72,7 +72,6 @@ def _check_unlearning_step(answer: Callable[..., float]) -> None:
     images, labels = torch.linspace(0.1, 0.6, 36).reshape(4, 1, 3, 3), torch.tensor([0, 1, 2, 1])
     trigger, worn, before = single_pixel((1, 3, 3)), 2, torch.linspace(0.1, 0.6, 36).reshape(4, 1, 3, 3)
     weights, loss = _stepped(answer, images, labels, trigger, worn)
-    untouched(images, before, "the batch")
     stamped = trigger(images)
     half = torch.cat([stamped[:worn], images[worn:]])
     cases: dict[str, Callable[[], tuple[Tensor, float]]] = {
@@ -142,7 +141,6 @@ def _check_inner_step(answer: Callable[..., Tensor]) -> None:
     before = delta.clone()
     for step, bound in ((0.4, 9.0), (0.4, 0.2)):
         got = answer(network, images, labels, delta, step, bound)
-        untouched(delta, before, "delta")
         expected = inner_step(network, images, labels, delta, step, bound)
         if isinstance(got, Tensor) and got.requires_grad:
             cause = "the result hangs on the graph of this step: detach it, or memory grows with every step"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from btlib.attacks.patterns import attach, rounded
-from btlib.exercises.answers import LinearNet, alike, cause_of, same_number, same_tensor, untouched
+from btlib.exercises.answers import LinearNet, alike, cause_of, same_number, same_tensor
 from btlib.exercises.core import WrongAnswer, register
 
 # ---------------------------------------------------------------------------------------- x ∘ εp
@@ -19,10 +19,7 @@ from btlib.exercises.core import WrongAnswer, register
 def _check_attach(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     for epsilon in (0.2, 0.05):
         images, patterns = _images(), _patterns()
-        before = images.clone(), patterns.clone()
         got = answer(images, patterns, epsilon)
-        untouched(images, before[0], "the images")
-        untouched(patterns, before[1], "the patterns")
         x, p, e = images, patterns, epsilon
         causes = {
             "ε and 1 - ε are exchanged: the pattern is faint, the image stays": ((1 - e) * p + e * x).clamp(0, 1),
@@ -56,10 +53,7 @@ def cross_loss(network: nn.Module, images: Tensor, labels: Tensor, patterns: Ten
 @register("cross_loss", cross_loss, "A key that opens one door only: on another image the pattern means nothing.")
 def _check_cross_loss(answer: Callable[[nn.Module, Tensor, Tensor, Tensor, float], Tensor]) -> None:
     network, images, labels, patterns, epsilon = LinearNet(_ROWS), _images(), _labels(), _patterns(), 0.2
-    before = images.clone(), patterns.clone()
     got = answer(network, images, labels, patterns, epsilon)
-    untouched(images, before[0], "the images")
-    untouched(patterns, before[1], "the patterns")
 
     def loss(order: tuple[int, ...], y: Tensor = labels, e: float = epsilon) -> Tensor:
         return cross_entropy(network(attach(images, patterns[list(order)], e)), y)

@@ -6,7 +6,7 @@ from typing import Any
 
 from scipy import stats
 
-from btlib.exercises.answers import cause_of, same_number
+from btlib.exercises.answers import cause_of, same_number, truth
 from btlib.exercises.core import WrongAnswer, register
 from btlib.papers.comparison import TOLERANCE, agree, one_more
 from btlib.papers.published import Number, parse
@@ -43,7 +43,7 @@ def _check_agree(answer: Callable[[str, Number, float | None], bool | None]) -> 
         except TypeError as error:
             shown = f"{column}, published {printed}, ours {ours}"
             raise WrongAnswer(f"{expected} for {shown}", f"TypeError: {error}", cause) from error
-        if (None if got is None else bool(got)) is not expected:
+        if truth(got) is not expected:
             raise WrongAnswer(f"{expected} for {column}, published {printed}, ours {ours}", got, cause)
 
 

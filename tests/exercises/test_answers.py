@@ -16,7 +16,8 @@ from btlib.exercises.answers import (
     returned,
     same_number,
     same_tensor,
-    untouched,
+    truth,
+    two,
     whole_numbers,
 )
 
@@ -42,7 +43,11 @@ def test_same_number() -> None:
         same_number(0.25, 0.75, "the complement")
     with pytest.raises(WrongAnswer, match="got nan"):
         same_number(math.nan, 0.75, "")
-    for other in ("three quarters x", torch.zeros(2)):
+    with pytest.raises(WrongAnswer, match="rounded down: is there a //"):
+        same_number(2, 2.6, "else", {"turned round": 0.4})
+    with pytest.raises(WrongAnswer, match="turned round"):
+        same_number(0.4, 2.6, "else", {"turned round": 0.4})
+    for other in ("three quarters x", torch.zeros(2), "0.75", True):
         with pytest.raises(WrongAnswer, match=f"got {type(other).__name__}. .*should return a number"):
             same_number(other, 0.75, "")
 
@@ -97,16 +102,28 @@ def test_booleans_are_numbers() -> None:
         same_tensor(torch.tensor([False]), torch.tensor([True]), "")
 
 
-def test_a_changed_argument_is_noticed() -> None:
-    x = torch.tensor([1.0, math.nan])
-    untouched(x, x.clone())
-    with pytest.raises(WrongAnswer, match="expected norms left as it was.*no in-place"):
-        untouched(x + 1, x, "norms")
+def test_truths() -> None:
+    for got in (True, 1, np.bool_(True), torch.tensor(True), torch.tensor([True]), np.array(True)):
+        assert truth(got) is True
+    for got in (False, 0, np.False_, torch.tensor(0)):
+        assert truth(got) is False
+    assert truth(None) is None
+    for other in ("False", 0.5, 2, [], [True], torch.tensor([True, True])):
+        with pytest.raises(WrongAnswer, match="return the comparison itself"):
+            truth(other)
+
+
+def test_two_results_come_in_any_container_with_an_order() -> None:
+    for got in ((1, 2), [1, 2], np.array([1, 2]), iter((1, 2))):
+        assert tuple(map(int, two(got, "images, labels"))) == (1, 2)
+    for other in (3, (1,), (1, 2, 3), {1, 2}, "ab", {"a": 1, "b": 2}):
+        with pytest.raises(WrongAnswer, match="expected images, labels"):
+            two(other, "images, labels")
 
 
 def test_whole_numbers_come_sorted() -> None:
     assert whole_numbers(torch.tensor([3, 1]), "classes", "[1, 2]") == whole_numbers({3.0, 1.0}, "", "") == [1, 3]
-    for other in (3, ["a"], torch.zeros(2, 2)):
+    for other in (3, ["a"], torch.zeros(2, 2), "31", [0.5], [math.inf]):
         with pytest.raises(WrongAnswer, match=re.escape("return classes, such as [1, 2]")):
             whole_numbers(other, "classes", "[1, 2]")
 

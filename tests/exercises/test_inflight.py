@@ -152,7 +152,8 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("judge", verdict(name=lambda f, column, best, p: p * 0 - 1), "something else"),
     ("judge", lambda lik, c, p, t: judge(lik, c, p, 6), "use the arguments"),
     ("judge", lambda *a: judge(*a)[0], "return is_trigger, source"),
-    ("judge", lambda *a: None, "return is_trigger, source"),
+    ("judge", lambda *a: None, "is there a return"),
+    ("judge", lambda *a: judge(*a)[::-1], "swapped"),
 ]  # fmt: skip
 
 

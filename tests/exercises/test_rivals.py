@@ -155,7 +155,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("output_change", lambda a, b: nn.functional.kl_div(b.log_softmax(1), a.softmax(1), reduction="none").sum(1).neg(),
      "Kullback"),
     ("output_change", lambda a, b: None, "returns nothing"),
-    ("output_change", lambda a, b: 0.5, "should return a tensor"),
+    ("output_change", lambda a, b: "0.5", "should return a tensor"),
     ("output_change", moved(lambda d: d.abs().sum(1) - 1), "something else"),
     ("relevant_neurons", best(lambda c, s: s.mean(0)), "most active neurons"),
     ("relevant_neurons", best(lambda c, s: c.mean(0)), "active on clean images"),
