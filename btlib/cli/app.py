@@ -2,7 +2,7 @@
 
 import typer
 
-from btlib.cli import check, checkpoints, course, gpu, guard, paper, repair, scan, tasks
+from btlib.cli import answers, check, checkpoints, course, gpu, guard, handout, paper, repair, scan, tasks
 
 app = typer.Typer(
     help="A notebook course on backdoors in neural networks.",
@@ -21,6 +21,8 @@ app.command("guard")(guard.command)
 app.command("paper")(paper.command)
 app.command("scan")(scan.command)
 app.command("repair")(repair.command)
+app.command("answers")(answers.command)
+app.command("handout")(handout.command)
 app.command("test")(tasks.run_steps)
 app.command("lab")(tasks.lab)
 app.command("clean")(tasks.clean)

@@ -1,5 +1,8 @@
 """What a command needs beside the library itself: one sentence says what to install, or where to run it."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +36,20 @@ def lessons() -> Path:
         _leave(f"notebooks: expected lessons named NN_topic.ipynb, got none in {folder}; run this in a checkout of "
                "btlib's repository, or in a folder that holds its notebooks")  # fmt: skip
     return folder
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Leave with status 2 and one sentence where the machine does not let us: a full disk, somebody else's folder."""
+    from btlib.cli.lessons import LessonError
+
+    try:
+        yield
+    except LessonError as error:
+        _leave(str(error))
+    except OSError as error:
+        remedy = "make room on the disk" if error.errno == errno.ENOSPC else "name a folder that is yours to write to"
+        _leave(f"{error.filename or 'disk'}: {error.strerror or error}; {remedy}")
 
 
 def _leave(sentence: str) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from btlib import paths
 from btlib.cli import needs
 
 WORKERS = 2
@@ -57,11 +58,22 @@ def _python(*arguments: str, folder: Path, **environment: str) -> int:
     return subprocess.run(command, cwd=folder, env=os.environ | environment).returncode
 
 
-def lab() -> None:
-    """Open the lessons in JupyterLab."""
-    folder = needs.lessons()
+def lab(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of your copy; default: my-lessons/ in the repository.")
+    ] = None,
+) -> None:
+    """Open your own copy of the lessons in JupyterLab; it is made, or brought up to date and keeps your answers."""
+    lessons = needs.lessons()
     needs.extra("course")
-    raise typer.Exit(_python("jupyterlab", str(folder), folder=folder.parent))
+    from btlib.cli.copies import bring_up_to_date, read
+    from btlib.cli.lessons import find_lessons
+
+    copy = folder or paths.root() / "my-lessons"
+    with needs.sentences():
+        changed = bring_up_to_date(copy, {one.name: read(one.path) for one in find_lessons(lessons)})
+    typer.echo(f"{copy}: " + (f"new or changed: {', '.join(changed)}" if changed else "up to date"), err=True)
+    raise typer.Exit(_python("jupyterlab", str(copy), folder=lessons.parent))
 
 
 def clean() -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import nbformat
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -25,7 +26,7 @@ def test_help_is_quick_and_names_every_command():
         "print(sorted(m for m in ('torch', 'papermill', 'matplotlib', 'nbconvert') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("check", "course", "checkpoints", "scan", "repair", "paper", "test", "lab", "clean"):
+    for command in "check course checkpoints scan repair paper answers handout test lab clean".split():
         assert f"\n  {command} " in done.stdout
     assert done.stdout.endswith("[]\n")
 
@@ -105,8 +106,16 @@ def test_lab_needs_lessons(checkout):
     assert (done.returncode, done.stderr.startswith("notebooks: expected lessons named NN_topic.ipynb")) == (2, True)
 
 
-def test_lab_passes_the_exit_status_on(checkout):
+def test_lab_opens_a_copy_and_passes_the_exit_status_on(checkout):
     root, btlib = checkout
-    (root / "notebooks" / "00_start.ipynb").touch()
+    nbformat.write(nbformat.v4.new_notebook(), root / "notebooks" / "00_start.ipynb")
     (root / "jupyterlab.py").write_text("import sys; sys.exit(len(sys.argv[1:]) + 6)", encoding="utf-8")
-    assert btlib("lab").returncode == 7
+    done = btlib("lab")
+    assert (done.returncode, done.stderr) == (7, f"{root / 'my-lessons'}: new or changed: 00_start\n")
+    assert (root / "my-lessons" / "00_start.ipynb").exists()
+    (root / "taken").touch()
+    done = btlib("lab", "taken/mine")
+    assert (done.returncode, done.stderr.splitlines()[-1].endswith("name a folder that is yours to write to")) == (
+        2,
+        True,
+    )
