@@ -1,0 +1,93 @@
+"""Nothing breaks when touched: no lesson gives a name that it still needs to something else later."""
+
+import ast
+import re
+import symtable
+from collections.abc import Iterator, Sequence
+
+import nbformat
+import pytest
+
+from btlib.exercises.slices import binds
+from btlib.paths import notebooks
+
+LESSONS = sorted(notebooks().glob("*.ipynb"))
+
+
+def rebound(cells: Sequence[str]) -> list[str]:
+    """Names that a cell, or a function or callback defined in it, takes from before and that a later cell sets again.
+
+    Run once in order, all is well; move a slider, or run a cell again, and the wrong thing is found under the name.
+    """
+    complaints = []
+    needed: dict[str, int] = {}
+    known: set[str] = set()
+    for place, text in enumerate(cells):
+        tree = ast.parse(text)
+        sets = {name for line in tree.body for name in binds(line)}
+        complaints += [
+            f"cell {place} sets {name}, which cell {needed[name]} needs" for name in sorted(sets & set(needed))
+        ]
+        known |= sets
+        for name in {*_read_first(tree), *_read_in_functions(text)} & known:
+            needed.setdefault(name, place)
+    return complaints
+
+
+def _read_first(tree: ast.Module) -> set[str]:
+    """Names that the cell reads before it sets them."""
+    known: set[str] = set()
+    found: set[str] = set()
+    for line in tree.body:
+        reads = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        inner = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        inner |= {node.arg for node in ast.walk(line) if isinstance(node, ast.arg)}
+        if not isinstance(line, ast.FunctionDef | ast.ClassDef):
+            found |= reads - known - inner
+        known |= binds(line)
+    return found
+
+
+def _read_in_functions(text: str) -> Iterator[str]:
+    """Names that functions of a cell look up when they are called."""
+    tables = list(symtable.symtable(text, "cell", "exec").get_children())
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        if isinstance(table, symtable.Function) and table.get_name() not in (
+            "listcomp",
+            "dictcomp",
+            "setcomp",
+            "genexpr",
+        ):
+            yield from (name for name in table.get_globals() if table.lookup(name).is_referenced())
+
+
+def code_of(path) -> list[str]:
+    """The code cells, Jupyter's own lines left out."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE) for cell in cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_no_name_that_is_still_needed_is_set_again(lesson):
+    assert rebound(code_of(lesson)) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "count"),
+    [
+        (["x = 1", "def draw():\n    return x", "x = 'table'"], 1),
+        (["x = 1", "show = lambda: x", "for x in 'ab': pass"], 1),
+        (["x = 1", "print(x)", "import x"], 1),
+        (["x = 1", "print(x)", "def x(): pass"], 1),
+        (["x = 1", "x = x + 1", "x = 3"], 1),
+        (["x = 1", "def draw():\n    y = 2\n    return [x for x in range(y)]", "x = 2"], 0),
+        (["x = 1", "def draw(x):\n    return x", "x = 2"], 0),
+        (["x = 1\nprint(x)", "x = 2\nprint(x)"], 0),
+        (["x = 1", "print(max([1], key=lambda x: -x))", "x = 2"], 0),
+        (["for x in 'ab':\n    print(x)", "print([x for x in 'ab'])", "x = 2"], 0),
+    ],
+)
+def test_the_rule_itself(cells, count):
+    assert len(rebound(cells)) == count
