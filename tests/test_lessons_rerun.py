@@ -41,6 +41,8 @@ def _read_first(tree: ast.Module) -> set[str]:
     for line in tree.body:
         reads = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         inner = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        if isinstance(line, ast.Assign | ast.AugAssign | ast.AnnAssign):  # the right side is read first
+            inner -= binds(line)
         inner |= {node.arg for node in ast.walk(line) if isinstance(node, ast.arg)}
         if not isinstance(line, ast.FunctionDef | ast.ClassDef):
             found |= reads - known - inner
