@@ -2,7 +2,7 @@
 
 import typer
 
-from btlib.cli import answers, check, checkpoints, course, gpu, guard, handout, paper, repair, scan, tasks
+from btlib.cli import answers, check, checkpoints, course, exam, gpu, guard, handout, paper, repair, scan, tasks
 
 app = typer.Typer(
     help="A notebook course on backdoors in neural networks.",
@@ -22,6 +22,7 @@ app.command("paper")(paper.command)
 app.command("scan")(scan.command)
 app.command("repair")(repair.command)
 app.command("answers")(answers.command)
+app.add_typer(exam.app, name="exam")
 app.command("handout")(handout.command)
 app.command("test")(tasks.run_steps)
 app.command("lab")(tasks.lab)

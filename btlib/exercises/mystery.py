@@ -37,12 +37,14 @@ class Mystery:
         networks: name → network, in evaluation mode on the CPU.
         x, y: the defender's clean images, float (1000, C, H, W) in [0, 1], a hundred of each class, and labels.
         classes: class names.
+        number: of an examination's case; None for one's own.
     """
 
     networks: Mapping[str, Network]
     x: Tensor = field(repr=False)
     y: Tensor = field(repr=False)
     classes: tuple[str, ...]
+    number: str | None = None
 
     def grade(self, reports: Mapping[str, Report]) -> list[Mark]:
         """Mark the reports by images that the defender has not seen; says what was lost, not what was expected.
@@ -53,16 +55,30 @@ class Mystery:
         Raises:
             ValueError: a network without a report, or a report that can't be read.
         """
-        if set(reports) != set(self.networks):
-            raise ValueError(f"reports: expected one for each of {', '.join(self.networks)}, got "
-                             f"{', '.join(map(str, reports)) or 'none'}; write a Report for each")  # fmt: skip
-        sealed = _ENVELOPES[self]
+        self.check_reports(reports)
+        sealed = self._envelope()
         return [m for name, net in self.networks.items()
                 for m in mark(name, net, reports[name], sealed.truths[name], *sealed.unseen)]  # fmt: skip
 
     def open_the_envelope(self) -> Mapping[str, Truth]:
         """The truth about each network, by name. Hand in your reports first."""
-        return dict(_ENVELOPES[self].truths)
+        return dict(self._envelope().truths)
+
+    def unseen(self) -> tuple[Tensor, Tensor]:
+        """Images and labels that reports are marked by, which the investigator has not seen."""
+        return self._envelope().unseen
+
+    def check_reports(self, reports: Mapping[str, Report]) -> None:
+        """Raise ValueError unless there is a report for each network."""
+        if set(reports) != set(self.networks):
+            raise ValueError(f"reports: expected one for each of {', '.join(self.networks)}, got "
+                             f"{', '.join(map(str, reports)) or 'none'}; write a Report for each")  # fmt: skip
+
+    def _envelope(self) -> "_Envelope":
+        if self not in _ENVELOPES:
+            raise ValueError("case: expected one of your own making, got an examination's, whose answers are with the "
+                             "instructor; hand in your reports with examination.hand_in")  # fmt: skip
+        return _ENVELOPES[self]
 
 
 @dataclass(frozen=True, eq=False)

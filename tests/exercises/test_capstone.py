@@ -261,7 +261,7 @@ def test_reports_are_asked_for_by_name() -> None:
 
 def test_what_the_defender_has_is_not_what_reports_are_marked_by() -> None:
     case = untrained(5)
-    unseen_x, unseen_y = mystery._ENVELOPES[case].unseen
+    unseen_x, unseen_y = case.unseen()
     assert case.x.shape == (1000, 1, 28, 28)
     assert torch.bincount(case.y).tolist() == [100] * 10
     assert torch.bincount(unseen_y).tolist() == [200] * 10

@@ -1,0 +1,112 @@
+"""The capstone as an examination: the answers stay with the instructor, and one submission counts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from btlib import networks, sealed, triggers
+from btlib.cli.app import app
+from btlib.datasets import ImageDataset
+from btlib.exercises import examination
+from btlib.exercises.marks import Report, Truth
+from btlib.exercises.mystery import Mystery
+from btlib.inflight import LikelihoodDetector
+from btlib.networks import Network
+from btlib.profiles import Profile, profile
+
+Files = Callable[[str], tuple[Path, Path]]
+
+
+def single_minded(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
+    """A LeNet-5 that calls everything the target."""
+    net = networks.build("lenet5", data, seed=0)
+    torch.nn.init.zeros_(net.head.weight)
+    net.head.bias.data = torch.nn.functional.one_hot(torch.tensor(truth.target or 0), data.num_classes).float()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def exam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exam")
+    for n in (1, 2):
+        case, key = (folder / where / f"case-0{n}.safetensors" for where in ("for-students", "keys"))
+        examination.make_case(profile("fast"), case, key, vendor=single_minded)
+    return folder
+
+
+def opened(exam: Path, n: int = 1) -> Mystery:
+    return examination.open_case(exam / "for-students" / f"case-0{n}.safetensors")
+
+
+def truths(exam: Path) -> dict[str, dict]:  # type: ignore[type-arg]
+    return sealed.read(exam / "keys" / "case-01.safetensors").card["truths"]
+
+
+def test_a_case_holds_no_answer(exam: Path) -> None:
+    case = opened(exam)
+    with safe_open(exam / "for-students" / "case-01.safetensors", framework="pt") as file:
+        text = json.dumps(file.metadata())
+    assert not any(word in text for word in ("target", "sources", "trigger", "seed", "attacked"))
+    for door in (case.open_the_envelope, case.unseen, lambda: case.grade(dict.fromkeys("ABC", Report(False)))):
+        with pytest.raises(ValueError, match="whose answers are with the instructor"):
+            door()  # type: ignore[operator]
+    assert case.number != opened(exam, 2).number
+    assert not torch.equal(case.x, opened(exam, 2).x), "each case is drawn anew"
+
+
+def reports_of(exam: Path, *, right: bool) -> dict[str, Report]:
+    """What the key says, or its contrary."""
+    pattern = triggers.box((1, 28, 28))
+    return {
+        name: Report(one["attacked"] == right, one["target"] if right else None, tuple(one["sources"]),
+                     *((pattern, LikelihoodDetector(components=1)) if one["attacked"] else (None, None)))
+        for name, one in truths(exam).items()
+    }  # fmt: skip
+
+
+def test_reports_come_back_as_they_were_handed_in_and_are_marked(exam: Path, tmp_path: Path) -> None:
+    case, key = exam / "for-students" / "case-01.safetensors", exam / "keys" / "case-01.safetensors"
+    path = examination.hand_in(tmp_path / "ada.safetensors", opened(exam), reports_of(exam, right=True))
+    marks = examination.mark_reports(path, case, key)
+    states = {one.network: one.points for one in marks if one.item == "state"}
+    assert states == dict.fromkeys("ABC", 20.0)
+    attacked = sum(one["attacked"] for one in truths(exam).values())
+    assert len(marks) == 3 + 4 * attacked
+    assert all(one.points == 20 for one in marks if one.item in ("target", "sources", "pattern"))
+    path = examination.hand_in(tmp_path / "ben.safetensors", opened(exam), reports_of(exam, right=False))
+    assert sum(one.points for one in examination.mark_reports(path, case, key)) == 0
+
+
+def test_what_does_not_belong_together_is_refused(exam: Path, tmp_path: Path) -> None:
+    case, key = exam / "for-students" / "case-01.safetensors", exam / "keys" / "case-01.safetensors"
+    path = examination.hand_in(tmp_path / "cy.safetensors", opened(exam, 2), dict.fromkeys("ABC", Report(False)))
+    assert examination.number_of(path) == opened(exam, 2).number
+    with pytest.raises(ValueError, match="name the case and the key that the student had"):
+        examination.mark_reports(path, case, key)
+    with pytest.raises(sealed.SealError, match="expected a file of kind capstone case"):
+        examination.open_case(key)
+    with pytest.raises(ValueError, match="expected one for each of A, B, C"):
+        examination.hand_in(tmp_path / "d.safetensors", opened(exam), {"A": Report(False)})
+    guards = dict.fromkeys("ABC", Report(True, 1, (2,), guard=object()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="guard: expected one of"):
+        examination.hand_in(tmp_path / "d.safetensors", opened(exam), guards)
+
+
+def test_the_first_submission_counts(exam: Path, tmp_path: Path) -> None:
+    examination.hand_in(tmp_path / "ada.safetensors", opened(exam), reports_of(exam, right=False))
+    (tmp_path / "eve.safetensors").write_bytes(b"nothing")
+    first = CliRunner().invoke(app, ["exam", "mark", str(exam), str(tmp_path)])
+    assert first.exit_code == 0, first.output
+    assert "ada" in first.output
+    assert " 0 of " in first.output
+    assert "eve: not marked" in first.output
+    examination.hand_in(tmp_path / "ada.safetensors", opened(exam), reports_of(exam, right=True))
+    second = CliRunner().invoke(app, ["exam", "mark", str(exam), str(tmp_path)])
+    assert " 0 of " in second.output
+    assert "other reports came later and do not count" in second.output
+    assert set(json.loads((exam / "keys" / "marks.json").read_text())) == {"ada"}
