@@ -3,6 +3,7 @@ PYTHON ?= python3
 LESSON ?=
 PROFILE ?=
 LIMIT ?= 600
+TORCH ?=
 VENV := .venv
 READY := $(VENV)/.ready
 ifeq ($(OS),Windows_NT)
@@ -20,7 +21,8 @@ export OMP_WAIT_POLICY ?= passive
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  LESSON=02 and PROFILE=fast|full|paper choose what 'make course' runs; PYTHON=python3.12 which Python."
+	@echo "  LESSON=02 and PROFILE=fast|full|paper choose what 'make course' runs; PYTHON=python3.12 which Python;"
+	@echo "  TORCH=cpu a PyTorch without GPU libraries, when .venv is made."
 
 .venv: $(READY)  ## make the environment (minutes, once)
 
@@ -29,12 +31,19 @@ $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "python: expected Python 3.11 or newer as '$(PYTHON)', got $$($(PYTHON) --version 2>&1 | head -n 1);" \
 	    "install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@touch .writable 2>/dev/null && rm -f .writable || { \
+	  echo "folder: expected one that can be written to, got $$(pwd), which can not (read-only, or a full disk);" \
+	    "copy the repository to a place of your own" >&2; exit 1; }
 	@test -e $@ || rm -rf $(VENV)
 	@rm -f $@
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "venv: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@trap 'rm -rf $(VENV); exit 1' INT TERM HUP; \
-	  $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' || { rm -rf $(VENV); exit 1; }
+	  $(if $(TORCH),$(PY) -m pip install --disable-pip-version-check uv && \
+	  VIRTUAL_ENV=$(VENV) $(PY) -m uv pip install --torch-backend $(TORCH) -c constraints.txt -e '.[dev]',\
+	  $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]') \
+	  || { rm -rf $(VENV); echo "packages: not all could be installed, see above: the set-up needs a network once," \
+	    "and 7 GB of disk" >&2; exit 1; }
 	@touch $@
 
 course: .venv  ## run the lessons, leave pages and a report in build/course/
@@ -50,7 +59,7 @@ format: .venv  ## put code and lessons into the house style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-lab: .venv  ## open the lessons in JupyterLab
+lab: .venv  ## open your own copy of the lessons (my-lessons/) in JupyterLab
 	$(PY) -m btlib lab
 
 check: .venv  ## is this machine ready? one line per requirement
