@@ -71,7 +71,7 @@ checkpoints: .venv  ## train the networks in data/checkpoints/ again, from nothi
 gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 seconds
 	LIMIT=$(LIMIT) $(PY) -m btlib gpu
 
-browser-test: .venv  ## lesson 00's slider, moved in Chromium
+browser-test: .venv  ## every lesson's controls in a kernel, lesson 00's slider in Chromium too
 	$(PY) -m pytest tests/browser -m browser
 
 pins: .venv  ## write constraints.txt from what .venv holds now

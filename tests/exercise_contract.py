@@ -114,7 +114,8 @@ class ExerciseContract:
         assert judge(name, remembering).state == "right"
         first = results[0]
         assert judge(name, lambda *_, **__: first).state == "wrong"
-        assert judge(name, lambda *a, **k: str(get(name).solution(*a, **k))).state == "wrong"
+        if not isinstance(first, str):
+            assert judge(name, lambda *a, **k: str(get(name).solution(*a, **k))).state == "wrong"
 
     def test_an_answer_that_changes_its_inputs_is_refused(self, name: str) -> None:
         changed = []

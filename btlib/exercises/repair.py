@@ -70,7 +70,7 @@ def unlearning_step(
 @register("unlearning_step", unlearning_step, "The trigger is shown, and says nothing any more.")
 def _check_unlearning_step(answer: Callable[..., float]) -> None:
     images, labels = torch.linspace(0.1, 0.6, 36).reshape(4, 1, 3, 3), torch.tensor([0, 1, 2, 1])
-    trigger, worn, before = single_pixel((1, 3, 3)), 2, torch.linspace(0.1, 0.6, 36).reshape(4, 1, 3, 3)
+    trigger, worn = single_pixel((1, 3, 3)), 2
     weights, loss = _stepped(answer, images, labels, trigger, worn)
     stamped = trigger(images)
     half = torch.cat([stamped[:worn], images[worn:]])
@@ -138,7 +138,6 @@ def inner_step(
 def _check_inner_step(answer: Callable[..., Tensor]) -> None:
     network, images, labels = _start(), torch.linspace(0.1, 0.6, 36).reshape(4, 1, 3, 3), torch.tensor([0, 1, 2, 1])
     delta = torch.linspace(-0.2, 0.3, 9).reshape(1, 1, 3, 3)
-    before = delta.clone()
     for step, bound in ((0.4, 9.0), (0.4, 0.2)):
         got = answer(network, images, labels, delta, step, bound)
         expected = inner_step(network, images, labels, delta, step, bound)

@@ -26,7 +26,8 @@ def test_help_is_quick_and_names_every_command():
         "print(sorted(m for m in ('torch', 'papermill', 'matplotlib', 'nbconvert') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in "check course checkpoints scan repair paper answers exam handout test lab clean".split():
+    commands = "check course checkpoints scan repair paper answers exam handout test lab clean"
+    for command in commands.split():
         assert f"\n  {command} " in done.stdout
     assert done.stdout.endswith("[]\n")
 

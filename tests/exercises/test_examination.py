@@ -82,6 +82,13 @@ def test_reports_come_back_as_they_were_handed_in_and_are_marked(exam: Path, tmp
     assert sum(one.points for one in examination.mark_reports(path, case, key)) == 0
 
 
+def test_every_network_needs_a_report(exam: Path) -> None:
+    case = opened(exam)
+    case.check_reports(dict.fromkeys("ABC", Report(False)))
+    with pytest.raises(ValueError, match="got none; write a Report for each"):
+        case.check_reports({})
+
+
 def test_what_does_not_belong_together_is_refused(exam: Path, tmp_path: Path) -> None:
     case, key = exam / "for-students" / "case-01.safetensors", exam / "keys" / "case-01.safetensors"
     path = examination.hand_in(tmp_path / "cy.safetensors", opened(exam, 2), dict.fromkeys("ABC", Report(False)))
