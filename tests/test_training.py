@@ -417,6 +417,17 @@ def test_a_chessboard_stays_one_over_a_mirrored_border() -> None:
     assert all(torch.equal(image, chessboard) or torch.equal(image, 1 - chessboard) for image in found[:, 0])
 
 
+def test_a_trigger_in_the_corner_moves_with_its_image() -> None:
+    """What docs/choices.md says: a 3×3 box never leaves the image, a pixel often does."""
+    torch.manual_seed(0)
+    images = torch.zeros(2000, 1, 8, 8, dtype=torch.uint8)
+    images[..., -1, -1] = 1
+    kept = [augmented(images, how).flatten(1).any(1).float().mean().item() for how in ("shift+flip", "crop+flip")]
+    assert kept == pytest.approx([(3 / 5) ** 2, (5 / 9) ** 2], abs=0.05)  # five standard deviations
+    images[..., -3:, -3:] = 1
+    assert augmented(images, "shift+flip").flatten(1).any(1).all()
+
+
 def test_no_augmentation_is_none() -> None:
     x = numbered(2)
     assert augmented(x, "none") is x

@@ -10,14 +10,16 @@ from btlib.networks.layers import sequential
 # colour's frequencies (all together, red against blue, green against both), columns those of a 2×2 square (mean,
 # across, down, diagonal).
 _DEVIATIONS = torch.tensor([[3.19, 0.59, 0.64, 0.24], [0.88, 0.063, 0.076, 0.015], [0.42, 0.041, 0.047, 0.012]])
+# Added to them in quadrature: the finest colours of a JPEG are the noise of its rounding, not to be amplified to one.
+_NOISE = 0.1
 
 
 class Whitening(nn.Module):
-    """A frozen 2×2 convolution whose outputs, on photographs, are all about as large and hardly correlated.
+    """A frozen 2×2 convolution whose outputs, on photographs, are hardly correlated, and none much larger than 1.
 
-    Its filters are the cosine basis of a square of 2×2 pixels and all its colours, each divided by its deviation
-    on CIFAR-10, and the same with the opposite sign. They are close to the eigenvectors of the patches' covariance, and
-    the same for every training set, poisoned or not.
+    Its filters are the cosine basis of a square of 2×2 pixels and all its colours, each divided by its deviation on
+    CIFAR-10 (no less than .1), and the same with the opposite sign. They are close to the eigenvectors of the patches'
+    covariance, and the same for every training set, poisoned or not.
 
     Args:
         channels: of the images.
@@ -32,7 +34,7 @@ class Whitening(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         basis = torch.kron(_cosines(channels), torch.kron(_cosines(2), _cosines(2))).view(channels * 4, channels, 2, 2)
-        deviations = _DEVIATIONS[torch.arange(channels).clamp(max=2)].view(-1, 1, 1, 1)
+        deviations = _DEVIATIONS[torch.arange(channels).clamp(max=2)].hypot(torch.tensor(_NOISE)).view(-1, 1, 1, 1)
         self.register_buffer("filters", torch.cat([basis / deviations, -basis / deviations]))
 
     def forward(self, x: Tensor) -> Tensor:

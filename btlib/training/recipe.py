@@ -77,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
     "lenet5-large-batch": Recipe(epochs=8, batch_size=512, lr=8e-3, schedule="one_cycle"),
     "littlenet": Recipe(epochs=6, batch_size=256, lr=2e-3, schedule="one_cycle"),
     "small-resnet": Recipe(
-        epochs=8, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=5e-4, schedule="one_cycle",
+        epochs=12, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=1e-3, schedule="one_cycle",
         augment="shift+flip",
     ),
     "l-red-cifar10": Recipe(epochs=100, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
