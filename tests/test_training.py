@@ -494,6 +494,7 @@ def test_an_empty_training_set_is_refused() -> None:
         ({"lr": float("nan")}, "lr: .*got nan"),
         ({"gamma": 0.0}, r"gamma: .*got 0\.0"),
         ({"step_epochs": 0}, "step_epochs: .*got 0"),
+        ({"optimizer": "nesterov", "momentum": 0.0}, r"momentum: .*got 0\.0"),
         ({"optimizer": "lion"}, "got 'lion'"),
         ({"schedule": "cosine"}, "got 'cosine'"),
         ({"augment": "cutout"}, "got 'cutout'"),

@@ -19,7 +19,7 @@ class Recipe:
         batch_size: images per step.
         lr: learning rate (the peak for ``one_cycle``).
         optimizer: ``"adam"``, ``"sgd"`` (with `momentum`) or ``"nesterov"`` (SGD with Nesterov's).
-        momentum: of SGD.
+        momentum: of SGD; not 0 with Nesterov's.
         weight_decay: L2 penalty.
         schedule: ``"constant"``; ``"step"``: × `gamma` every `step_epochs`; ``"one_cycle"``: linear up over the
             first quarter of all steps, linear down to nothing after.
@@ -56,7 +56,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "step_epochs"):
             check_count(name, getattr(self, name), usual={"batch_size": 128}.get(name, 50))
         for name, fine in (
-            ("lr", 0 < self.lr < math.inf), ("gamma", 0 < self.gamma <= 1), ("momentum", 0 <= self.momentum < 1),
+            ("lr", 0 < self.lr < math.inf), ("gamma", 0 < self.gamma <= 1),
+            ("momentum", 0 <= self.momentum < 1 and (self.momentum > 0 or self.optimizer != "nesterov")),
             ("weight_decay", 0 <= self.weight_decay < math.inf),
         ):  # fmt: skip
             if not fine:
