@@ -1,4 +1,4 @@
-"""A residual network that two CPU cores train on CIFAR-10 to nine in ten (L-RED 4.2, in-flight 5.1: ResNet-18)."""
+"""A residual network that a CPU trains on CIFAR-10 in under an hour (L-RED 4.2, in-flight 5.1 have ResNet-18)."""
 
 import torch
 import torch.nn.functional as F
