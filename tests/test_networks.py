@@ -150,6 +150,9 @@ def test_the_small_resnets_size_and_frozen_layer() -> None:
     assert sum(p.numel() for p in net.parameters()) == 9 * convolutions + norms + 1290 == 569_354
     assert not list(net.body.whitening.parameters())
     assert "body.whitening.filters" in net.state_dict()
+    with torch.device("meta"):  # where `papers` counts the weights of a network that is not made yet
+        counted = networks.build("small_resnet", image_shape=(3, 32, 32), num_classes=10)
+    assert sum(p.numel() for p in counted.parameters()) == 569_354
 
 
 def test_the_small_resnet_learns() -> None:

@@ -9,7 +9,7 @@ from btlib.networks.layers import sequential
 # Standard deviations of what a whitening layer sees on CIFAR-10's normalised training images, measured: rows are the
 # colour's frequencies (all together, red against blue, green against both), columns those of a 2×2 square (mean,
 # across, down, diagonal).
-_DEVIATIONS = torch.tensor([[3.19, 0.59, 0.64, 0.24], [0.88, 0.063, 0.076, 0.015], [0.42, 0.041, 0.047, 0.012]])
+_DEVIATIONS = ((3.19, 0.59, 0.64, 0.24), (0.88, 0.063, 0.076, 0.015), (0.42, 0.041, 0.047, 0.012))
 # Added to them in quadrature: the finest colours of a JPEG are the noise of its rounding, not to be amplified to one.
 _NOISE = 0.1
 
@@ -34,7 +34,8 @@ class Whitening(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         basis = torch.kron(_cosines(channels), torch.kron(_cosines(2), _cosines(2))).view(channels * 4, channels, 2, 2)
-        deviations = _DEVIATIONS[torch.arange(channels).clamp(max=2)].hypot(torch.tensor(_NOISE)).view(-1, 1, 1, 1)
+        deviations = torch.tensor([_DEVIATIONS[min(colour, 2)] for colour in range(channels)])
+        deviations = deviations.hypot(torch.tensor(_NOISE)).view(-1, 1, 1, 1)
         self.register_buffer("filters", torch.cat([basis / deviations, -basis / deviations]))
 
     def forward(self, x: Tensor) -> Tensor:
