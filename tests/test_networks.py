@@ -1,6 +1,7 @@
 """Every network: shapes, feature layers, known sizes, and that it computes the textbook's function."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from torch import nn
 from toys import toy_data
 
-from btlib import networks
+from btlib import metrics, networks
 from btlib.networks import NETWORKS, Network
 from btlib.networks.folding import folded
 from btlib.networks.generator import Generator
 from btlib.networks.layers import Dropout, MaxPool2, Normalize, PooledConv2d, sequential
 from btlib.networks.layout import in_layout
+from btlib.networks.small_resnet import Block, Whitening
+from btlib.training import RECIPES, fit
 
 # name → shapes worth building (the smallest allowed and the data sets' own)
 SHAPES = {
@@ -23,6 +26,7 @@ SHAPES = {
     "vgg9": [(1, 16, 16), (1, 28, 28), (3, 32, 32)],
     "vgg16": [(3, 32, 32)],
     "gtsrb_cnn": [(1, 24, 24), (3, 32, 32)],
+    "small_resnet": [(1, 16, 16), (3, 32, 32)],
     "resnet18": [(1, 28, 28), (3, 32, 32), (3, 96, 96)],
     "resnet34": [(3, 32, 32)],
     "mobilenet_v2": [(1, 16, 16), (3, 32, 32), (1, 96, 96)],
@@ -107,6 +111,57 @@ def test_vgg9_has_the_papers_filters() -> None:
     convolutions = [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert convolutions == [16, 32, 64, 64, 128, 128]
     assert [m.out_features for m in net.modules() if isinstance(m, nn.Linear)] == [512, 512, 10]
+
+
+# ---------------------------------------------------------------------- the small residual network
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_whitening_is_an_orthogonal_basis_and_its_opposite(channels: int) -> None:
+    filters = Whitening(channels).filters
+    half = filters[: 4 * channels].flatten(1)
+    assert torch.equal(filters[4 * channels :].flatten(1), -half)
+    lengths = half.norm(dim=1)
+    torch.testing.assert_close(half @ half.T / lengths.outer(lengths), torch.eye(4 * channels), rtol=0, atol=1e-5)
+    # What photographs have least of, the finest pattern, is amplified most.
+    assert lengths[:4].argmax() == 3
+    assert lengths[:4].argmin() == 0
+
+
+def test_whitening_tells_a_chessboard_from_a_plain_image() -> None:
+    place = torch.arange(4)
+    chessboard = (1 - 2 * ((place[:, None] + place) % 2)).float().expand(1, 3, 4, 4)
+    responding = [set(Whitening(3)(x)[0].abs().amax((1, 2)).gt(1e-3).nonzero().flatten().tolist())
+                  for x in (torch.ones(1, 3, 4, 4), chessboard)]  # fmt: skip
+    assert responding == [{0, 12}, {3, 15}]  # the mean of all colours; the diagonal of all colours
+
+
+def test_a_block_starts_as_the_identity_and_adds_its_second_half() -> None:
+    x = torch.rand(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    block = Block(4, 8).eval()
+    torch.testing.assert_close(block.conv1(x)[:, :4], x)
+    torch.testing.assert_close(block.conv2(block.conv1(x)), block.conv1(x))
+    half = nn.functional.gelu(nn.functional.max_pool2d(block.conv1(x), 2) / (1 + block.norm1.eps) ** 0.5)
+    torch.testing.assert_close(block(x), nn.functional.gelu(half * (1 + 1 / (1 + block.norm2.eps) ** 0.5)))
+
+
+def test_the_small_resnets_size_and_frozen_layer() -> None:
+    net = networks.build("small_resnet", image_shape=(3, 32, 32), num_classes=10, seed=0)
+    convolutions, norms = 24 * 64 + 64 * 64 + 64 * 128 + 3 * 128 * 128, 2 * (64 + 64 + 4 * 128)
+    assert sum(p.numel() for p in net.parameters()) == 9 * convolutions + norms + 1290 == 569_354
+    assert not list(net.body.whitening.parameters())
+    assert "body.whitening.filters" in net.state_dict()
+    with torch.device("meta"):  # where `papers` counts the weights of a network that is not made yet
+        counted = networks.build("small_resnet", image_shape=(3, 32, 32), num_classes=10)
+    assert sum(p.numel() for p in counted.parameters()) == 569_354
+
+
+def test_the_small_resnet_learns() -> None:
+    data = toy_data(train=96, test=30)
+    net = networks.build("small_resnet", data, seed=0)
+    run = fit(net, data, replace(RECIPES["small-resnet"], epochs=4, batch_size=16, lr=0.2))
+    assert run.curve("loss")[-1] < run.curve("loss")[0] / 2
+    assert metrics.accuracy(net, data.x_test, data.y_test) > 0.95
 
 
 @pytest.mark.parametrize("name", ["lenet5", "littlenet"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -41,10 +42,10 @@ RECIPE = Recipe(epochs=3, batch_size=32, lr=4e-3)
 def trained(
     data: ImageDataset, recipe: Recipe = RECIPE, seed: int = 0, network: str = "lenet5", **settings: object
 ) -> tuple[Tensor, TrainingRun]:
-    """All weights after training, as one vector, and the run."""
+    """All weights and running statistics after training, as one vector, and the run."""
     net = networks.build(network, data, seed=0)
     run = fit(net, data, recipe, seed=seed, progress=False, **settings)  # type: ignore[arg-type]
-    return torch.cat([p.detach().flatten() for p in net.parameters()]), run
+    return torch.cat([tensor.flatten() for tensor in net.state_dict().values()]), run
 
 
 # ---------------------------------------------------------------------- it learns
@@ -87,9 +88,9 @@ def test_poison_plants_a_backdoor_and_a_clean_twin_has_none(toy: ImageDataset) -
 # ---------------------------------------------------------------------- it repeats itself
 
 
-@pytest.mark.parametrize("network", ["lenet5", "littlenet"])
-def test_same_seed_same_weights(network: str, toy: ImageDataset) -> None:
-    recipe = Recipe(epochs=2, batch_size=64, augment="crop+flip")
+@pytest.mark.parametrize(("network", "augment"), [("lenet5", "crop+flip"), ("littlenet", "shift+flip")])
+def test_same_seed_same_weights(network: str, augment: str, toy: ImageDataset) -> None:
+    recipe = Recipe(epochs=2, batch_size=64, augment=augment)  # type: ignore[arg-type]
     first, run = trained(toy, recipe, network=network)
     again, same = trained(toy, recipe, network=network)
     other, _ = trained(toy, recipe, seed=1, network=network)
@@ -133,12 +134,14 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "one_cycle"])
-@pytest.mark.parametrize(("network", "optimizer"), [("littlenet", "adam"), ("lenet5", "sgd")])
+@pytest.mark.parametrize(
+    ("network", "optimizer", "augment"), [("littlenet", "adam", "crop"), ("lenet5", "nesterov", "shift+flip")]
+)
 def test_a_stopped_training_ends_in_the_same_weights(
-    network: str, optimizer: str, schedule: str, toy: ImageDataset, tmp_path: Path
+    network: str, optimizer: str, augment: str, schedule: str, toy: ImageDataset, tmp_path: Path
 ) -> None:
     recipe = Recipe(epochs=4, batch_size=64, lr=2e-3, optimizer=optimizer, schedule=schedule, step_epochs=2,
-                    augment="crop")  # type: ignore[arg-type]  # fmt: skip
+                    augment=augment)  # type: ignore[arg-type]  # fmt: skip
     whole, run = trained(toy, recipe, network=network)
     state = tmp_path / "run.unfinished"
 
@@ -357,18 +360,19 @@ def test_the_optimizer_is_told_what_the_recipe_says(recipe: Recipe, told: dict[s
     assert {name: group[name] for name in told} == told
 
 
-def test_two_steps_of_sgd_by_hand() -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov"])
+def test_two_steps_by_hand(optimizer: str) -> None:
     data = toy_data(train=1)
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 3, bias=False))
     weights, memory = torch.linspace(-1, 1, 3 * 256).view(3, 256), torch.zeros(3, 256)
     net[1].weight.data = weights.clone()
     x, wanted = data.x_train[0].flatten() / 255, torch.eye(3)[data.y_train[0]]
-    recipe = Recipe(epochs=2, batch_size=1, lr=0.01, optimizer="sgd", momentum=0.5, weight_decay=0.1)
+    recipe = Recipe(epochs=2, batch_size=1, lr=0.01, optimizer=optimizer, momentum=0.5, weight_decay=0.1)  # type: ignore[arg-type]
     fit(net, data, recipe, progress=False, device="cpu")
     for _ in range(2):
         slope = torch.outer((weights @ x).softmax(0) - wanted, x) + 0.1 * weights  # cross-entropy's, and ½ · 0.1 · w²'s
         memory = 0.5 * memory + slope
-        weights = weights - 0.01 * memory
+        weights = weights - 0.01 * (memory if optimizer == "sgd" else slope + 0.5 * memory)
     torch.testing.assert_close(net[1].weight.detach(), weights)
 
 
@@ -377,8 +381,11 @@ def numbered(n: int = 200, channels: int = 3) -> Tensor:
     return torch.arange(1, n * channels * 64 + 1, dtype=torch.int32).view(n, channels, 8, 8)
 
 
-@pytest.mark.parametrize("how", ["crop", "crop+flip"])
-def test_augmentation_is_a_padded_crop_per_image(how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "most", "border"),
+    [("crop", 4, "constant"), ("crop+flip", 4, "constant"), ("shift+flip", 2, "reflect")],
+)
+def test_augmentation_is_a_padded_crop_per_image(how: str, most: int, border: Literal["constant", "reflect"]) -> None:
     torch.manual_seed(0)
     x = numbered()
     out = augmented(x, how)
@@ -386,21 +393,39 @@ def test_augmentation_is_a_padded_crop_per_image(how: str) -> None:
     assert out.dtype == x.dtype
     found = []
     for image, result in zip(x.numpy(), out.numpy(), strict=True):
-        padded = np.pad(image, ((0, 0), (4, 4), (4, 4)))
+        padded = np.pad(image, ((0, 0), (most, most), (most, most)), mode=border)
         choices = [
             (down, right, flip)
-            for down in range(9)
-            for right in range(9)
+            for down in range(2 * most + 1)
+            for right in range(2 * most + 1)
             for flip in (False, True)
             if np.array_equal(result[..., ::-1] if flip else result, padded[:, down : down + 8, right : right + 8])
         ]
         assert len(choices) == 1, "not a crop of its own image, the same in all channels"
         found += choices
     # 200 draws from 9: each offset is expected 22 times; a missing one has odds of 9·(8/9)^200 < 1e-9.
-    assert {down for down, _, _ in found} == {right for _, right, _ in found} == set(range(9))
-    assert len({(down, right) for down, right, _ in found}) > 50, "rows and columns move together"
+    assert {down for down, _, _ in found} == {right for _, right, _ in found} == set(range(2 * most + 1))
+    assert len({(down, right) for down, right, _ in found}) > 20, "rows and columns move together"
     flips = sum(flip for _, _, flip in found)
     assert flips == 0 if how == "crop" else 65 < flips < 135  # 100 ± 5 standard deviations of a fair coin
+
+
+def test_a_chessboard_stays_one_over_a_mirrored_border() -> None:
+    place = torch.arange(8)
+    chessboard = ((place[:, None] + place) % 2).to(torch.uint8)
+    found = augmented(chessboard.expand(50, 3, 8, 8), "shift+flip")
+    assert all(torch.equal(image, chessboard) or torch.equal(image, 1 - chessboard) for image in found[:, 0])
+
+
+def test_a_trigger_in_the_corner_moves_with_its_image() -> None:
+    """What docs/choices.md says: a 3×3 box never leaves the image, a pixel often does."""
+    torch.manual_seed(0)
+    images = torch.zeros(2000, 1, 8, 8, dtype=torch.uint8)
+    images[..., -1, -1] = 1
+    kept = [augmented(images, how).flatten(1).any(1).float().mean().item() for how in ("shift+flip", "crop+flip")]
+    assert kept == pytest.approx([(3 / 5) ** 2, (5 / 9) ** 2], abs=0.05)  # five standard deviations
+    images[..., -3:, -3:] = 1
+    assert augmented(images, "shift+flip").flatten(1).any(1).all()
 
 
 def test_no_augmentation_is_none() -> None:
@@ -469,6 +494,7 @@ def test_an_empty_training_set_is_refused() -> None:
         ({"lr": float("nan")}, "lr: .*got nan"),
         ({"gamma": 0.0}, r"gamma: .*got 0\.0"),
         ({"step_epochs": 0}, "step_epochs: .*got 0"),
+        ({"optimizer": "nesterov", "momentum": 0.0}, r"momentum: .*got 0\.0"),
         ({"optimizer": "lion"}, "got 'lion'"),
         ({"schedule": "cosine"}, "got 'cosine'"),
         ({"augment": "cutout"}, "got 'cutout'"),

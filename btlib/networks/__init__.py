@@ -12,6 +12,7 @@ from btlib.networks.layers import Network, Normalize, reference
 from btlib.networks.layout import images_at_once, layout
 from btlib.networks.lenet5 import lenet5
 from btlib.networks.littlenet import littlenet
+from btlib.networks.small_resnet import small_resnet
 from btlib.networks.torchvision_nets import densenet, mobilenet_v2, resnet18, resnet34
 from btlib.networks.vgg import vgg9, vgg16
 from btlib.registry import Registry
@@ -28,6 +29,7 @@ NETWORKS: Registry[tuple[_Factory, int]] = Registry({
     "vgg9": (vgg9, 16),
     "vgg16": (vgg16, 32),
     "gtsrb_cnn": (gtsrb_cnn, 24),
+    "small_resnet": (small_resnet, 16),
     "resnet18": (resnet18, 16),
     "resnet34": (resnet34, 16),
     "mobilenet_v2": (mobilenet_v2, 16),

@@ -162,4 +162,5 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), **settings)
-    return torch.optim.SGD(network.parameters(), momentum=recipe.momentum, **settings)
+    settings |= {"momentum": recipe.momentum, "nesterov": recipe.optimizer == "nesterov"}
+    return torch.optim.SGD(network.parameters(), **settings)

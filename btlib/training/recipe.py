@@ -18,15 +18,16 @@ class Recipe:
         epochs: passes over the training set.
         batch_size: images per step.
         lr: learning rate (the peak for ``one_cycle``).
-        optimizer: ``"adam"`` or ``"sgd"`` (with `momentum`).
-        momentum: of SGD.
+        optimizer: ``"adam"``, ``"sgd"`` (with `momentum`) or ``"nesterov"`` (SGD with Nesterov's).
+        momentum: of SGD; not 0 with Nesterov's.
         weight_decay: L2 penalty.
         schedule: ``"constant"``; ``"step"``: × `gamma` every `step_epochs`; ``"one_cycle"``: linear up over the
             first quarter of all steps, linear down to nothing after.
         step_epochs: epochs between two steps of ``"step"``.
         gamma: its factor.
-        augment: ``"none"``, ``"crop"`` (4 pixels of zero padding) or ``"crop+flip"``. It acts on clean and
-            poisoned images alike, after poisoning: a trainer does not know which is which.
+        augment: ``"none"``, ``"crop"`` (4 pixels of zero padding), ``"crop+flip"`` or ``"shift+flip"`` (2 pixels,
+            mirrored border). It acts on clean and poisoned images alike, after poisoning: a trainer does not know
+            which is which, and a trigger moves with its image.
         precision: ``"float32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware has it.
         channels_last: memory layout; None: where it pays (`networks.layout`).
 
@@ -41,13 +42,13 @@ class Recipe:
     epochs: int
     batch_size: int = 128
     lr: float = 1e-3
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "nesterov"] = "adam"
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Literal["constant", "step", "one_cycle"] = "constant"
     step_epochs: int = 50
     gamma: float = 0.5
-    augment: Literal["none", "crop", "crop+flip"] = "none"
+    augment: Literal["none", "crop", "crop+flip", "shift+flip"] = "none"
     precision: Literal["auto", "float32", "bf16"] = "float32"
     channels_last: bool | None = None
 
@@ -55,14 +56,15 @@ class Recipe:
         for name in ("epochs", "batch_size", "step_epochs"):
             check_count(name, getattr(self, name), usual={"batch_size": 128}.get(name, 50))
         for name, fine in (
-            ("lr", 0 < self.lr < math.inf), ("gamma", 0 < self.gamma <= 1), ("momentum", 0 <= self.momentum < 1),
+            ("lr", 0 < self.lr < math.inf), ("gamma", 0 < self.gamma <= 1),
+            ("momentum", 0 <= self.momentum < 1 and (self.momentum > 0 or self.optimizer != "nesterov")),
             ("weight_decay", 0 <= self.weight_decay < math.inf),
         ):  # fmt: skip
             if not fine:
                 raise ValueError(f"{name}: expected one in its range, got {getattr(self, name)}; see Recipe's docs")
         allowed = {
-            "optimizer": ("adam", "sgd"), "schedule": ("constant", "step", "one_cycle"),
-            "augment": ("none", "crop", "crop+flip"), "precision": ("auto", "float32", "bf16"),
+            "optimizer": ("adam", "sgd", "nesterov"), "schedule": ("constant", "step", "one_cycle"),
+            "augment": ("none", "crop", "crop+flip", "shift+flip"), "precision": ("auto", "float32", "bf16"),
         }  # fmt: skip
         for name, values in allowed.items():
             if getattr(self, name) not in values:
@@ -75,6 +77,10 @@ RECIPES: dict[str, Recipe] = {
     "lenet5-quick": Recipe(epochs=4, batch_size=256, lr=4e-3, schedule="one_cycle"),
     "lenet5-large-batch": Recipe(epochs=8, batch_size=512, lr=8e-3, schedule="one_cycle"),
     "littlenet": Recipe(epochs=6, batch_size=256, lr=2e-3, schedule="one_cycle"),
+    "small-resnet": Recipe(
+        epochs=12, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=1e-3, schedule="one_cycle",
+        augment="shift+flip",
+    ),
     "l-red-cifar10": Recipe(epochs=100, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
     "l-red-cifar100": Recipe(epochs=120, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
     "l-red-mnist": Recipe(epochs=60, batch_size=256, lr=1e-2, optimizer="sgd"),
