@@ -14,7 +14,12 @@ WIDEST = 10.0  # inches: a page is 960 pixels wide, and shrinks what is wider, l
 
 
 def panels(count: int, *, width: float = 4.4, height: float = 3.3, columns: int = 0, **shared: Any) -> list[Axes]:
-    """So many axes in one figure: up to three side by side, four in a square, never wider than a page shows."""
+    """So many axes in one figure: up to three side by side, four in a square, never wider than a page shows.
+
+    Example:
+        >>> len(panels(3))
+        3
+    """
     columns = columns or (2 if count == 4 else min(count, 3))
     rows = -(-count // columns)
     size = (max(min(width * columns, WIDEST), 5.5), height * rows)
