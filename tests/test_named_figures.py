@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from btlib import inflight, plots, triggers
 from btlib.detection import Detection, Estimate
 from btlib.detection.outcome import Estimates
-from btlib.plots.panels import Drawn
+from btlib.plots.panels import Drawn, finish, panels
 
 NORMS = (8.0, 9.0, 2.0, 10.0)
 CLASSES = ("coat", "bag", "boot", "shirt")
@@ -72,9 +72,9 @@ def test_a_named_figure_can_be_read_and_says_its_numbers(name: str) -> None:
 
 
 def test_curves_and_levels_are_drawn_as_given() -> None:
-    panels = {"rate": {"a": [1, 2, 3], "b": [3, 2, 1]}, "size": {"a": [9, 9, 8]}}
+    shown = {"rate": {"a": [1, 2, 3], "b": [3, 2, 1]}, "size": {"a": [9, 9, 8]}}
     more = {"levels": {"limit": 2.5}, "points": {"a": ([1, 1], [5, 6])}}
-    figure, words = plots.curve_panels("Two", panels, xlabel="step", **more)
+    figure, words = plots.curve_panels("Two", shown, xlabel="step", **more)
     rate, size = figure.axes
     assert [list(line.get_ydata()) for line in rate.lines] == [[1, 2, 3], [3, 2, 1], [2.5, 2.5]]
     assert [list(line.get_ydata()) for line in size.lines] == [[9, 9, 8], [2.5, 2.5]]
@@ -148,3 +148,14 @@ def test_tables_are_read_by_people(capsys: pytest.CaptureFixture[str], monkeypat
     assert folded.startswith("<details><summary>all &amp; more</summary>")
     assert (alone, listed, two) == ("one **of** three", "* one", "* one\n* two")
     assert plots.as_frame({"a": {"b": 1}}).loc["a", "b"] == 1
+
+
+def test_one_legend_for_all_panels_below_them() -> None:
+    axes = panels(2)
+    for ax in axes:
+        ax.plot([1], label="both")
+        ax.legend()
+    figure, words = finish(axes, "Two panels.", ["a", "b"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["both"]
+    assert all(ax.get_legend() is None for ax in axes)
+    assert words == "Two panels. a; b."
