@@ -50,7 +50,7 @@ class AttackResult:
 
     def to(self, device: str | torch.device) -> Self:
         """Network and generators moved there, in place; a fixed pattern goes where its images are."""
-        for part in (self.network, *vars(self.trigger).values()):
+        for part in (self.network, *getattr(self.trigger, "__dict__", {}).values()):
             if isinstance(part, nn.Module):
                 part.to(device)
         return self

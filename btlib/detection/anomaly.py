@@ -123,7 +123,7 @@ def relative(norms: np.ndarray, references: np.ndarray) -> np.ndarray:
         ValueError: other shapes, or a norm that is not finite and positive.
 
     Example:
-        >>> relative(np.array([4.0, 10.0]), np.array([[1.0, 20.0], [4.0, 5.0]])).tolist()
+        >>> relative(np.array([4.0, 10.0]), np.array([[1.0, 20.0], [4.0, 5.0]])).round(9).tolist()
         [2.0, 1.0]
     """
     norms, references = np.asarray(norms, dtype=float), np.asarray(references, dtype=float)

@@ -128,13 +128,13 @@ def pass_size(network: nn.Module, image: Tensor) -> int:
         >>> [pass_size(nn.ReLU(), torch.zeros(1, 3, size, size)) for size in (8, 2048)]
         [1024, 1]
     """
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    weights = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -195,6 +195,7 @@ def undisturbed(network: nn.Module, images: Tensor | None = None) -> Iterator[nn
         ...     network.training, network.weight.requires_grad
         (False, False)
     """
+    images = None if images is None else usual_strides(images)
     device = reference(network).device
     random_state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with random_state, metrics.frozen(network), folded(network, images):
