@@ -28,7 +28,7 @@ class PeakMemory:
 
     def __init__(self, *, own: bool = False, interval: float = 0.1) -> None:
         self.mb = 0.0
-        self._own, self._interval = own, interval
+        self._own, self._interval, self._seen = own, interval, set[int]()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -44,18 +44,32 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        seen: set[int] = set()
         done = False
         while not done:  # at least one look
-            watched = [psutil.Process()] if self._own else self._children()
-            # Between fork and exec a new process shows its parent's pages: it counts from the second look on.
-            settled = (process for process in watched if self._own or process.pid in seen)
-            self.mb = max(self.mb, sum(map(_resident, settled)) / 2**20)
-            seen = {process.pid for process in watched}
+            self.mb = max(self.mb, self._look())
             done = self._done.wait(self._interval)
+
+    def _look(self) -> float:
+        """MiB that are resident now."""
+        watched = [psutil.Process()] if self._own else self._children()
+        # Between fork and exec a new process shows its parent's pages: it counts from the second look on.
+        settled = (process for process in watched if self._own or process.pid in self._seen)
+        resident = sum(map(_resident, settled)) / 2**20
+        self._seen = {process.pid for process in watched}
+        return resident
 
     def _children(self) -> list[psutil.Process]:
         return [child for child in psutil.Process().children(recursive=True) if child.pid not in self._before]
+
+
+class PeakGpuMemory(PeakMemory):
+    """Likewise how much of the GPU is taken, by whomever; 0 without one."""
+
+    def _look(self) -> float:
+        import torch
+
+        free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
+        return (total - free) / 2**20
 
 
 def _resident(process: psutil.Process) -> int:

@@ -14,7 +14,7 @@ from btlib import detection, inflight
 
 LIBRARY = Path(__file__).parents[1] / "btlib"
 FLOORS = [
-    {"files", "paths", "peak_memory", "profiles", "registry", "seeds"},
+    {"files", "locks", "paths", "peak_memory", "profiles", "registry", "seeds"},
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints"},
@@ -282,7 +282,7 @@ def test_every_module_has_its_tests() -> None:
 def test_modules_are_read_in_one_sitting() -> None:
     lines = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in TREES}
     assert {name: count for name, count in lines.items() if count > 300} == {}
-    assert median(len(path.read_text(encoding="utf-8").splitlines()) for path in TREES) <= 140
+    assert median(len(path.read_text(encoding="utf-8").splitlines()) for path in TREES) <= 130
 
 
 def test_no_function_takes_more_than_six_things_by_their_place() -> None:

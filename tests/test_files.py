@@ -4,12 +4,11 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from btlib.files import alone, lock, signed, write_text, written_whole
+from btlib.files import signed, write_text, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -61,34 +60,6 @@ def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
         assert os.umask(0o027) == 0o027, "the process's mask was changed"
     finally:
         os.umask(before)
-
-
-def test_one_at_a_time_makes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    seen: list[str] = []
-
-    def second() -> None:
-        with alone(tmp_path / "a"):
-            seen.append("second")
-
-    waiting = threading.Thread(target=second)
-    with alone(tmp_path / "a"):
-        waiting.start()
-        with alone(tmp_path / "b"):  # another file does not wait
-            pass
-        waiting.join(1.5)
-        seen.append("first")
-    waiting.join(5)
-    assert seen == ["first", "second"]
-    assert "waiting: another process makes a" in capsys.readouterr().err
-
-
-def test_a_user_without_a_name_has_locks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> str:
-        raise KeyError("getpwuid(): uid not found: 54321")
-
-    monkeypatch.setattr("getpass.getuser", nobody)
-    with lock("x", tmp_path):
-        assert names(tmp_path) == [f"btlib-{os.getuid()}-x.lock"]
 
 
 KILLED = """

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from btlib import paths, sealed
 from btlib.datasets import DataSource, ImageDataset
-from btlib.files import alone
+from btlib.locks import alone
 
 SHIPPED = paths.SHIPPED
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from btlib.exercises.confined import Limits, Marked
 
 _SKIPPED = {".ipynb_checkpoints", ".as-given", "former"}
+_STATES = ("right", "wrong", "blank", "forbidden")
 Table = dict[str, dict[str, "Marked"]]
 
 
@@ -43,9 +44,6 @@ def command(
         typer.echo(f"{student:24} " + ", ".join(f"{n} {state}" for state, n in counts.items()))
     cut_off = all(one.cut_off for row in table.values() for one in row.values() if one.state != "blank")
     typer.echo(f"{out / 'table.csv'}, {out / '<student>' / 'results.json'}\n{_promise(cut_off)}")
-
-
-_STATES = ("right", "wrong", "blank", "forbidden")
 
 
 def _promise(cut_off: bool) -> str:
@@ -121,11 +119,8 @@ def write(table: Table, out: Path) -> None:
 
 def gradescope(row: Mapping[str, "Marked"]) -> dict[str, object]:
     """One student's verdicts in the form of Gradescope's results.json: a point for each right answer."""
-    tests = [
-        {"name": name, "score": int(one.state == "right"), "max_score": 1, "output": str(one),
-         "status": "passed" if one.state == "right" else "failed"}
-        for name, one in row.items()
-    ]  # fmt: skip
+    tests = [{"name": name, "score": int(one.state == "right"), "max_score": 1, "output": str(one),
+              "status": "passed" if one.state == "right" else "failed"} for name, one in row.items()]  # fmt: skip
     return {"tests": tests, "visibility": "visible"}
 
 

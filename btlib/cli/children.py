@@ -1,16 +1,13 @@
-"""Other Pythons for a while: with a time limit, without leftovers, and how much of the GPU they took."""
+"""Other Pythons for a while: with a time limit, without leftovers."""
 
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 
 @dataclass(frozen=True)
@@ -70,37 +67,3 @@ def many(commands: Sequence[Sequence[str]], *, folder: Path, seconds: float, job
 
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(within, commands))
-
-
-class GpuMemory:
-    """Inside its `with` block, looks again and again how much of the GPU is taken, by whomever.
-
-    Attributes:
-        mb: the largest figure seen, MiB; None without a GPU.
-    """
-
-    def __init__(self, interval: float = 0.5) -> None:
-        self.mb: int | None = None
-        self._interval, self._done = interval, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        import torch
-
-        if not torch.cuda.is_available():
-            return
-        while True:
-            free, total = torch.cuda.mem_get_info()
-            self.mb = max(self.mb or 0, (total - free) // 2**20)
-            if self._done.wait(self._interval):
-                return

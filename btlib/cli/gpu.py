@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 import typer
 
 from btlib.cli import needs
-from btlib.cli.children import GpuMemory, many, one
+from btlib.cli.children import many, one
+from btlib.peak_memory import PeakGpuMemory
 
 #: Rows in order of value: the in-flight paper's Tables 1 to 3, then one of each kind of L-RED's Tables 1 and 2.
 ROWS = (
@@ -92,12 +93,12 @@ def run(visit: Visit, stages: list[str]) -> list[str]:
     for name in stages:
         typer.echo(f"--- {name}: {visit.left:.0f} s left")
         began, report = time.monotonic(), dict[str, Any]()
-        with GpuMemory() as memory:
+        with PeakGpuMemory(interval=0.5) as memory:
             try:
                 report = STAGES[name](visit) if visit.left else {"skipped": "no time left"}
             except Exception as error:  # one stage's trouble must not hide what the others found
                 report = {"failed": [f"{type(error).__name__}: {error}"]}
-        report |= {"seconds": round(time.monotonic() - began, 1), "gpu_peak_mb": memory.mb}
+        report |= {"seconds": round(time.monotonic() - began, 1), "gpu_peak_mb": round(memory.mb) or None}
         page["stages"][name] = report
         _write(path, page)
         typer.echo(f"{name}: {_line(report)}")

@@ -18,7 +18,8 @@ from btlib.datasets.container import ImageDataset
 from btlib.datasets.pictures import decode
 from btlib.datasets.readers import DataError, Facts, Reader, roots
 from btlib.datasets.sources import DataSource
-from btlib.files import alone, signed, written_whole
+from btlib.files import signed, written_whole
+from btlib.locks import alone
 
 # MD5 sums of the decompressed IDX files. Fashion-MNIST: Debian's dataset-fashion-mnist; MNIST: the originals.
 FASHION_MNIST_SUMS = {

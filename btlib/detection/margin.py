@@ -12,6 +12,8 @@ from btlib.detection.detector import Detector
 from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet, defense_set
 from btlib.detection.outcome import Detection, Estimate, Rule
 from btlib.metrics.prediction import logits_of
+from btlib.metrics.success import margin
+from btlib.seeds import generator
 from btlib.triggers import Trigger
 
 
@@ -79,13 +81,13 @@ class MMBD(Detector):
         if shape is None:
             raise ValueError("image_shape: expected (C, H, W), since this network does not say it, got None; pass it, "
                              "or images")  # fmt: skip
-        noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(self.seed))
+        noise = torch.rand(1, *shape, generator=generator(self.seed))
         classes = logits_of(network, noise, least=3)[0].shape[1]
         return defense_set(network, noise.expand(classes, *shape), torch.arange(classes))
 
     def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:
         shape, device = data.images.shape[1:], data.images.device
-        first = torch.rand(self.starts, *shape, generator=torch.Generator().manual_seed(self.seed)).to(device)
+        first = torch.rand(self.starts, *shape, generator=generator(self.seed)).to(device)
         wanted, found = torch.tensor(targets, device=device), []
         together = max(1, IMAGES_AT_ONCE // self.starts)  # so that memory is bounded, whatever K is
         with tqdm(total=len(targets) * self.steps, desc="margins", disable=not self.progress) as bar:
@@ -119,18 +121,3 @@ class MMBD(Detector):
         count = self.starts * self.steps
         nothing_known = torch.full((classes,), torch.nan)
         return Estimate(target, whole, 1 / reached, 1.0, by_class, nothing_known, self.steps, count, converged=True)
-
-
-def margin(logits: Tensor, targets: Tensor) -> Tensor:
-    """g_c - max_{k≠c} g_k, float (N,).
-
-    Args:
-        logits: float (N, K).
-        targets: int64 (N,), c.
-
-    Example:
-        >>> margin(torch.tensor([[1.0, 5.0, 3.0], [1.0, 5.0, 3.0]]), torch.tensor([1, 0])).tolist()
-        [2.0, -4.0]
-    """
-    own = logits.gather(1, targets[:, None])[:, 0]
-    return own - logits.scatter(1, targets[:, None], -torch.inf).amax(1)

@@ -16,6 +16,7 @@ from btlib.detection.descent import Inversion, Inversions, adjust_cost, descend,
 from btlib.detection.images import DefenseSet
 from btlib.detection.outcome import Estimate
 from btlib.detection.rows import histories
+from btlib.metrics.success import margin
 from btlib.triggers import Trigger
 
 _STOP = 0.9  # π of Algorithm 1
@@ -123,9 +124,8 @@ class _Judge:
             stamped = stamp(images[part if chosen is None else chosen[:, part]], raw)
             logits = self.network(stamped).reshape(len(raw), len(part), -1)
             hits.append((logits.argmax(2) == target[:, None]).float())
-            own = target[:, None, None].expand(*logits.shape[:2], 1)
-            others = logits.scatter(2, own, -torch.inf).amax(2)
-            ahead.append(logits.gather(2, own)[..., 0] - others)
+            wanted = target.repeat_interleave(logits.shape[1])
+            ahead.append(margin(logits.flatten(0, 1), wanted).reshape(logits.shape[:2]))
         return torch.cat(hits, 1), torch.cat(ahead, 1)
 
     def by_class(self, hits: Tensor) -> Tensor:

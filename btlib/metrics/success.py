@@ -107,3 +107,18 @@ def _answers(network: nn.Module, images: Tensor) -> tuple[Tensor, int]:
         raise ValueError(f"network: expected logits (N, K) for {len(images)} images, got {tuple(logits.shape)}; "
                          "flatten its output, one row per image")  # fmt: skip
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1), logits.shape[1]
+
+
+def margin(logits: Tensor, targets: Tensor) -> Tensor:
+    """g_c - max_{k≠c} g_k, float (N,).
+
+    Args:
+        logits: float (N, K).
+        targets: int64 (N,), c.
+
+    Example:
+        >>> margin(torch.tensor([[1.0, 5.0, 3.0], [1.0, 5.0, 3.0]]), torch.tensor([1, 0])).tolist()
+        [2.0, -4.0]
+    """
+    own = logits.gather(1, targets[:, None])[:, 0]
+    return own - logits.scatter(1, targets[:, None], -torch.inf).amax(1)

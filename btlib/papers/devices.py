@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from filelock import Timeout
 
-from btlib.files import lock as file_lock
+from btlib.locks import lock as file_lock
 
 
 @contextmanager

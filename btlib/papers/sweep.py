@@ -21,7 +21,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
 from btlib import checkpoints, paths
-from btlib.files import alone
+from btlib.locks import alone
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
 from btlib.papers.devices import own_device, places

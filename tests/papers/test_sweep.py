@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from btlib import checkpoints
-from btlib.files import alone, lock
+from btlib.locks import alone, lock
 from btlib.papers import costs, store, sweep
 from btlib.papers.measurements import Measurement, with_network
 from btlib.papers.sweep import SweepError, Task, run, work
