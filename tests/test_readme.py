@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+from typing import Any
 
 from btlib import checkpoints
 from btlib.paths import CHECKOUT
@@ -40,11 +41,24 @@ def test_local_links_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_choices_show_the_measured_rows() -> None:
+def _script(name: str) -> Any:
+    """A program in docs/."""
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("choices_table", CHECKOUT / "docs" / "choices_table.py")
+    spec = importlib.util.spec_from_file_location(name, CHECKOUT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
+def test_choices_show_the_measured_rows() -> None:
+    module = _script("choices_table")
     page = module.PAGE.read_text(encoding="utf-8")
     assert page.endswith(module.tables()), "run python docs/choices_table.py"
+
+
+def test_scanning_shows_the_measured_networks() -> None:
+    module = _script("external_table")
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert module.table() in page
+    assert module.page(page) == page, "run python docs/external_table.py"

@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
+from btlib.detection.gamma import gamma_fit, log_survival, ratios, shape_of_ratios
+
 _CONSISTENCY = 1.4826  # makes the MAD of a normal sample estimate its standard deviation
 _DRAWS = 9_999
 
@@ -36,49 +38,6 @@ def mad_index(norms: np.ndarray) -> np.ndarray:
     mad = np.median(np.abs(below))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(below == 0, 0.0, below / (_CONSISTENCY * mad))
-
-
-def gamma_fit(statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum-likelihood Gamma (shape, scale) with location 0 along the last axis, for many samples at once.
-
-    scipy.stats.gamma.fit does one sample at a time, too slow for Monte Carlo; a test holds the two together.
-
-    Args:
-        statistics: positive float (..., n).
-
-    Returns:
-        shape and scale, float64 (...); equal statistics have an infinite shape, which is cut at 1e8.
-
-    Example:
-        >>> shape, scale = gamma_fit(np.array([1.0, 2.0, 3.0]))
-        >>> float((shape * scale).round(6))  # the mean
-        2.0
-    """
-    mean = statistics.mean(-1)
-    gap = np.maximum(np.log(mean) - np.log(statistics).mean(-1), 1e-8)
-    shape = (3 - gap + np.sqrt((gap - 3) ** 2 + 24 * gap)) / (12 * gap)  # within 1.5 % (Minka 2002)
-    for _ in range(6):  # Newton in 1/shape: quadratic, so six steps are exact
-        step = (np.log(shape) - special.psi(shape) - gap) / (shape**2 * (1 / shape - special.polygamma(1, shape)))
-        shape = np.clip(1 / (1 / shape + step), 1e-3, 1e8)
-    return shape, mean / shape
-
-
-def log_survival(value: float, shape: float, scale: float) -> float:
-    """log(1 - G(value)) of a Gamma, also where 1 - G is too small for a double.
-
-    Example:
-        >>> round(log_survival(10_000.0, 1.0, 1.0))  # exponential: exactly -10,000
-        -10000
-    """
-    direct = float(special.gammaincc(shape, value / scale))
-    if direct > 1e-280:
-        return float(np.log(direct))
-    # Γ(a, x) = exp(-x) x^a / (x + 1 - a - 1(1 - a) / (x + 3 - a - 2(2 - a) / …)), a continued fraction (Legendre) that
-    # is soon exact this far out in the tail; evaluated from below.
-    x, fraction = value / scale, 0.0
-    for n in range(500, 0, -1):
-        fraction = n * (n - shape) / (x + 2 * n + 1 - shape - fraction)
-    return float(shape * np.log(x) - x - special.gammaln(shape) - np.log(x + 1 - shape - fraction))
 
 
 def published_log_p(statistics: np.ndarray) -> float:
@@ -164,8 +123,7 @@ def calibrated_p(statistics: np.ndarray, draws: int = _DRAWS, seed: int = 0, *, 
     r = np.sort(_checked(statistics, "statistics"))
     shape = float(gamma_fit(r[:-1])[0])
     if references:  # of the Gammas in the ratio, which is wider than they are
-        shapes, fits = _fits_by_shape(len(r), references)
-        shape = float(np.exp(np.interp(np.log(shape), np.log(fits), np.log(shapes))))
+        shape = shape_of_ratios(shape, len(r), references, left_out=1)
     null = _null_log_p(len(r), float(np.exp(np.round(np.log(shape), 1))), draws, seed, references)
     return float((1 + (null <= published_log_p(r)).sum()) / (draws + 1))
 
@@ -227,26 +185,10 @@ def _split_pairs(norms: np.ndarray) -> tuple[float, np.ndarray, int]:
     return float(r.max()), r[elsewhere], int(off.sum())
 
 
-@lru_cache(maxsize=16)
-def _fits_by_shape(classes: int, references: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shapes, and the typical fit to a null sample of ratios of each without its largest, ascending; by simulation."""
-    shapes = np.geomspace(0.3, 3000, 24)
-    ratios = (np.sort(_ratios((400, classes), k, references, np.random.default_rng(0))) for k in shapes)
-    return shapes, np.maximum.accumulate([np.median(gamma_fit(r[:, :-1])[0]) for r in ratios])
-
-
-def _ratios(size: tuple[int, int], shape: float, references: int, generator: np.random.Generator) -> np.ndarray:
-    """Gamma variables, each divided by the geometric mean of `references` others; by nothing, where there are none."""
-    r = generator.gamma(shape, size=size)
-    for _ in range(references):
-        r *= generator.gamma(shape, size=size) ** (-1 / references)
-    return r
-
-
 @lru_cache(maxsize=64)
 def _null_log_p(classes: int, shape: float, draws: int, seed: int, references: int = 0) -> np.ndarray:
     """Published log p-values of `draws` samples of `classes` Gamma variables, or of their ratios to references."""
-    r = np.sort(_ratios((draws, classes), shape, references, np.random.default_rng(seed)), axis=1)
+    r = np.sort(ratios((draws, classes), shape, references, np.random.default_rng(seed)), axis=1)
     return _vector_log_p(r[:, -1], r[:, :-1], classes)
 
 

@@ -232,9 +232,9 @@ class Detection:
         """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
         if self.pairs:
             return anomaly.calibrated_pairs_p(self.pair_norms[:, self._targets])
-        if self.contenders:
-            return selection.selected_p(self._statistics(), self.num_classes, self.contenders)
         count = 0 if self.references is None else len(self.references)
+        if self.contenders:
+            return selection.selected_p(self._statistics(), self.num_classes, self.contenders, references=count)
         return anomaly.calibrated_p(self._statistics(), references=count)
 
     def _statistics(self) -> np.ndarray:

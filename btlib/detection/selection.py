@@ -7,9 +7,8 @@ smallest patterns, are searched in full, and beside them a sample of the others:
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
 
-from btlib.detection import anomaly
+from btlib.detection.gamma import gamma_fit, ratios, shape_of_ratios
 
 _DRAWS = 1_999
 
@@ -37,19 +36,22 @@ def choose(sizes: np.ndarray, contenders: int, others: int, seed: int = 0) -> li
     return sorted(int(c) for c in (*order[:contenders], *rest))
 
 
-def selected_p(statistics: np.ndarray, classes: int, contenders: int, draws: int = _DRAWS, seed: int = 0) -> float:
+def selected_p(
+    statistics: np.ndarray, classes: int, contenders: int, draws: int = _DRAWS, seed: int = 0, *, references: int = 0
+) -> float:
     """The p-value of the largest statistic among classes that were chosen by `choose`, by Monte Carlo.
 
-    A Gamma is fitted to those that were drawn at random, and the largest is looked up in it; the null does the same to
-    K Gamma variables of which some are chosen. (`anomaly.calibrated_p` would fit the other contenders too, and take the
-    largest of K for that of a few.) It takes the short search for a perfect ranking; where it ranks by chance, the
-    level is lower than said.
+    How far log r of the largest lies above those that were drawn at random, in their standard deviations; the null
+    does the same to K Gamma variables (or their ratios to references) of which some are chosen. Their logarithms are
+    nearly a location-scale family, so that the null hardly depends on the shape. (`anomaly.calibrated_p` would fit the
+    other contenders too, and take the largest of K for that of a few.) It takes the short search for a perfect
+    ranking; where it ranks by chance, the level is lower than said.
 
     Args:
         statistics: r_t = 1 / norm, float (T,), of the classes that were searched.
         classes: K, among which they were chosen.
         contenders: how many of them were chosen for their small patterns.
-        draws, seed: as in `anomaly.calibrated_p`.
+        draws, seed, references: as in `anomaly.calibrated_p`.
 
     Returns:
         p-value in (0, 1].
@@ -61,17 +63,25 @@ def selected_p(statistics: np.ndarray, classes: int, contenders: int, draws: int
     """
     r = np.sort(np.asarray(statistics, dtype=float))
     others = len(r) - contenders
-    shape, scale = (float(each) for each in anomaly.gamma_fit(r[:others]))
-    null = _null(classes, contenders, others, round(float(np.log(shape)), 1), draws, seed)
-    return float((1 + (null <= special.gammaincc(shape, r[-1] / scale)).sum()) / (draws + 1))
+    shape = float(gamma_fit(r[:others])[0])
+    wide = shape_of_ratios(shape, others, references) if references else shape
+    null = _null(classes, contenders, others, round(float(np.log(wide)), 1), draws, seed=seed, references=references)
+    return float((1 + (null >= _ahead(r[-1], r[:others])).sum()) / (draws + 1))
+
+
+def _ahead(largest: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(log largest - mean log others) / their standard deviation, along the last axis."""
+    logs = np.log(others)
+    ahead: np.ndarray = (np.log(largest) - logs.mean(-1)) / logs.std(-1)
+    return ahead
 
 
 @lru_cache(maxsize=16)
-def _null(classes: int, contenders: int, others: int, log_shape: float, draws: int, seed: int) -> np.ndarray:
-    """How improbable the largest of K looks beside some that are not among the largest, (draws,)."""
-    r = np.random.default_rng(seed).gamma(np.exp(log_shape), size=(draws, classes))
+def _null(
+    classes: int, contenders: int, others: int, log_shape: float, draws: int, *, seed: int, references: int
+) -> np.ndarray:
+    """How far the largest of K is ahead of some that are not among the largest, (draws,)."""
+    r = ratios((draws, classes), float(np.exp(log_shape)), references, np.random.default_rng(seed))
     least = np.partition(r, classes - contenders, axis=1)[:, classes - contenders, None]  # of the contenders
     rest = np.argsort(r >= least, axis=1, kind="stable")[:, :others]  # these are in no order
-    shape, scale = anomaly.gamma_fit(np.take_along_axis(r, rest, 1))
-    survival: np.ndarray = special.gammaincc(shape, r.max(1) / scale)
-    return survival
+    return _ahead(r.max(1), np.take_along_axis(r, rest, 1))

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from btlib.detection import anomaly, weights
+from btlib.detection import anomaly, gamma, weights
 from btlib.exercises.answers import same_number, same_tensor
 from btlib.exercises.attempt import tensor
 from btlib.exercises.core import register
@@ -161,7 +161,7 @@ def _wrong_log_p() -> dict[str, float]:
     r, count = np.sort(_MILD), len(_MILD)
 
     def survival(of: np.ndarray, fitted: np.ndarray) -> float:
-        shape, scale = anomaly.gamma_fit(fitted)
+        shape, scale = gamma.gamma_fit(fitted)
         return float(stats.gamma.sf(of[-1], float(shape), scale=float(scale)))
 
     s, everything = survival(r, r[:-1]), survival(r, r)
