@@ -1,4 +1,4 @@
-"""How often the library's own investigation is right about the capstone's mysteries (lesson 11, fast profile).
+"""How often the library's own investigation is right about the capstone's mysteries (lesson 12, fast profile).
 
     python benchmarks/capstone.py --seeds 0 12      # from, up to but not including
     python benchmarks/capstone.py --summary

@@ -1,4 +1,4 @@
-"""The capstone's exercises (comparing networks, sources, a useful guard), and a whole investigation (lesson 11)."""
+"""The capstone's exercises (comparing networks, sources, a useful guard), and a whole investigation (lesson 12)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

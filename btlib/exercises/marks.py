@@ -1,4 +1,4 @@
-"""The capstone's marks: what is said of a network, beside what is true (lesson 11)."""
+"""The capstone's marks: what is said of a network, beside what is true (lesson 12)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

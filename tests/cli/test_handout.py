@@ -89,8 +89,8 @@ def test_a_lesson_with_another_number_is_the_same_lesson(tmp_path):
     mine = written(tmp_path, "10_capstone")
     mine.cells[0].source = MINE
     nbformat.write(mine, tmp_path / "10_capstone.ipynb")
-    bring_up_to_date(tmp_path, {"10_repair": lesson(a="r = 1"), "11_capstone": lesson(a=STUB, b="z = 1")})
-    assert sources(written(tmp_path, "11_capstone")) == [MINE, "z = 1"]
+    bring_up_to_date(tmp_path, {"10_repair": lesson(a="r = 1"), "12_capstone": lesson(a=STUB, b="z = 1")})
+    assert sources(written(tmp_path, "12_capstone")) == [MINE, "z = 1"]
     assert sources(written(tmp_path, "10_repair")) == ["r = 1"]
 
 

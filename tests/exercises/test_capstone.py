@@ -1,4 +1,4 @@
-"""Lesson 11: the mysteries keep their secret, the marks are fair, the exercises' wrong answers get their own cause."""
+"""Lesson 12: the mysteries keep their secret, the marks are fair, the exercises' wrong answers get their own cause."""
 
 from collections.abc import Callable
 from dataclasses import replace
