@@ -46,7 +46,7 @@ def separability(
     images = as_float(images)
     classes = predict(network, images[:1]).shape[1]
     labels = as_labels(labels, images, classes)
-    attacked = torch.isin(labels, torch.tensor(source_classes(sources, target, classes)))
+    attacked = torch.isin(labels, torch.tensor(source_classes(sources, target, classes), device=labels.device))
     kinds = [_called(network, kind, target) for kind in (trigger(images[attacked]), images[labels == target])]
     if min(len(kind) for kind in kinds) < 10:
         return float("nan")
