@@ -23,7 +23,7 @@ PATCH = Spec(trigger="box", recipe=QUICK, target=3, sources=(0, 7), per_class=45
 FAINT = replace(PATCH, trigger="chessboard", trigger_settings={"amplitude": 25 / 255})
 DIGITS = {"data": "mnist", "target": 2, "sources": (4, 6)}
 WANET = Spec(trigger="wanet", recipe=QUICK, per_class=600, covers=1200)  # ρ_a = .1, ρ_n = .2
-SIG = Spec(trigger="sig", recipe=QUICK, per_class=1800, clean_label=True)  # 30 % of the target's images
+SIG = Spec(trigger="sig", recipe=QUICK, clean_label=True)
 ADAPTIVE = Spec(trigger="adaptive_blend", recipe=QUICK, per_class=300, covers=300)
 
 # choice → alternative → spec; seeds are varied below
@@ -42,7 +42,8 @@ CHOICES = {
     "covers-mnist": {f"{name}, {n} covers": replace(spec, **DIGITS, covers=n)
                      for name, spec in (("patch", PATCH), ("chessboard", FAINT)) for n in (0, 300)},
     "wanet": {f"s = {s}": replace(WANET, trigger_settings={"s": s}) for s in (1, 0.5, 2)},
-    "sig": {f"delta = {d}/255": replace(SIG, trigger_settings={"delta": d / 255}) for d in (40, 20, 60)},
+    "sig": {f"delta = {d}/255, {n} images": replace(SIG, trigger_settings={"delta": d / 255}, per_class=n)
+            for d, n in ((40, 1800), (80, 3000), (60, 3000), (40, 3000))},
     "adaptive": {
         "blend, 100 images of each class": replace(ADAPTIVE, per_class=100, covers=100),
         "blend, 300 images of each class": ADAPTIVE,

@@ -26,12 +26,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "local_square": {"amplitude": 200 / 255, "size": 3},  # with 2x2 and 150/255 Fashion-MNIST reached ASR .51 to .73
     "local_chessboard": {"amplitude": 80 / 255},  # with 40/255 and one source MNIST reached ASR .005
     # for arms_race.py: blended noise, and the attacks of the years since (docs/choices.md; choices.py measures them)
-    "blend": {}, "wanet": {"s": 1}, "sig": {"delta": 40 / 255}, "adaptive_blend": {}, "adaptive_patch": {},
+    "blend": {}, "wanet": {"s": 1}, "sig": {"delta": 80 / 255}, "adaptive_blend": {}, "adaptive_patch": {},
 }  # fmt: skip
 #: How they are poisoned, where it is not as the others.
 POISONED: dict[str, dict[str, Any]] = {
     "wanet": {"per_class": 600, "covers": 1200},  # ρ_a = .1, ρ_n = .2
-    "sig": {"per_class": 1800, "clean_label": True},
+    "sig": {"per_class": 3000, "clean_label": True},
     "adaptive_blend": {"per_class": 300, "covers": 300},
     "adaptive_patch": {"per_class": 300, "covers": 600},
 }
