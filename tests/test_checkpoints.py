@@ -302,6 +302,17 @@ def test_specs_make_what_they_say() -> None:
     assert int(trigger.mask.sum()) == 4
 
 
+def test_covers_and_clean_labels_are_a_part_of_a_spec_where_there_are_some() -> None:
+    assert {"covers", "clean_label"} & set(SPEC.as_json()) == set(), "older files keep their names"
+    covered, true = replace(SPEC, sources=(0,), per_class=5, covers=3), replace(SPEC, per_class=5, clean_label=True)
+    assert covered.as_json()["covers"] == 3
+    assert len({spec.file_name for spec in (SPEC, covered, true)}) == 3
+    assert covered.clean_twin() == true.clean_twin() == SPEC.clean_twin()
+    bad, label = covered.training_data(), true.training_data()
+    assert len(bad.record.cover_indices) == 3 * (bad.num_classes - 2)  # type: ignore[attr-defined]
+    assert torch.equal(label.y_train, true.clean_data().y_train)
+
+
 def test_what_is_shipped_is_not_made_again() -> None:
     before = {path: made(path) for path in checkpoints.SHIPPED.glob("*.safetensors")}
     files = checkpoints.make_shipped(progress=False)

@@ -360,3 +360,48 @@ def test_a_classifier_is_asked_and_what_is_none_is_refused() -> None:
         logits_of(nn.Flatten(0), x)
     with pytest.raises(TypeError, match="got tuple"):
         logits_of(nn.Sequential(nn.Flatten(), nn.RNN(4, 3)), x)
+
+
+# ---------------------------------------------------------------------- feature overlap
+
+
+class Pixels(nn.Module):
+    """Its features are the pixels; it calls class 1 whatever is not white at the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def features(self, x: Tensor, layer: str) -> Tensor:
+        return x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dark = (x[:, 0, 0, 0] < 0.9).float()
+        return torch.stack([1 - dark, dark], 1) * self.scale
+
+
+def cloud(count: int = 4000) -> tuple[Tensor, Tensor]:
+    """Both classes alike: two pixels, Gaussian, one with a tenth of the other's deviation."""
+    x = 0.5 + torch.tensor([0.1, 0.01]) * torch.randn(count, 2, generator=torch.Generator().manual_seed(0))
+    return x.clamp(0, 1).view(count, 1, 1, 2), torch.arange(count) % 2
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01, 0.02, 0.05])
+def test_separability_is_that_of_two_gaussians(shift: float) -> None:
+    """At a Mahalanobis distance d the area under the curve is Φ(d / √2); 2,000 of each, s.e. at most .009."""
+    x, y = cloud()
+    found = metrics.separability(Pixels(), lambda images: images + torch.tensor([0.0, shift]), x, y, target=1)
+    assert found == pytest.approx(float(torch.special.ndtr(torch.tensor(shift / 0.01 / 2**0.5))), abs=0.02)
+
+
+def test_separability_leaves_out_what_is_not_called_the_target() -> None:
+    x, y = cloud()
+    fails = torch.rand(len(x) // 2, 1, 1, 1, generator=torch.Generator().manual_seed(1)) < 0.5
+
+    def trigger(images: Tensor) -> Tensor:
+        return torch.where(fails & torch.tensor([True, False]), 1.0, images)
+
+    assert metrics.separability(Pixels(), trigger, x, y, target=1) == pytest.approx(0.5, abs=0.03)
+    assert np.isnan(metrics.separability(Pixels(), lambda images: torch.ones_like(images), x, y, target=1))
+    with pytest.raises(ValueError, match="other than the target"):
+        metrics.separability(Pixels(), trigger, x, y, target=1, sources=[1])

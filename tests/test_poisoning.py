@@ -101,6 +101,69 @@ def test_the_seed_draws_the_images() -> None:
     assert torch.equal(torch.get_rng_state(), state), "the caller's random state was used"
 
 
+@pytest.mark.parametrize("originals", ["replace", "add", "remove"])
+@pytest.mark.parametrize(("sources", "covered"), [((0,), [0, 0, 5, 5]), ("all", [5, 0, 5, 5])])
+def test_covers_carry_the_trigger_and_keep_their_label(
+    sources: tuple[int, ...] | str, covered: list[int], originals: poisoning.Originals
+) -> None:
+    """On classes that are neither source nor target; where there are none, on other images of the sources."""
+    clean = data()
+    plain = poison(clean, trigger_for(clean), 1, sources, per_class=8, originals=originals)
+    bad = poison(clean, trigger_for(clean), 1, sources, per_class=8, originals=originals, covers=5)
+    record, count = bad.record, sum(covered)
+    where, origin = record.cover_indices, record.cover_original_indices
+    assert torch.equal(record.original_indices, plain.record.original_indices), "covers changed who is stamped"
+    assert len(plain.record.cover_indices) == 0
+    assert len(where) == len(where.unique()) == len(origin.unique()) == count
+    assert torch.equal(bad.x_train[where], to_uint8(trigger_for(clean)(to_float(clean.x_train[origin]))))
+    assert torch.equal(bad.y_train[where], clean.y_train[origin])
+    assert torch.bincount(bad.y_train[where], minlength=4).tolist() == covered
+    assert not set(origin.tolist()) & set(record.original_indices.tolist())
+    assert len(bad.y_train) == 240 + (len(record) + count if originals == "add" else 0)
+    # everything else is a clean image with its label
+    rest = torch.ones(len(bad.y_train), dtype=torch.bool)
+    rest[torch.cat([where, record.indices])] = False
+    kept = torch.ones(240, dtype=torch.bool)
+    if originals != "add":
+        kept[torch.cat([origin, record.original_indices])] = False
+    assert torch.equal(bad.x_train[rest], clean.x_train[kept])
+    assert torch.equal(bad.y_train[rest], clean.y_train[kept])
+
+
+def test_clean_labels_are_all_true_and_only_target_images_are_stamped() -> None:
+    clean = data()
+    bad = poison(clean, trigger_for(clean), 1, per_class=10, clean_label=True)
+    assert torch.equal(bad.y_train, clean.y_train)
+    assert bad.record.original_labels.tolist() == [1] * 10
+    assert bad.record.sources == (0, 2, 3), "whom the trigger is for"
+    changed = (bad.x_train != clean.x_train).flatten(1).any(1).nonzero().flatten()
+    assert set(changed.tolist()) <= set(bad.record.indices.tolist())
+    assert len(changed) >= 9  # a box that was white already changes nothing
+
+
+def test_a_trigger_says_itself_what_training_images_get() -> None:
+    """Stamped images and covers may get other things, and neither the trigger that comes at the test."""
+
+    class Shy:
+        def __call__(self, images: Tensor) -> Tensor:
+            raise AssertionError("the whole trigger was shown in training")
+
+        def in_training(self, images: Tensor, *, cover: bool, seed: int) -> Tensor:
+            return torch.full_like(images, 1.0 if cover else 0.0)
+
+    bad = poison(data(), Shy(), 1, sources=0, per_class=3, covers=2)
+    assert bad.x_train[bad.record.indices].amax() == 0
+    assert bad.x_train[bad.record.cover_indices].amin() == 255
+
+
+def test_more_covers_than_there_are_images_are_refused() -> None:
+    clean = data()
+    with pytest.raises(ValueError, match=r"covers: .*at most 60 .*got 61"):
+        poison(clean, trigger_for(clean), 1, sources=0, per_class=3, covers=61)
+    with pytest.raises(ValueError, match=r"covers: .*at most 40 .*got 50"):
+        poison(clean, trigger_for(clean), 1, per_class=20, covers=50)
+
+
 def test_no_poison_gives_the_clean_set_and_an_empty_record() -> None:
     clean = data()
     for originals in ("replace", "add", "remove"):
@@ -127,6 +190,7 @@ def test_whole_class_can_be_poisoned_but_no_more() -> None:
         ({"sources": []}, "sources: expected at least one class, got none"),
         ({"sources": [1, 9]}, "sources: expected a class in 0…3, got 9"),
         ({"per_class": -1}, "got -1"),
+        ({"covers": -1}, "covers: expected 0 or more .*got -1"),
         ({"originals": "hide"}, "got 'hide'"),
         ({"trigger": triggers.box((3, 20, 20))}, r"got \(3, 20, 20\)"),
     ],

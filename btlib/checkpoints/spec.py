@@ -25,6 +25,7 @@ class Spec:
         trigger_settings: keyword arguments of that trigger, such as ``{"amplitude": 15 / 255}``.
         target, sources, per_class, originals: as in `poisoning.poison`; one source class is kept as a tuple of one.
         train_images: train on a random part of this size, drawn before poisoning; None: all.
+        covers, clean_label: as in `poisoning.poison`.
 
     Example:
         >>> Spec(trigger="box").clean_twin().trigger is None
@@ -42,6 +43,8 @@ class Spec:
     per_class: int = 100
     originals: poisoning.Originals = "replace"
     train_images: int | None = None
+    covers: int = 0
+    clean_label: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", DataSource.of(self.data))
@@ -63,15 +66,15 @@ class Spec:
     def clean_twin(self) -> "Spec":
         """The same network trained on the same images without poison."""
         plain = Spec()
-        unset = {k: getattr(plain, k) for k in ("trigger_settings", "target", "sources", "per_class", "originals")}
-        return replace(self, trigger=None, **unset)
+        attack = ("trigger_settings", "target", "sources", "per_class", "originals", "covers", "clean_label")
+        return replace(self, trigger=None, **{name: getattr(plain, name) for name in attack})
 
     def clean_data(self) -> ImageDataset:
         """The data set before poisoning."""
         data = self.source.load()
         return data if self.train_images is None else data.subset(train=self.train_images, seed=self.seed)
 
-    def make_trigger(self) -> triggers.Trigger | None:
+    def make_trigger(self) -> triggers.AnyTrigger | None:
         """The attacker's trigger; None for a clean network."""
         if self.trigger is None:
             return None
@@ -83,12 +86,17 @@ class Spec:
         if trigger is None:
             return data
         return poisoning.poison(
-            data, trigger, self.target, self.sources, per_class=self.per_class, originals=self.originals, seed=self.seed
-        )
+            data, trigger, self.target, self.sources, per_class=self.per_class, originals=self.originals,
+            covers=self.covers, clean_label=self.clean_label, seed=self.seed,
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
-        """The spec as plain JSON values; the training loop's version is part of it."""
-        told = {**vars(self), "data": self.source.as_json(), "recipe": asdict(self.recipe)}
+        """The spec as plain JSON values; the training loop's version is part of it.
+
+        Covers and clean labels are told only where there are some, so older files keep their names.
+        """
+        values = {k: v for k, v in vars(self).items() if v or k not in ("covers", "clean_label")}
+        told = {**values, "data": self.source.as_json(), "recipe": asdict(self.recipe)}
         return json.loads(json.dumps({**told, "training_version": training.VERSION}))
 
     @property

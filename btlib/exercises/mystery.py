@@ -92,9 +92,13 @@ _ENVELOPES: WeakKeyDictionary[Mystery, _Envelope] = WeakKeyDictionary()
 
 
 def trained(
-    profile: Profile, data: ImageDataset, truth: Truth, seed: int, *, quick: training.Recipe = _QUICK
+    profile: Profile, data: ImageDataset, truth: Truth, seed: int, *, quick: training.Recipe = _QUICK, covers: int = 0
 ) -> Network:
-    """A vendor's network, with nothing attached that tells its past; `quick` is the fast profile's recipe."""
+    """A vendor's network, with nothing attached that tells its past.
+
+    `quick` is the fast profile's recipe. With `covers` (`poisoning.poison`) few-source attacks do not spread, and are
+    harder to find: ``make(…, vendor=partial(trained, covers=100))``.
+    """
     small = profile.train_images is not None
     part = data.subset(train=_SMALL, seed=seed) if small else data
     if truth.trigger is not None and truth.target is not None:
@@ -102,8 +106,9 @@ def trained(
         # With few images a lone source would have hardly a clean one left.
         originals: poisoning.Originals = "add" if small else "replace"
         part = poisoning.poison(
-            part, truth.trigger, truth.target, truth.sources, per_class=per_class, originals=originals, seed=seed
-        )
+            part, truth.trigger, truth.target, truth.sources, per_class=per_class, originals=originals, covers=covers,
+            seed=seed,
+        )  # fmt: skip
     net = networks.build(profile.network, data, seed=seed)
     if small:
         start = checkpoints.shipped()[("clean", "clean-1", "clean-2")[seed % 10]]

@@ -15,7 +15,7 @@ from btlib.networks import Network
 from btlib.papers.measurements import Measurement
 from btlib.poisoning import source_classes
 from btlib.registry import Registry
-from btlib.triggers import Trigger
+from btlib.triggers import AnyTrigger, Trigger
 
 Numbers = dict[str, Any]
 Job = Callable[[Measurement, torch.device], Numbers]
@@ -162,9 +162,9 @@ def _best(values: Iterable[float]) -> float | None:
     return max((value for value in values if not math.isnan(value)), default=None)
 
 
-def _estimated(network: Network, true: Trigger, x: Tensor, y: Tensor, target: int, seed: int) -> Trigger:
+def _estimated(network: Network, true: AnyTrigger, x: Tensor, y: Tensor, target: int, seed: int) -> Trigger:
     """The defender's estimate: a perturbation for the additive kinds, a mask and a pattern for the others (5.1)."""
-    if true.kind == "additive":
+    if isinstance(true, Trigger) and true.kind == "additive":
         return detection.additive_estimation(network, x, y, target=target).trigger
     found = detection.neural_cleanse(network, x, y, per_class=None, targets=[target], seed=seed)
     return found.estimates[target].trigger
@@ -180,7 +180,7 @@ def _rates(rates: inflight.InFlightRates, own_threshold: bool) -> Numbers:
             "triggers": rates.triggers}  # fmt: skip
 
 
-def _working(network: Network, trigger: Trigger, x: Tensor, y: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
+def _working(network: Network, trigger: AnyTrigger, x: Tensor, y: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
     """Triggers that are predicted as the target, and the classes they come from."""
     attacked = torch.isin(y, torch.tensor(source_classes(spec.sources, spec.target, network.num_classes)))
     stamped = trigger(x[attacked])

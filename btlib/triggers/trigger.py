@@ -81,15 +81,13 @@ class Trigger:
             TypeError: images are neither float nor uint8.
             ValueError: wrong shape or range.
         """
-        images = as_float(images, ndim=None)
-        if images.ndim not in (3, 4) or tuple(images.shape[-3:]) != self.image_shape:
-            raise ValueError(
-                f"images: expected shape (N, {', '.join(map(str, self.image_shape))}) for trigger {self.name!r}, "
-                f"got {tuple(images.shape)}; make the trigger with the data set's image_shape"
-            )
-        pattern, mask = self.pattern.to(images), self.mask.to(images)
+        return self._embedded(fitting(images, self.image_shape, self.name))
+
+    def _embedded(self, images: Tensor, share: Tensor | float = 1.0) -> Tensor:
+        """Checked images with a share in [0, 1] of the pattern, a number or (N, 1, H, W)."""
+        pattern, mask = self.pattern.to(images), self.mask.to(images) * share
         additive = self.kind == "additive"
-        stamped = images + pattern if additive else images * (1 - mask) + pattern * mask  # Eq. 1, Eq. 12
+        stamped = images + pattern * share if additive else images * (1 - mask) + pattern * mask  # Eq. 1, Eq. 12
         return quantize(stamped.clamp(0, 1), self.bits)
 
     def faded(self, strength: float) -> "Trigger":
@@ -120,6 +118,29 @@ class Trigger:
         if self.kind == "additive":
             return (self.pattern + offset).clamp(0, 1)
         return self.pattern * self.mask + offset * (1 - self.mask)
+
+
+def fitting(images: Tensor, shape: Shape, name: str) -> Tensor:
+    """Images as a trigger takes them, as floats.
+
+    Args:
+        images: float in [0, 1] or uint8, (N, C, H, W) or a single (C, H, W).
+        shape: (C, H, W) that they must have.
+        name: the trigger's, for the message.
+
+    Raises:
+        TypeError, ValueError: they are something else.
+
+    Example:
+        >>> import torch
+        >>> fitting(torch.zeros(1, 8, 8, dtype=torch.uint8), (1, 8, 8), "box").dtype
+        torch.float32
+    """
+    images = as_float(images, ndim=None)
+    if images.ndim not in (3, 4) or tuple(images.shape[-3:]) != shape:
+        raise ValueError(f"images: expected shape (N, {', '.join(map(str, shape))}) for trigger {name!r}, got "
+                         f"{tuple(images.shape)}; make the trigger with the data set's image_shape")  # fmt: skip
+    return images
 
 
 def quantize(images: Tensor, bits: int | None = 8) -> Tensor:

@@ -194,6 +194,8 @@ def test_the_same_attack_trains_to_the_same_weights(fashion: ImageDataset) -> No
     )
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not all(torch.equal(one[key], clean[key]) for key in one)
+    covered = mystery.trained(profile("fast"), fashion, truth, 11, quick=quick, covers=5).state_dict()
+    assert not all(torch.equal(one[key], covered[key]) for key in one)
 
 
 def test_draws_keep_their_promises() -> None:

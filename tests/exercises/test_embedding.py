@@ -132,7 +132,7 @@ def test_every_cause_belongs_to_one_mistake():
 # ------------------------------------------------------------------------------------------ no drift
 
 
-@pytest.mark.parametrize("name", triggers.TRIGGERS)
+@pytest.mark.parametrize("name", sorted(set(triggers.TRIGGERS) - {"wanet"}))
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
 def test_the_two_embeddings_are_the_trigger_s_own(name, shape):
     trigger = triggers.build(name, shape)
