@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from btlib import inflight, plots, triggers
-from btlib.detection import Detection, Estimate
+from btlib.detection import Detection, Estimate, anomaly
 from btlib.detection.outcome import Estimates
 from btlib.plots.panels import Drawn, finish, panels
 
@@ -51,6 +51,9 @@ FIGURES: dict[str, Callable[[], Drawn]] = {
     "estimates": lambda: plots.estimates(
         "A 0.25", {"net": detection()}, CLASSES, target=2, true=triggers.box((1, 8, 8))
     ),
+    "null": lambda: plots.null_of_largest("A 2", {"net": [0.3, 0.4, 0.5, 0.6, 2.0]}),
+    "repairs": lambda: plots.repair_paths("A", {"before": ([1.0], [0.9]), "caps": ([0.25], [0.88])}),
+    "sketch": lambda: (lambda drawn: (drawn[0], f"A 2 {drawn[1]}"))(plots.shortcut_sketch()),
     "judged": lambda: plots.judged_image("A", torch.zeros(1, 4, 4), {"a": 0.25}, title="t", xlabel="x", highlight="a"),
 }
 
@@ -127,6 +130,24 @@ def test_every_cell_of_a_heat_map_has_contrast(value: float) -> None:
     (written,) = figure.axes[0].texts
     behind = plt.get_cmap("cividis")(value)
     assert plots.contrast(written.get_color(), behind) >= 4.5
+
+
+def test_large_tables_are_told_by_their_ends_and_narrow_cells_hold_no_number() -> None:
+    cells = pd.DataFrame(np.arange(64.0).reshape(8, 8) / 64, list("abcdefgh"), list("ABCDEFGH"))
+    figure, words = plots.heat_maps("A", {"z": cells}, xlabel="x", ylabel="y", cell=(0.3, 0.3), limit=0.5)
+    assert words == "A. z: lowest 0 (a and A), highest 0.98 (h and H)."
+    assert not any(text.get_text() for text in figure.axes[0].texts)
+    assert [text.get_text().strip() for text in figure.axes[-1].texts] == ["limit"]
+    assert [float(line.get_ydata()[0]) for line in figure.axes[-1].lines] == [0.5]
+
+
+def test_a_p_value_is_drawn_as_the_published_rule_has_it() -> None:
+    values = 1 / np.array([2.6, 2.4, 1.9, 2.8, 2.7, 2.9, 2.1, 4.0, 1.5, 0.4])
+    figure, words = plots.null_of_largest("A", {"attacked": values, "even": np.linspace(0.3, 0.5, 10)})
+    p = np.exp(anomaly.published_log_p(np.sort(values)))
+    assert f"attacked: largest 2.5, p {p:.2g}" in words
+    attacked, others = figure.axes
+    assert [len(ax.child_axes) for ax in (attacked, others)] == [1, 0]  # only a small p-value needs a second look
 
 
 def test_contrast_is_that_of_wcag() -> None:

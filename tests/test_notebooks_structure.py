@@ -15,8 +15,6 @@ from btlib.cli.lessons import LessonError, assigned_names, estimate_minutes, rea
 from btlib.paths import notebooks
 
 EXERCISES = 3
-# Not yet divided into cells that fit a screen; every other lesson is, and these lose their place here when they are.
-TO_BE_DIVIDED = {"03_stealthy_attack", "05_lred", "10_repair", "12_capstone"}
 # What a line about looks holds: matplotlib, names of axes, alternative text, what is put out.
 LOOKS = (
     r"\b(?:plt|ax|axes\[\d\]|figure)\.|\b[xy]label\b|\balt\b|\bcaption\b|\bdisplay\(|Markdown\(|HTML\(|plots\.show\("
@@ -131,8 +129,6 @@ def is_folded(cell: nbformat.NotebookNode) -> bool:
 
 def has_cells_that_fit_a_screen(notebook: Notebook) -> Iterator[str]:
     """At most 25 lines, none wider than 90 columns."""
-    if notebook.path.stem in TO_BE_DIVIDED:
-        return
     for source in notebook.code:
         lines = source.splitlines()
         if len(lines) > 25:
@@ -142,8 +138,6 @@ def has_cells_that_fit_a_screen(notebook: Notebook) -> Iterator[str]:
 
 def folds_set_up_and_checks(notebook: Notebook) -> Iterator[str]:
     """Parameters, imports and asserts stand in folded cells, tagged setup and checks."""
-    if notebook.path.stem in TO_BE_DIVIDED:
-        return
     for cell in notebook.content.cells:
         if cell.cell_type != "code":
             continue
@@ -253,7 +247,7 @@ def test_every_lesson_keeps_the_rule(rule):
 
 
 def test_half_of_the_cells_have_at_most_ten_lines():
-    lessons = [Notebook(path) for path in sorted(notebooks().glob("*.ipynb")) if path.stem not in TO_BE_DIVIDED]
+    lessons = [Notebook(path) for path in sorted(notebooks().glob("*.ipynb"))]
     lengths = [len(source.splitlines()) for lesson in lessons for source in lesson.code]
     assert median(lengths) <= 10
 

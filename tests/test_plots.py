@@ -238,36 +238,16 @@ def test_class_bars_hatch_is_seen_and_the_legend_shows_each_kind() -> None:
     assert shown == {"source class": source.get_facecolor(), "other classes": other.get_facecolor()}
 
 
-def test_paired_bars_stand_side_by_side_and_are_told_apart_in_grey() -> None:
-    ax = plots.paired_bars({"before": [3.0, 1.0], "after": [3.0, 2.0]}, ("a", "b"), xlabel="class", ylabel="norm")
-    assert [bar.get_height() for bar in ax.patches] == [3.0, 1.0, 3.0, 2.0]
-    assert [bool(bar.get_hatch()) for bar in ax.patches] == [False, False, True, True]  # type: ignore[attr-defined]
-    assert ax.patches[0].get_x() < ax.patches[2].get_x() < ax.patches[1].get_x()  # type: ignore[attr-defined]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("class", "norm")
-    with pytest.raises(ValueError, match="expected two series of 2 values, got {'before': 2}"):
-        plots.paired_bars({"before": [1.0, 2.0]}, ("a", "b"), xlabel="", ylabel="")
-
-
-def test_pruning_path_marks_where_the_defender_stops() -> None:
-    ax = plots.pruning_path([0.9, 0.8, 0.3], [1.0, 0.9, 0.1], chosen=1)
-    accuracy, success, stop = ax.lines
-    assert np.asarray(accuracy.get_ydata()).tolist() == [0.9, 0.8, 0.3]
-    assert np.asarray(success.get_ydata()).tolist() == [1.0, 0.9, 0.1]
-    assert np.asarray(stop.get_xdata()).tolist() == [1, 1]
-    assert ax.texts[0].get_text() == "she stops: 1"
-
-
 def test_repair_paths_put_success_across_and_accuracy_up() -> None:
-    ax = plots.repair_paths({"before": ([1.0], [0.9]), "pruning": ([1.0, 0.2], [0.9, 0.4])})
-    before, pruning = ax.lines
+    figure, words = plots.repair_paths("Two", {"before": ([1.0], [0.9]), "pruning": ([1.0, 0.2], [0.9, 0.4])})
+    before, pruning = figure.axes[0].lines
     assert np.asarray(before.get_xydata()).tolist() == [[1.0, 0.9]]
     assert np.asarray(pruning.get_xydata()).tolist() == [[1.0, 0.9], [0.2, 0.4]]
     assert before.get_marker() != pruning.get_marker()
-    legend = ax.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["before", "pruning"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["before", "pruning"]
+    assert words == "Two. before 1 at 0.9; pruning 0.2 at 0.4."
     with pytest.raises(ValueError, match="expected at most 7 beside 'before', got 8"):
-        plots.repair_paths({str(n): ([0.0], [0.0]) for n in range(8)})
+        plots.repair_paths("Many", {str(n): ([0.0], [0.0]) for n in range(8)})
 
 
 def test_one_legend_for_all_panels_names_each_line_once() -> None:

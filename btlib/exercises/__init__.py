@@ -8,6 +8,7 @@ from btlib.exercises import (  # noqa: F401  (registers its checks)
     embedding,
     inflight,
     lred,
+    lred_audit,
     neural_cleanse,
     posted,
     repair,

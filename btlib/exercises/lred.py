@@ -1,4 +1,4 @@
-"""Exercises on L-RED: the normalised step, the annealed weights, the p-value, squared shares (lesson 05)."""
+"""Exercises on L-RED: the normalised step, the annealed weights, the p-value (lesson 05)."""
 
 from collections.abc import Callable
 
@@ -98,38 +98,6 @@ def _check_anneal_weights(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) ->
     mixed = rates * torch.tensor([[0.0], [1.0]])
     cause = "one problem with Q = 0 spoils the others: decide row by row (torch.where)"
     same_tensor(answer(mixed, before, allowed), weights.anneal(mixed, before, allowed), cause, tolerance=1e-4)
-
-
-# ---------------------------------------------------------------------------------------- squared shares
-
-
-@register("squared_shares", weights.squared_shares, "Ask those who moved, and hardly listen to a scattered error.",
-          convert=tensor)  # fmt: skip
-def _check_squared_shares(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    allowed = torch.tensor([[True, True, True, False], [False, True, True, True]])
-    rates = torch.tensor([[0.6, 0.2, 0.0, 1.0], [0.9, 0.5, 0.25, 0.25]])  # the target's own rate means nothing
-    own, everyone = rates * allowed, rates.square()
-    squares = own.square()
-    got = answer(rates, allowed)
-    causes = {
-        "the target has a share: its own images are not misclassified": everyone / everyone.sum(1, keepdim=True),
-        "the target is taken out after dividing: the shares should sum to 1": squares / everyone.sum(1, keepdim=True),
-        "the square is missing": own / own.sum(1, keepdim=True),
-        "the sum is squared, not the rates one by one": squares / own.sum(1, keepdim=True).square(),
-        "these are squares, not shares: divide by their sum": squares,
-        "this divides by the number of classes: divide by the sum of the squares":
-            squares / allowed.sum(1, keepdim=True),
-        "this divides by the largest: divide by the sum": squares / squares.amax(1, keepdim=True),
-        "all problems share one sum: each row has its own": squares / squares.sum(),
-        "this is a softmax: shares are plain proportions": rates.masked_fill(~allowed, -torch.inf).softmax(1),
-        "all goes to the best class: every class counts, by the square of its rate":
-            (own == own.amax(1, keepdim=True)).float(),
-    }  # fmt: skip
-    expected = weights.squared_shares(rates, allowed)
-    same_tensor(got, expected, "something else than q_st² / Σ q_ct²", causes, tolerance=1e-4)
-    half = torch.tensor([[0.0], [1.0]])
-    cause = "where nothing is misclassified 0/0 is NaN: return zeros there (clamp_min on the sum), other rows as ever"
-    same_tensor(answer(rates * half, allowed), expected * half, cause, tolerance=1e-4)
 
 
 # ---------------------------------------------------------------------------------------- order statistic

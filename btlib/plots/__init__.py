@@ -11,13 +11,15 @@ from btlib.plots.display import described, png, show, show_png
 from btlib.plots.images import estimates, image, image_grid, judged_image, trigger_table
 from btlib.plots.lines import COLORS, MARKERS, curve_panels, curves, roc_curves
 from btlib.plots.maps import contrast, heat_maps, heatmap
+from btlib.plots.nulls import null_of_largest
 from btlib.plots.points import clouds, dots, histograms, intervals, published_and_ours, scatter
-from btlib.plots.repair import paired_bars, pruning_path, repair_paths
+from btlib.plots.repair import repair_paths
+from btlib.plots.sketches import shortcut_sketch
 from btlib.plots.tables import as_frame, say, table
 
 __all__ = [
     "COLORS", "MARKERS", "as_frame", "bars_by_class", "class_bars", "clouds", "contrast", "curve_panels", "curves",
     "described", "dots", "estimates", "grouped_bars", "heat_maps", "heatmap", "histograms", "image", "image_grid",
-    "intervals", "judged_image", "norms_by_class", "paired_bars", "png", "pruning_path", "published_and_ours",
-    "repair_paths", "roc_curves", "say", "scatter", "show", "show_png", "stacked_bars", "table", "trigger_table",
+    "intervals", "judged_image", "norms_by_class", "null_of_largest", "png", "published_and_ours", "repair_paths",
+    "roc_curves", "say", "scatter", "shortcut_sketch", "show", "show_png", "stacked_bars", "table", "trigger_table",
 ]  # fmt: skip

@@ -154,7 +154,7 @@ def _framed(ax: Axes, picture: Tensor, title: str, color: str) -> None:
 
 def judged_image(
     about: str, picture: Tensor, values: Mapping[str, float], *, title: str, xlabel: str, highlight: str = "",
-    judged: str = "",
+    judged: str = "", xlim: tuple[float, float] | None = None,
 ) -> Drawn:  # fmt: skip
     """An image beside one lying bar for each class.
 
@@ -166,6 +166,7 @@ def judged_image(
         xlabel: what the bars are, with their unit.
         highlight: the class whose bar is coloured.
         judged: title of the bars.
+        xlim: range of the bars, where several figures are compared; None: that of the values.
 
     Example:
         >>> import torch
@@ -181,6 +182,6 @@ def judged_image(
     bars.set_yticks(range(len(names)), names, fontsize=SMALL)
     bars.invert_yaxis()
     bars.axvline(0, color="black", linewidth=0.8)
-    bars.set_xlabel(xlabel)
+    bars.set(xlabel=xlabel, xlim=xlim)
     bars.set_title(judged, fontsize=10)
     return finish([left, bars], about, [", ".join(f"{name} {value:.3g}" for name, value in values.items())])

@@ -61,6 +61,7 @@ def curve_panels(
     about: str, series: Mapping[str, Series], *, x: Sequence[float] | np.ndarray | None = None, xlabel: str,
     levels: Mapping[str, float] | None = None, points: Mapping[str, Any] | None = None,
     ylim: tuple[float, float] | None = None, log: str = "", names: Sequence[str] | None = None,
+    begins: tuple[str, float] | None = None,
 ) -> Drawn:  # fmt: skip
     """Curves in one panel for each quantity, over a common abscissa.
 
@@ -74,6 +75,7 @@ def curve_panels(
         ylim: range of the ordinates; None: each its own.
         log: letters of the logarithmic axes, such as "x" or "xy".
         names: names of the places in `x`, written instead of numbers.
+        begins: legend entry and place of a vertical line, where something begins.
 
     Example:
         >>> figure, words = curve_panels("Training", {"accuracy": {"clean": [0.8, 0.9]}}, xlabel="epoch")
@@ -90,13 +92,15 @@ def curve_panels(
                 ax.scatter(x_of, y_of, color=color, s=14, alpha=0.5)
         for (name, level), style in zip((levels or {}).items(), (":", "--", "-."), strict=False):
             ax.axhline(level, color="0.2", linestyle=style, linewidth=1.2, label=name)
+        if begins:
+            ax.axvline(begins[1], color="0.4", linestyle="--", linewidth=1, label=begins[0])
         if "y" in log:
             ax.set_yscale("log")
         if names is not None and x is not None:
             ax.set_xticks(x, names)
             ax.minorticks_off()
         words.append(f"{quantity}: " + ", ".join(f"{name} {_course(values)}" for name, values in lines.items()))
-    words += [f"{name} at {level:.3g}" for name, level in (levels or {}).items()]
+    words += [f"{name} at {place:.3g}" for name, place in [*(levels or {}).items(), *([begins] if begins else [])]]
     return finish(axes, about, words)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from btlib.plots.panels import SMALL, Drawn, finish
 
+NARROW = 0.4  # inches: no number can be read in a narrower cell
+
 
 def contrast(one: Any, other: Any) -> float:
     """The contrast of two colours as WCAG 2 defines it, from 1 to 21; small text needs 4.5.
@@ -94,9 +96,12 @@ def _write_legibly(ax: Axes, table: np.ndarray, vlim: tuple[float, float]) -> No
 def heat_maps(
     about: str, tables: Mapping[str, Any], *, xlabel: Sequence[str] | str, ylabel: str,
     text: Mapping[str, Any] | None = None, vlim: tuple[float, float] = (0.0, 1.0),
-    cell: tuple[float, float] = (0.6, 0.4),
+    cell: tuple[float, float] = (0.6, 0.4), limit: float | None = None,
 ) -> Drawn:  # fmt: skip
     """Coloured tables side by side, on one colour scale; each says in its title what it shows.
+
+    Values are written where cells are wide enough. The description names all of a small table, and the lowest and
+    the highest cell of a large one.
 
     Args:
         about: what is seen, in a sentence.
@@ -106,6 +111,7 @@ def heat_maps(
         text: what to write into the cells instead, tables of the same shapes.
         vlim: range of the colour scales.
         cell: width and height of a cell, in inches.
+        limit: marked on the colour scale.
 
     Example:
         >>> import pandas as pd
@@ -123,15 +129,42 @@ def heat_maps(
         said = text[label] if text is not None else None
         names = [str(name).replace(" ", "\n", 1) for name in frame.columns]
         first, last = ax is axes[0], ax is axes[-1]
+        written = said.to_numpy().tolist() if said is not None else None
+        if cell[0] < NARROW:
+            written = [[""] * frame.shape[1]] * len(frame)
         heatmap(frame.to_numpy(float), xlabel=below, ylabel=ylabel if first else "", label="", vlim=vlim, ax=ax,
                 x=names, y=list(frame.index) if first else [""] * len(frame), scale=last,
-                text=None if said is None else said.to_numpy().tolist())  # fmt: skip
+                text=written)  # fmt: skip
+        if last and limit is not None:
+            bar = ax.collections[0].colorbar.ax
+            bar.axhline(limit, color="white", linewidth=2)
+            bar.annotate(
+                "limit ", (0, limit), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=SMALL
+            )
         ax.set_title(label, fontsize=10)
         ax.tick_params(left=first)
-        if max(map(len, names)) > 10 * cell[0] / 0.6:
+        if cell[0] < NARROW:
+            ax.set_xticks(ax.get_xticks(), list(frame.columns), rotation=90)
+        elif max(map(len, names)) > 10 * cell[0] / 0.6:
             ax.set_xticks(ax.get_xticks(), names, rotation=40, ha="right")
-        shown = frame if said is None else said
-        for row, numbers in shown.iterrows():
-            cells = [f"{name} {n if said is not None else f'{n:.2g}'}" for name, n in numbers.items()]
-            words.append(f"{row}: {', '.join(cells)}".replace("\n", " "))
+        words += [f"{label}: {_ends(frame)}"] if frame.size > 60 and said is None else _cells(frame, said)
     return finish(axes, about, words)
+
+
+def _cells(frame: Any, said: Any) -> list[str]:
+    """All cells of a table in words, row by row."""
+    return [
+        f"{row}: {', '.join(f'{name} {n}' if said is not None else f'{name} {n:.2g}' for name, n in cells.items())}"
+        .replace("\n", " ")
+        for row, cells in (frame if said is None else said).iterrows()
+    ]  # fmt: skip
+
+
+def _ends(frame: Any) -> str:
+    """The lowest and the highest cell of a table in words."""
+    cells = frame.stack().dropna()
+    named = [
+        f"{word} {value:.2g} ({' and '.join(map(str, place))})".replace("\n", " ")
+        for word, place, value in (("lowest", cells.idxmin(), cells.min()), ("highest", cells.idxmax(), cells.max()))
+    ]
+    return ", ".join(named)

@@ -154,7 +154,7 @@ def dots(
             ax.plot(
                 x, [n for numbers in of.values() for n in numbers], MARKERS[k], color=COLORS[k], alpha=0.8, label=group
             )
-            words += [f"{quantity}: {group} {name} {listed(numbers)}" for name, numbers in of.items() if len(numbers)]
+            words += [f"{quantity}: {group} {name} {_span(numbers)}" for name, numbers in of.items() if len(numbers)]
         for k, (before, after) in enumerate(
             zip(groups.values(), list(groups.values())[1:], strict=False) if joined else ()
         ):
@@ -178,6 +178,11 @@ def dots(
             ax.set_ylim(*ylim)
         ax.grid(axis="y", alpha=0.3)
     return finish(axes, about, words)
+
+
+def _span(numbers: Sequence[float]) -> str:
+    """A few numbers in words, of many the lowest and the highest."""
+    return listed(numbers) if len(numbers) <= 6 else f"{len(numbers)} from {min(numbers):.3g} to {max(numbers):.3g}"
 
 
 def intervals(about: str, ranges: Mapping[str, tuple[float, float]], *, xlabel: str, ylabel: str) -> Drawn:

@@ -14,7 +14,7 @@ from btlib.detection import anomaly, weights
 from btlib.exercises import get, reveal
 from btlib.exercises.lred import normalised_step
 
-NAMES = ("normalised_step", "anneal_weights", "published_log_p", "squared_shares")
+NAMES = ("normalised_step", "anneal_weights", "published_log_p")
 
 
 def along(length: Callable[[Tensor], Any], sign: int = 1) -> Callable[..., Tensor]:
@@ -77,29 +77,12 @@ def log_p(
     return answer
 
 
-def shares(
-    square: Callable[[Tensor], Tensor] = torch.square,
-    by: Callable[[Tensor], Tensor] = lambda s: s.sum(1, keepdim=True),
-    mask: str = "before", floor: float = 1e-12,
-) -> Callable[[Tensor, Tensor], Tensor]:  # fmt: skip
-    """Squared shares in which one thing can be wrong."""
-
-    def answer(rates: Tensor, allowed: Tensor) -> Tensor:
-        squares = square(rates * allowed if mask == "before" else rates)
-        found = squares / by(squares).clamp_min(floor)
-        return found * allowed if mask == "after" else found
-
-    return answer
-
-
 RIGHT: list[tuple[str, Callable[..., Any]]] = [
     ("normalised_step", along(lambda g: torch.linalg.vector_norm(g))),
     ("normalised_step", along(lambda g: g.square().sum().sqrt())),
     ("anneal_weights", annealed()),
     ("anneal_weights", lambda q, w, a: weights.anneal(q, w, a).clone()),
     ("published_log_p", log_p()),
-    ("squared_shares", shares()),
-    ("squared_shares", lambda q, a: torch.nan_to_num((q * a) ** 2 / ((q * a) ** 2).sum(1, keepdim=True))),
     ("published_log_p", lambda r: torch.tensor(anomaly.published_log_p(r), dtype=torch.float64)),
 ]
 
@@ -153,19 +136,6 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("published_log_p", lambda r: get("published_log_p").solution(np.append(r[:-1], 1e-9 + r[-1])) * 2, "something"),
     ("published_log_p", lambda r: log_p()(np.append(r[:-1].clip(max=r[-1] - 1e-9), r[-1])), "wherever it stands"),
     ("published_log_p", lambda r: None, "is there a return"),
-    ("squared_shares", shares(mask="never"), "the target has a share"),
-    ("squared_shares", shares(mask="after"), "after dividing"),
-    ("squared_shares", shares(square=lambda q: q), "square is missing"),
-    ("squared_shares", shares(by=lambda s: s.sqrt().sum(1, keepdim=True).square()), "sum is squared"),
-    ("squared_shares", shares(by=torch.ones_like), "not shares"),
-    ("squared_shares", shares(by=lambda s: torch.full_like(s, 3)), "number of classes"),
-    ("squared_shares", shares(by=lambda s: s.amax(1, keepdim=True)), "by the largest"),
-    ("squared_shares", shares(by=lambda s: s.sum()), "share one sum"),
-    ("squared_shares", lambda q, a: q.masked_fill(~a, -torch.inf).softmax(1), "softmax"),
-    ("squared_shares", lambda q, a: hard(q, q, a), "best class"),
-    ("squared_shares", shares(floor=0.0), "0/0"),
-    ("squared_shares", lambda q, a: None, "returns nothing"),
-    ("squared_shares", lambda q, a: 2 * q, "something else"),
 ]  # fmt: skip
 
 
@@ -176,7 +146,6 @@ class TestExercises(ExerciseContract):
 def test_the_library_is_the_solution() -> None:
     assert get("anneal_weights").solution is weights.anneal
     assert get("published_log_p").solution is anomaly.published_log_p
-    assert get("squared_shares").solution is weights.squared_shares
     assert "gradient.norm()" in repr(reveal("normalised_step"))
 
 
