@@ -162,9 +162,9 @@ def _cells(frame: Any, said: Any) -> list[str]:
 
 def _ends(frame: Any) -> str:
     """The lowest and the highest cell of a table in words."""
-    cells = frame.stack().dropna()
-    named = [
-        f"{word} {value:.2g} ({' and '.join(map(str, place))})".replace("\n", " ")
-        for word, place, value in (("lowest", cells.idxmin(), cells.min()), ("highest", cells.idxmax(), cells.max()))
-    ]
-    return ", ".join(named)
+    cells = frame.to_numpy(float)
+    words = []
+    for word, place in (("lowest", np.nanargmin(cells)), ("highest", np.nanargmax(cells))):
+        row, column = np.unravel_index(place, cells.shape)
+        words.append(f"{word} {cells[row, column]:.2g} ({frame.index[row]} and {frame.columns[column]})")
+    return ", ".join(words).replace("\n", " ")
