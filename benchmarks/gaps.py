@@ -1,4 +1,4 @@
-"""Why some of our numbers are not the papers': experiments behind lessons 05 and 09.
+"""Why some of our numbers are not the papers': experiments behind lessons 09 and 11.
 
     python benchmarks/gaps.py            # what is missing of results/gaps.json
     python benchmarks/gaps.py badnets    # one experiment

@@ -76,7 +76,7 @@ def row(spec: Spec, detector: str) -> dict[str, Any]:
 
 
 def walk(estimate: Estimate) -> dict[str, Any]:
-    """Q against the length of the perturbation on the way to one class, for lesson 05."""
+    """Q against the length of the perturbation on the way to one class, for lesson 11."""
     told = {name: [round(float(number), 4) for number in estimate.history[name]] for name in ("norm", "Q")}
     return {"walk": told} if estimate.source is None else {}
 

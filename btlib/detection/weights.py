@@ -16,6 +16,11 @@ def anneal(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
 
     Returns:
         float (P, K), rows sum to 1; where Q = 1 the limit T → 0, equal weights on the largest rates.
+
+    Example:
+        >>> allowed = torch.tensor([[True, True, False]])  # the third class is the target
+        >>> anneal(torch.tensor([[0.5, 0.0, 0.9]]), allowed / 2, allowed).round(decimals=2)
+        tensor([[0.5900, 0.4100, 0.0000]])
     """
     misclassified = (weights * rates).sum(1, keepdim=True)  # Q_t
     temperature = -misclassified.clamp(1e-12, 1).log()
