@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from btlib.detection import anomaly
+from btlib.detection import anomaly, gamma
 from btlib.plots.lines import COLORS
 from btlib.plots.panels import SMALL, Drawn, finish, panels
 
@@ -45,7 +45,7 @@ def null_of_largest(about: str, statistics: Mapping[str, Sequence[float] | np.nd
 
 def _densities(ax: Axes, r: np.ndarray) -> float:
     """Draw both densities and the statistics, which are sorted; the height of the second at the largest."""
-    shape, scale = anomaly.gamma_fit(r[:-1])
+    shape, scale = gamma.gamma_fit(r[:-1])
     null = stats.gamma(float(shape), scale=float(scale))
     grid = np.linspace(0, max(1.35 * r[-1], float(null.ppf(0.9999))), 600)
     largest = len(r) * null.pdf(grid) * null.cdf(grid) ** (len(r) - 1)

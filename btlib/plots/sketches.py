@@ -7,7 +7,7 @@ from btlib.plots.lines import COLORS
 from btlib.plots.panels import Drawn, finish, panels
 
 #: Of three panels: title, corners of the shortcut, its width, its end as seen from the pictures, name of the way.
-_WAYS = (
+_WAYS: tuple[tuple[str, list[tuple[float, float]], int, float, str], ...] = (
     ("(a) clean", [], 0, 3.0, "d_A"),
     ("(b) backdoor in A", [(3, 2.1), (5.2, 2.1)], 16, 5.15, "d_A*"),
     ("(c) with adversarial training",
