@@ -9,6 +9,8 @@ from copy import deepcopy
 
 import nbformat
 
+from btlib.cli.lessons import LessonError
+
 BRANCH = "cloud"  # holds the copies; .github/workflows/site.yml fills it
 SETUP = """\
 # In the cloud: fetches the course and installs btlib; torch, torchvision and numpy stay as they are.
@@ -33,11 +35,11 @@ def repository() -> str | None:
     """The public repository, "owner/name"; None where no setting says it.
 
     Raises:
-        ValueError: a setting that is no such name.
+        LessonError: a setting that is no such name.
     """
     named = os.environ.get("BTLIB_REPOSITORY") or os.environ.get("GITHUB_REPOSITORY")
     if named and not re.fullmatch(r"[\w.-]+/[\w.-]+", named):
-        raise ValueError(f"BTLIB_REPOSITORY: expected owner/name, got {named!r}; leave the server's address out")
+        raise LessonError(f"BTLIB_REPOSITORY: expected owner/name, got {named!r}; leave the server's address out")
     return named or None
 
 

@@ -59,7 +59,7 @@ def _shown_beside(out: Path, notebooks: Path) -> Callable[[], None]:
     root = paths.repository()
 
     def show() -> None:
-        from btlib.cli.site import build
+        from btlib.cli.site_build import build
 
         with_pages = root is not None and not needs.lacking("site")
         page = build(root, notebooks, out, out.parent / "site") if root and with_pages else out

@@ -1,10 +1,12 @@
-"""Cells of a lesson as slides: one page with all that it needs, reveal.js included.
+"""A lesson as slides: one page with all that it needs, reveal.js included.
 
 nbconvert's own templates fetch reveal.js, MathJax and the widgets' code from elsewhere, and lose what pictures show.
-Here equations become MathML; widgets are still pictures before they come here.
+Here equations become MathML; widgets become still pictures.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
+from html import escape
 from typing import Any
 
 import nbformat
@@ -12,8 +14,31 @@ from jinja2 import pass_context
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from btlib.cli.arranging import arranged
+from btlib.cli.lessons import title_of
 from btlib.cli.mathml import equation, to_mathml
+from btlib.cli.widget_state import freeze_widgets
 from btlib.paths import TEMPLATES
+
+
+def deck(executed: nbformat.NotebookNode) -> str:
+    """A lesson's slides: one page that needs nothing else.
+
+    Args:
+        executed: a lesson with its outputs; stays as it is.
+    """
+    still = deepcopy(executed)
+    freeze_widgets(still)
+    cells = []
+    for place, slide in enumerate(arranged(still)):
+        stack = ("</section>\n" if place else "") + "<section>" if slide.opens else ""
+        running = "" if slide.opens else f'<p class="running">{escape(slide.head)}</p>'
+        notes = nbformat.v4.new_markdown_cell("\n\n".join(slide.notes))
+        notes.metadata.update(before='<aside class="notes">', after="</aside></section>")
+        kind = ' class="prediction"' if "prediction" in slide.cells[0].metadata else ""
+        slide.cells[0].metadata["before"] = f"{stack}<section{kind}>{running}"
+        cells += [*slide.cells, notes]
+    return slides_page(cells, title_of(still, "Lesson"))
 
 
 def slides_page(cells: Sequence[nbformat.NotebookNode], title: str) -> str:

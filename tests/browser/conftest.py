@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if made := os.environ.get("BTLIB_SITE"):
         return Path(made)
     from btlib.cli.course import run_missing
-    from btlib.cli.site import build
+    from btlib.cli.site_build import build
 
     course, out = CHECKOUT / "build" / "course", tmp_path_factory.mktemp("site") / "site"
     if not list(course.glob("[0-9][0-9]_*.ipynb")):

@@ -14,7 +14,7 @@ from btlib.cli import anywhere, needs
 from btlib.cli.check import CheckResult
 from btlib.cli.course import run_missing
 from btlib.cli.lessons import LessonError, Minutes
-from btlib.cli.site import build
+from btlib.cli.site_build import build
 from btlib.cli.site_pages import chapter, reading_copy
 from btlib.paths import CHECKOUT
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from btlib.cli.arranging import ROOM, arranged
-from btlib.cli.slides import deck
+from btlib.cli.export import deck
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (900).to_bytes(4, "big") + (600).to_bytes(4, "big")
                        + bytes(40)).decode()  # fmt: skip
