@@ -114,8 +114,7 @@ def write_sources(
     known = {"chapters": [chapter(*each) for each in every.items()], "modules": modules, "documents": documents}
     picture = re.search(r"!\[([^\]]+)\]\(docs/backdoor\.png\)", (root / "README.md").read_text(encoding="utf-8"))
     for name in ("index.md", "timings.md"):
-        page = _render(folder, f"{name}.j2", alt=picture[1] if picture else "", public=public, **known)
-        _write(folder / name, page)
+        _write(folder / name, _render(folder, f"{name}.j2", alt=picture[1] if picture else "", public=public, **known))
     for template in folder.glob("*.j2"):
         template.unlink()
 
