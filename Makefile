@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv course test lint format lab check checkpoints gpu browser-test pins clean clean-all
+.PHONY: help .venv course site slides test lint format lab check checkpoints gpu browser-test pins clean clean-all
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +46,14 @@ $(READY): pyproject.toml setup.py constraints.txt
 	    "and 7 GB of disk" >&2; exit 1; }
 	@touch $@
 
-course: .venv  ## run the lessons, leave pages and a report in build/course/
+course: .venv  ## run the lessons, leave pages in build/site/; lesson 00's come first
 	$(PY) -m btlib course $(if $(LESSON),--lesson $(LESSON)) $(if $(PROFILE),--profile $(PROFILE))
+
+site: .venv  ## the pages in build/site/ again; runs only lessons that changed
+	$(PY) -m btlib site
+
+slides: .venv  ## a deck of slides of each lesson, in build/slides/
+	$(PY) -m btlib slides $(if $(LESSON),--lesson $(LESSON))
 
 test: .venv  ## everything CI runs: style, types, tests, lessons
 	$(PY) -m btlib test
@@ -71,7 +77,7 @@ checkpoints: .venv  ## train the networks in data/checkpoints/ again, from nothi
 gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 seconds
 	LIMIT=$(LIMIT) $(PY) -m btlib gpu
 
-browser-test: .venv  ## every lesson's controls in a kernel, lesson 00's slider in Chromium too
+browser-test: .venv  ## in Chromium: site, slides, lesson 00's slider; in a kernel: all controls
 	$(PY) -m pytest tests/browser -m browser
 
 pins: .venv  ## write constraints.txt from what .venv holds now

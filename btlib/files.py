@@ -35,14 +35,48 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        umask = os.umask(0)  # mkstemp makes files private; give the result the usual permissions
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
+        part.chmod(0o666 & ~_umask())  # mkstemp makes files private; give the result the usual permissions
         with part.open("rb+") as written:  # else a machine that stops may keep the new name and not the content
             os.fsync(written.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: str | Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Args:
+        path: the folder to make, or to replace with all that it holds; folders above it are made where missing.
+
+    Yields:
+        the temporary folder, beside it, to write to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, folder_written_whole(f"{folder}/pages") as part:
+        ...     _ = (part / "a.txt").write_text("whole")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stem = signed(path.parent, f".{path.name}.")
+    part, former = (Path(tempfile.mkdtemp(dir=path.parent, prefix=stem)) for _ in range(2))
+    try:
+        yield part
+        part.chmod(0o777 & ~_umask())
+        if path.exists():
+            os.replace(path, former / path.name)
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def signed(folder: Path, stem: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from btlib.files import signed, write_text, written_whole
+from btlib.files import folder_written_whole, signed, write_text, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -40,6 +40,23 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: ty
         write()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_folder_takes_the_place_of_another_or_leaves_it(tmp_path: Path, error: type[BaseException]) -> None:
+    def write(name: str, then: BaseException | None = None) -> None:
+        with folder_written_whole(tmp_path / "deep" / "site") as part:
+            (part / name).write_text(name)
+            if then:
+                raise then
+
+    write("old.html")
+    with pytest.raises(error):
+        write("half.html", error())
+    assert names(tmp_path) == ["old.html"]
+    write("new.html")
+    assert names(tmp_path) == ["new.html"], "what the older one held is gone, and nothing stays beside it"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["site"]
 
 
 def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

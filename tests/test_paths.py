@@ -19,7 +19,7 @@ def test_a_checkout_keeps_everything_below_it(tmp_path: Path, monkeypatch: pytes
     assert paths.results() == ROOT / "results"
     assert paths.cache() == ROOT / "data" / "cache"
     assert paths.data_folders() == (ROOT / "data",)
-    assert (paths.TEMPLATES / "lesson" / "page.css").exists()
+    assert (paths.TEMPLATES / "scan" / "page.css").exists()
 
 
 def test_a_named_data_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

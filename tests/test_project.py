@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-NOT_ON_CONDA_FORGE = {"playwright"}
+NOT_ON_CONDA_FORGE = {"playwright", "axe-playwright-python"}
 
 
 def required() -> dict[str, str]:
@@ -45,8 +45,8 @@ def conda() -> dict[str, str]:
 
 
 def test_contributors_get_every_extra():
-    assert set(EXTRAS) == {"course", "dask", "dev", "onnx", "service"}
-    assert Requirement(EXTRAS["dev"][0]).extras == {"course", "dask", "onnx", "service"}
+    assert set(EXTRAS) == {"course", "dask", "dev", "onnx", "service", "site"}
+    assert Requirement(EXTRAS["dev"][0]).extras == {"course", "dask", "onnx", "service", "site"}
 
 
 def test_the_core_wants_no_jupyter():
@@ -104,6 +104,8 @@ def test_every_target_of_the_makefile_is_explained():
         "help",
         ".venv",
         "course",
+        "site",
+        "slides",
         "test",
         "lab",
         "clean",

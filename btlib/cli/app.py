@@ -2,7 +2,22 @@
 
 import typer
 
-from btlib.cli import answers, check, checkpoints, course, exam, gpu, guard, handout, paper, repair, scan, tasks
+from btlib.cli import (
+    answers,
+    check,
+    checkpoints,
+    course,
+    exam,
+    gpu,
+    guard,
+    handout,
+    paper,
+    repair,
+    scan,
+    site,
+    slides,
+    tasks,
+)
 
 app = typer.Typer(
     help="A notebook course on backdoors in neural networks.",
@@ -15,6 +30,8 @@ app = typer.Typer(
 # A new command: write its function in a module of its own, add a line here.
 app.command("check")(check.command)
 app.command("course")(course.command)
+app.command("site")(site.command)
+app.command("slides")(slides.command)
 app.command("checkpoints")(checkpoints.command)
 app.command("gpu")(gpu.command)
 app.command("guard")(guard.command)

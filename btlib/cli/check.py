@@ -15,7 +15,7 @@ from btlib import paths
 DISK_GIB = 2.0
 MEMORY_GIB = 2.0
 #: What a plain installation lacks, and what it is for.
-EXTRAS = {"course": "the lessons", "dask": "sweeps on a cluster"}
+EXTRAS = {"course": "the lessons", "site": "pages of them", "dask": "sweeps on a cluster"}
 _LINE = re.compile(r"""([\w.-]+)\s*([^;\[]*?)\s*(?:;\s*extra == ["'](\w+)["'])?""")
 
 

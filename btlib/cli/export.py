@@ -1,54 +1,52 @@
-"""An executed lesson as one page that needs neither Jupyter nor a network.
+"""A lesson as slides: one page with all that it needs, reveal.js included.
 
-nbconvert's own templates fetch MathJax, require.js and the widgets' code from elsewhere. Here equations
-become MathML, which every current browser draws and screen readers read; widgets become still pictures.
+nbconvert's own templates fetch reveal.js, MathJax and the widgets' code from elsewhere, and lose what pictures show.
+Here equations become MathML; widgets become still pictures.
 """
 
-import copy
-import html
-import re
+from collections.abc import Sequence
+from copy import deepcopy
+from html import escape
 from typing import Any
 
 import nbformat
 from jinja2 import pass_context
-from latex2mathml.converter import convert
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from btlib.cli.arranging import arranged
+from btlib.cli.lessons import title_of
+from btlib.cli.mathml import equation, to_mathml
 from btlib.cli.widget_state import freeze_widgets
 from btlib.paths import TEMPLATES
 
-# What latex2mathml lacks, as what it knows.
-SPELLINGS = (
-    (r"\\begin\{(aligned|split)\}", r"\\begin{align*}"),
-    (r"\\end\{(aligned|split)\}", r"\\end{align*}"),
-    (r"\\arg\s*\\(min|max)(?![a-z])", r"\\arg\1"),
-    (r"\\operatorname\*?\{arg\s*(?:\\,)?\s*(min|max)\}", r"\\arg\1"),
-    (r"\\operatorname\*", r"\\operatorname"),
-)
 
+def deck(executed: nbformat.NotebookNode) -> str:
+    """A lesson's slides: one page that needs nothing else.
 
-def lesson_page(notebook: nbformat.NotebookNode, title: str) -> str:
-    """The page, in HTML. `notebook` stays as it is."""
-    still = copy.deepcopy(notebook)
+    Args:
+        executed: a lesson with its outputs; stays as it is.
+    """
+    still = deepcopy(executed)
     freeze_widgets(still)
-    still.metadata["title"] = title
-    exporter = PageExporter(template_name="lesson", extra_template_basedirs=[str(TEMPLATES)])
-    page, _ = exporter.from_notebook_node(still)
+    cells = []
+    for place, slide in enumerate(arranged(still)):
+        stack = ("</section>\n" if place else "") + "<section>" if slide.opens else ""
+        running = "" if slide.opens else f'<p class="running">{escape(slide.head)}</p>'
+        notes = nbformat.v4.new_markdown_cell("\n\n".join(slide.notes))
+        notes.metadata.update(before='<aside class="notes">', after="</aside></section>")
+        kind = ' class="prediction"' if "prediction" in slide.cells[0].metadata else ""
+        slide.cells[0].metadata["before"] = f"{stack}<section{kind}>{running}"
+        cells += [*slide.cells, notes]
+    return slides_page(cells, title_of(still, "Lesson"))
+
+
+def slides_page(cells: Sequence[nbformat.NotebookNode], title: str) -> str:
+    """The page, in HTML. What stands before and after a cell is in its metadata."""
+    notebook = nbformat.v4.new_notebook(cells=list(cells), metadata={"title": title})
+    exporter = PageExporter(template_name="slides", extra_template_basedirs=[str(TEMPLATES)])
+    page, _ = exporter.from_notebook_node(notebook)
     return str(page)
-
-
-def to_mathml(tex: str, display: str = "inline") -> str:
-    """An equation as MathML, or as its TeX source where that is beyond latex2mathml."""
-    for pattern, replacement in SPELLINGS:
-        tex = re.sub(pattern, replacement, tex)
-    try:
-        mathml = convert(tex, display=display)
-    except Exception:  # its errors have no common class
-        mathml = ""
-    understood = mathml and "\\" not in mathml and "<mi>&</mi>" not in mathml
-    mathml = re.sub("<mo>(?=&#x02016;)", '<mo stretchy="false">', mathml)  # bars, as TeX draws them
-    return mathml if understood else f'<code class="tex">{html.escape(tex)}</code>'
 
 
 class MathRenderer(IPythonRenderer):
@@ -67,12 +65,11 @@ class MathRenderer(IPythonRenderer):
 
     def block_math(self, body: str) -> str:
         """An equation on a line of its own: `$$…$$`."""
-        return f'<div class="equation">{to_mathml(body, "block")}</div>'
+        return equation(body)
 
     def latex_environment(self, name: str, body: str) -> str:
         r"""An equation written as `\begin{name}…\end{name}`."""
-        wrapped = body if name in ("equation", "equation*") else rf"\begin{{{name}}}{body}\end{{{name}}}"
-        return self.block_math(wrapped)
+        return equation(rf"\begin{{{name}}}{body}\end{{{name}}}")
 
 
 class PageExporter(HTMLExporter):
@@ -92,6 +89,6 @@ class PageExporter(HTMLExporter):
         attachments = context.get("cell", {}).get("attachments", {})
         path = context.get("resources", {}).get("metadata", {}).get("path", "")
         renderer = MathRenderer(
-            escape=False, attachments=attachments, embed_images=True, path=path, anchor_link_text="¶"
+            escape=False, attachments=attachments, embed_images=True, path=path, exclude_anchor_links=True
         )
         return str(MarkdownWithMath(renderer=renderer).render(source))

@@ -14,9 +14,13 @@ from btlib.cli.check import install, packages
 
 def extra(name: str) -> None:
     """Leave with status 2 unless the packages of this extra are installed."""
-    lacking = [package.name for package in packages(name) if not package.ok]
-    if lacking:
-        _leave(f"packages: expected those of btlib[{name}], got no {', '.join(lacking)}; {install(name)}")
+    if missing := lacking(name):
+        _leave(f"packages: expected those of btlib[{name}], got no {', '.join(missing)}; {install(name)}")
+
+
+def lacking(extra: str) -> list[str]:
+    """Packages of an extra that are not installed, or too old."""
+    return [package.name for package in packages(extra) if not package.ok]
 
 
 def repository() -> Path:

@@ -1,4 +1,4 @@
-"""What a run of the course leaves beside the lessons: report.json for programs, index.html for people."""
+"""What a run of the course leaves beside the lessons: report.json."""
 
 import json
 from collections.abc import Sequence
@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from btlib.cli.execute import LessonRun
-from btlib.cli.pages import render
 from btlib.files import write_text
 
 
 def write_report(out: Path, runs: Sequence[LessonRun], profile: str) -> None:
-    """Write report.json and index.html of these runs into `out`."""
+    """Write report.json of these runs into `out`."""
     report = {"profile": profile, "lessons": [as_json(run) for run in runs]}
     write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
-    write_text(out / "index.html", index_page(runs, profile))
 
 
 def as_json(run: LessonRun) -> dict[str, Any]:
@@ -24,8 +22,3 @@ def as_json(run: LessonRun) -> dict[str, Any]:
     if run.error is None:
         del entry["error"]
     return entry
-
-
-def index_page(runs: Sequence[LessonRun], profile: str) -> str:
-    """The table of lessons, one page without scripts."""
-    return render("lesson/course.html.j2", runs=runs, profile=profile)

@@ -63,17 +63,23 @@ def lab(
         Path | None, typer.Argument(help="Folder of your copy; default: my-lessons/ in the repository.")
     ] = None,
 ) -> None:
-    """Open your own copy of the lessons in JupyterLab; it is made, or brought up to date and keeps your answers."""
+    """Open your own copy of the lessons in JupyterLab; it is made, or brought up to date and keeps your answers.
+
+    A new copy opens with its first lesson.
+    """
     lessons = needs.lessons()
     needs.extra("course")
     from btlib.cli.copies import bring_up_to_date, read
     from btlib.cli.lessons import find_lessons
 
     copy = folder or paths.root() / "my-lessons"
+    found = find_lessons(lessons)
+    first = copy / found[0].path.name
+    opened = copy if first.exists() else first
     with needs.sentences():
-        changed = bring_up_to_date(copy, {one.name: read(one.path) for one in find_lessons(lessons)})
+        changed = bring_up_to_date(copy, {one.name: read(one.path) for one in found})
     typer.echo(f"{copy}: " + (f"new or changed: {', '.join(changed)}" if changed else "up to date"), err=True)
-    raise typer.Exit(_python("jupyterlab", str(copy), folder=lessons.parent))
+    raise typer.Exit(_python("jupyterlab", str(opened), folder=lessons.parent))
 
 
 def clean() -> None:

@@ -46,7 +46,7 @@ class B3DDetector(InFlightDetector):
 
 
 def output_change(without: Tensor, embedded: Tensor) -> Tensor:
-    """B3D's score: minus the total variation distance of two softmax outputs, -½ Σ_k |p_k - q_k|.
+    """B3D's score: minus the total variation distance of two softmax outputs, ``-½ Σ_k |p_k - q_k|``.
 
     Args:
         without: logits (N, K) of images.

@@ -23,7 +23,7 @@ class AdversarialNeuronPruning(Repair):
     """ANP: learn a mask over all channels under the worst small change of their weights, and prune where it is small.
 
     Wu and Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, Eq. 3 to 5: minimise over
-    masks m in [0, 1] the loss α L(m w, b) + (1 - α) max L((m + δ) w, (1 + ξ) b) with |δ|, |ξ| ≤ ε, one number per
+    masks m in [0, 1] the loss α L(m w, b) + (1 - α) max L((m + δ) w, (1 + ξ) b) with ``|δ|, |ξ| ≤ ε``, one number per
     channel. Channels of a batch normalisation are masked there; without one, at the convolution or linear layer itself.
     The threshold is the largest that held-out clean images allow.
 

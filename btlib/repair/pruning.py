@@ -67,7 +67,7 @@ class ChannelLipschitz(Repair):
     Zheng et al., "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022, Eq. 8 and Algorithm 1: of each
     convolution with batch normalisation, channels whose Lipschitz bound is more than `u` standard deviations above
     the mean of their layer. The bound is the largest singular value of a channel's kernel (channels × pixels), times
-    |γ|/σ of its normalisation.
+    ``|γ|/σ`` of its normalisation.
 
     Attributes:
         u: standard deviations; the paper has 3.

@@ -31,7 +31,7 @@ def check_detector(detector: Callable[..., Detection]) -> None:
     - floats in 0…255, labels that do not fit and targets that do not exist are refused.
 
     Args:
-        detector: called with (network, images, labels, *, targets=None), see `btlib.detection.Detector`.
+        detector: called with ``(network, images, labels, *, targets=None)``, see `btlib.detection.Detector`.
 
     Raises:
         ContractError: it does not; one sentence says what.

@@ -1,5 +1,10 @@
-"""Every lesson: run all, move each control, run all again. In a kernel, no browser needed: `make browser-test`."""
+"""Every lesson: run all, move each control, run all again, in order and in random orders.
 
+In a kernel, no browser needed: `make browser-test`. BTLIB_ORDERS says how many random orders, default 3.
+"""
+
+import os
+import random
 from copy import deepcopy
 from pathlib import Path
 
@@ -11,6 +16,7 @@ from btlib.paths import notebooks
 
 pytestmark = pytest.mark.browser
 CELL_S = 1800
+ORDERS = int(os.environ.get("BTLIB_ORDERS", "3"))
 
 # What a hand would do, in the lesson's own kernel. A picture or words beside the control have to change.
 TOUCH = """
@@ -58,16 +64,19 @@ print(f"touched {_touched}")
 @pytest.mark.parametrize("lesson", sorted(notebooks().glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_control_works_after_the_whole_lesson_and_so_does_every_cell(lesson: Path) -> None:
     notebook = nbformat.read(lesson, as_version=4)
-    again = [deepcopy(cell) for cell in notebook.cells if cell.cell_type == "code"]
-    for cell in again:
-        cell.id = nbformat.v4.new_code_cell().id
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     touching = nbformat.v4.new_code_cell(TOUCH)
-    notebook.cells += [touching, *again]
+    notebook.cells.append(touching)
+    for order in range(1 + ORDERS):
+        again = deepcopy(code)
+        for cell in again:
+            cell.id = nbformat.v4.new_code_cell().id
+        notebook.cells += random.Random(order).sample(again, len(again)) if order else again
     client = NotebookClient(
         notebook, timeout=CELL_S, kernel_name="python3", resources={"metadata": {"path": str(notebooks())}}
     )
     client.execute()
     said = "".join(output.get("text", "") for output in touching.outputs)
-    controls = sum("widgets." in cell.source for cell in again)
+    controls = sum("widgets." in cell.source for cell in code)
     assert said.startswith("touched ")
     assert controls == 0 or "touched 0" not in said

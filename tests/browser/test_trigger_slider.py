@@ -12,18 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 from btlib.paths import notebooks
 
 pytestmark = pytest.mark.browser
 # BTLIB_BROWSER_NOTEBOOKS names another folder, to try a notebook in the making.
 LESSONS = Path(os.environ.get("BTLIB_BROWSER_NOTEBOOKS", notebooks()))
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 TOKEN = "lesson"
 START_S = 60
 RUN_S = 300
@@ -79,18 +74,8 @@ def _wait_for(address: str, log: Path) -> None:
     pytest.fail(f"JupyterLab did not start within {START_S} s:\n{log.read_text()}")
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of headless Chromium, as tall as a lesson likes."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed; on Debian and Ubuntu: apt install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1400, "height": 1000})
-        browser.close()
-
-
-def test_moving_the_slider_changes_the_picture(server, page, tmp_path):
+def test_moving_the_slider_changes_the_picture(server, browser, tmp_path):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})  # as tall as a lesson likes
     lesson = next(LESSONS.glob("00_*.ipynb"))
     page.goto(f"{server}/lab/tree/{lesson.name}?token={TOKEN}")
     notebook = page.locator(".jp-NotebookPanel:visible")
