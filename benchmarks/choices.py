@@ -42,8 +42,9 @@ CHOICES = {
     "covers-mnist": {f"{name}, {n} covers": replace(spec, **DIGITS, covers=n)
                      for name, spec in (("patch", PATCH), ("chessboard", FAINT)) for n in (0, 300)},
     "wanet": {f"s = {s}": replace(WANET, trigger_settings={"s": s}) for s in (1, 0.5, 2)},
-    "sig": {f"delta = {d}/255, {n} images": replace(SIG, trigger_settings={"delta": d / 255}, per_class=n)
-            for d, n in ((40, 1800), (80, 3000), (60, 3000), (40, 3000))},
+    "sig": {f"target {t}, {n} of its images, delta = {d}/255": replace(
+                SIG, target=t, per_class=n, trigger_settings={"delta": d / 255}
+            ) for t, n, d in ((6, 3000, 80), (6, 3000, 40), (9, 3000, 80), (9, 1800, 40))},
     "adaptive": {
         "blend, 100 images of each class": replace(ADAPTIVE, per_class=100, covers=100),
         "blend, 300 images of each class": ADAPTIVE,
