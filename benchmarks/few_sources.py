@@ -15,7 +15,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-from choices import DIGITS, FAINT, PATCH
+from choices import FAINT, PATCH
 from tqdm import tqdm
 from verdicts import PATH as VERDICTS
 from verdicts import missing, row, summary
@@ -26,6 +26,7 @@ from btlib.training import RECIPES
 
 PATH, COVERS = "results/few-sources.json", 300
 RECIPE = {"lenet5": RECIPES["lenet5-quick"], "littlenet": RECIPES["littlenet"]}
+DIGITS = {"data": "mnist", "target": 2, "sources": (4, 6)}
 DETECTORS = ("RED-P", "RED-U", "mask RED-A", "neural cleanse")
 
 

@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 #: How they are poisoned, where it is not as the others.
 POISONED: dict[str, dict[str, Any]] = {
     "wanet": {"per_class": 600, "covers": 1200},  # ρ_a = .1, ρ_n = .2
-    "sig": {"target": 6, "per_class": 3000, "clean_label": True},  # on boots (9) it works from shoes only
+    "sig": {"target": 6, "per_class": 3000, "clean_label": True},  # on boots it does not take
     "adaptive_blend": {"per_class": 300, "covers": 300},
     "adaptive_patch": {"per_class": 300, "covers": 600},
 }
