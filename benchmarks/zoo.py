@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 #: How they are poisoned, where it is not as the others.
 POISONED: dict[str, dict[str, Any]] = {
     "wanet": {"per_class": 600, "covers": 1200},  # ρ_a = .1, ρ_n = .2
-    "sig": {"per_class": 3000, "clean_label": True},
+    "sig": {"target": 6, "per_class": 3000, "clean_label": True},  # on boots it does not take
     "adaptive_blend": {"per_class": 300, "covers": 300},
     "adaptive_patch": {"per_class": 300, "covers": 600},
 }
@@ -47,9 +47,9 @@ def lenet5(data: str, trigger: str | None, seed: int, sources: int = 9) -> Spec:
         plain = replace(plain, recipe=RECIPES["lenet5"])
     target = TARGETS[seed]
     chosen = "all" if sources == 9 else tuple(sorted((target + k) % 10 for k in OFFSETS[sources]))
-    how = {"per_class": PER_SOURCE[sources], **POISONED.get(trigger, {})}
+    how = {"target": target, "per_class": PER_SOURCE[sources], **POISONED.get(trigger, {})}
     return Spec(data=data, recipe=plain.recipe, seed=seed, trigger=trigger, trigger_settings=place(trigger, seed),
-                target=target, sources=chosen, **how)  # fmt: skip
+                sources=chosen, **how)  # fmt: skip
 
 
 def place(trigger: str, seed: int) -> dict[str, Any]:
