@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from toys import TARGET, hand_set, lit_pixels
@@ -277,7 +277,6 @@ def test_one_odd_value(door: str, argument: str, name: str) -> None:
 CHEAP = [door for door in DOORS if door not in ("neural_cleanse", "repair", "fit", "StripDetector.fit")]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.data())
 def test_several_odd_values(data: st.DataObject) -> None:
     """One error for all of them, or the usual result where all mean that."""
@@ -293,7 +292,6 @@ def test_several_odd_values(data: st.DataObject) -> None:
         raise result
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(st.integers(-1, 12), st.integers(-1, 12), st.integers(-1, 12)), size=st.one_of(
         st.integers(-3, 14), st.floats(), st.none(), st.text(max_size=2)),
