@@ -152,7 +152,7 @@ def apart(arguments: list[str], home: Path, environment: Mapping[str, str], **ho
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address on loopback at which a process of its own serves a folder."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder)))
+    server = _Server(("127.0.0.1", 0), partial(_Silent, directory=str(folder)))
     pid = os.fork()
     if not pid:
         server.serve_forever()
@@ -163,6 +163,11 @@ def served(folder: Path) -> Iterator[str]:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Who asked was killed."""
 
 
 class _Silent(SimpleHTTPRequestHandler):
