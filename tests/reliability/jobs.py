@@ -258,7 +258,7 @@ JOBS = {
     "attack, input-aware": Job(attack(INPUT_AWARE), pictures),
     "attack, invisible": Job(attack(INVISIBLE), pictures),
     "sweep, one process": Job(sweep(1), pictures),
-    "sweep, two workers": Job(sweep(2), pictures, 0.3, apart=True, waits=True),
+    "sweep, two workers": Job(sweep(2), pictures, 0.2, apart=True, waits=True),
     "data, unpacked": Job(unpack, packed),
     "data, downloaded": Job(download),
     "data, pictures": Job(picture_folder, pictures, 0.5),

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from reliability.jobs import FASHION, JOBS, MIRROR, OUT
-from reliability.processes import Started, apart, forked, killed, served, surroundings
 
 from btlib import sealed
+from reliability.jobs import FASHION, JOBS, MIRROR, OUT
+from reliability.processes import Started, apart, forked, killed, served, surroundings
 
 #: Keys whose values may differ between two runs.
 _TIMES = {
     "checksum",
+    "sha256",
+    "repaired from",
     "seconds",
     "made",
     "when",

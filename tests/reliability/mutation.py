@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,12 @@ def run(folder: Path, count: int, seed: int = 0, minutes: float = math.inf) -> d
     """
     ends = time.monotonic() + 60 * minutes
     folder.mkdir(parents=True, exist_ok=True)
-    kept, every = folder / "mutation.json", reached(folder / "reached")
+    kept, every = folder / "mutation.json", lru_cache(lambda part: reached(part, folder / "reached"))
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     chosen = sample(count, seed)
     for mutant in chosen:
         if mutant.name not in known and time.monotonic() < ends:
-            known[mutant.name] = tried(mutant, every, folder / "try")
+            known[mutant.name] = tried(mutant, every(mutant.module.split("/")[0]), folder / "try")
             kept.write_text(json.dumps(known, indent=1, ensure_ascii=False), encoding="utf-8")
     tried_now = [known[mutant.name] for mutant in chosen if mutant.name in known]
     verdicts = Counter(one["verdict"] for one in tried_now)

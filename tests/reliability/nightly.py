@@ -45,7 +45,7 @@ def disturbances(parts: list[str], folder: Path) -> dict[str, Any]:
         if "kills" in parts:
             told["kills"] = kills.run(bench, folder / "kills.json", KILLS, minutes=MINUTES["kills"])
         if "faults" in parts:
-            told["faults"] = faults.run(bench)
+            told["faults"] = faults.run(bench, folder / "faults.json", MINUTES["faults"])
     return told
 
 

@@ -8,15 +8,18 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from reliability.warm import ROOT, pytest_in_a_copy, warm
+from reliability.warm import ROOT, pytest_in_a_copy
 
-#: What is mutated, and the tests that belong to it. Doctests are tests too.
-MUTATED = ("detection", "inflight", "attacks", "metrics", "repair", "poisoning.py")
-TESTS = (
-    "tests/test_poisoning.py", "tests/test_metrics.py", "tests/detection", "tests/inflight", "tests/repair",
-    "tests/attacks", "tests/testing", "tests/test_any_input.py",
-    *(f"btlib/{part}" for part in MUTATED),
-)  # fmt: skip
+#: What is mutated, and the tests that belong to it; its doctests do too.
+TESTS = {
+    "detection": ["tests/detection", "tests/testing/test_detectors.py"],
+    "inflight": ["tests/inflight", "tests/testing/test_in_flight_contract.py"],
+    "attacks": ["tests/attacks"],
+    "metrics": ["tests/test_metrics.py"],
+    "repair": ["tests/repair"],
+    "poisoning.py": ["tests/test_poisoning.py"],
+}
+MUTATED, EVERYWHERE = tuple(TESTS), ("tests/test_any_input.py",)
 
 
 class Watch:
@@ -70,19 +73,19 @@ def _name(path: str) -> str:
     return name if path.startswith(prefix) and name.split("/")[0] in MUTATED else ""
 
 
-def files() -> Iterator[str]:
-    """Files with tests, as seen from the repository."""
-    for place in TESTS:
+def files(part: str) -> Iterator[str]:
+    """Files with tests of a part of the library, as seen from the repository."""
+    for place in (*TESTS[part], f"btlib/{part}", *EVERYWHERE):
         whole = ROOT / place
         pattern = "test_*.py" if place.startswith("tests") else "*.py"
         for path in [whole] if whole.is_file() else sorted(whole.rglob(pattern)):
             yield str(path.relative_to(ROOT))
 
 
-def reached(folder: Path) -> dict[str, dict[str, Any]]:
-    """Test → seconds and lines by module; what was watched before is read from the folder."""
+def reached(part: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """Test of a part → seconds and lines by module; what was watched before is read from the folder."""
     every: dict[str, dict[str, Any]] = {}
-    for file in files():
+    for file in files(part):
         kept = folder / f"{file.replace('/', '-')}.json"
         folder.mkdir(parents=True, exist_ok=True)
         if not kept.exists() or kept.stat().st_mtime < (ROOT / file).stat().st_mtime:
@@ -96,8 +99,3 @@ def reached(folder: Path) -> dict[str, dict[str, Any]]:
             kept.write_text(json.dumps(found))
         every |= json.loads(kept.read_text())
     return every
-
-
-if __name__ == "__main__":
-    warm()
-    print(len(reached(Path(sys.argv[1]))))
