@@ -3,6 +3,7 @@
 A job that is new: write a function that leaves its result in ``out/``, add a line to `JOBS`.
 """
 
+import importlib
 import os
 import shutil
 import sys
@@ -24,6 +25,12 @@ from btlib.datasets import DataSource
 from btlib.papers import Measurement, Task
 from btlib.papers.measurements import with_network
 from btlib.training import Recipe
+
+# What commands import when they are called is imported now, once for all copies of this process.
+for _name in ("btlib.papers.jobs", "btlib.cli.scanning", "btlib.cli.scan_report", "btlib.cli.scan_text", "btlib.plots",
+              "btlib.cli.repair_outcome", "btlib.cli.export", "btlib.cli.copies", "btlib.cli.report", "btlib.repair",
+              "btlib.cli.estimates", "papermill", "nbconvert", "sklearn.mixture", "matplotlib.pyplot"):  # fmt: skip
+    importlib.import_module(_name)
 
 OUT = Path("out")
 PICTURES = DataSource.of("folder:pictures", size=16, channels=1, test_fraction=0.5)

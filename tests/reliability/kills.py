@@ -211,7 +211,7 @@ def run(bench: Callable[[str], Bench], kept: Path, count: int, seed: int = 0, mi
     """
     ends = time.monotonic() + 60 * minutes
     known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
-    for name, wanted in shares(count).items():
+    for name, wanted in sorted(shares(count).items(), key=lambda one: JOBS[one[0]].apart):  # what takes long comes last
         draw = random.Random(f"{seed} {name}")
         moments = [(draw.random(), draw.uniform(0, 0.02)) for _ in range(wanted)]
         done = known.setdefault(name, {"kills": []})["kills"]

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from reliability.processes import roots
 from torch import Tensor
 from toys import TARGET, toy_data
 
 from btlib import attacks, detection, inflight, metrics, networks, poisoning, repair, training, triggers
 from btlib.networks import Network
 from btlib.training import Recipe
+from reliability.processes import roots
 
 DATA = toy_data(train=240, test=60)
 PIXEL = triggers.box(DATA.image_shape)
