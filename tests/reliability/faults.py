@@ -53,7 +53,7 @@ def disk(spare_kb: int) -> Callable[[Path], None]:
     """A home on a disk that has room for so much more."""
 
     def disturb(home: Path) -> None:
-        used = sum(path.stat().st_size + 4096 for path in home.rglob("*")) // 1024
+        used = sum(4 * math.ceil(path.stat().st_size / 4096) for path in home.rglob("*") if path.is_file())
         mounted(home, f"size={used + spare_kb}k")
 
     return disturb
@@ -122,8 +122,8 @@ FAULTS = [
     Fault("a full disk", "data, unpacked", disk(20_000), FULL),
     Fault("a full disk", "data, downloaded", disk(20_000), FULL),
     Fault("a full disk", "scan", disk(8), f"the verdict above stands|{FULL}"),
-    Fault("a full disk", "guards written", disk(100), FULL),
-    Fault("a full disk", "repair", disk(100), FULL),
+    Fault("a full disk", "guards written", disk(300), FULL),
+    Fault("a full disk", "repair", disk(8), FULL),
     Fault("a full disk", "course", disk(16), FULL),
     Fault("no file above 50 kB", "train, clean", limit(resource.RLIMIT_FSIZE, 50_000), "File too large"),
     Fault("a read-only home", "train, clean", read_only, "Read-only file system"),

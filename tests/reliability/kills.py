@@ -62,6 +62,7 @@ def content(path: Path) -> Any:
         if path.suffix == ".ipynb":
             for cell in told["cells"]:
                 cell["metadata"].pop("execution", None)
+                cell.pop("id")  # papermill draws that of its own cell
         return told
     if path.suffix == ".html":
         text = path.read_text(encoding="utf-8")

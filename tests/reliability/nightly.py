@@ -73,15 +73,15 @@ def one_part(name: str, folder: Path) -> dict[str, Any]:
     return disturbances([name], folder)
 
 
-def keep(name: str, found: dict[str, Any]) -> None:
-    """Put a part's result, with its surroundings, beside the others', and write the page anew."""
+def keep(found: dict[str, Any], **more: str) -> None:
+    """Put the results of parts, with their surroundings, beside the others', and write the page anew."""
     from btlib import results
 
     here = results.environment()
     when = {"commit": here["commit"], "device": here["device"], "torch": here["versions"]["torch"],
             "made": datetime.now(UTC).date().isoformat()}  # fmt: skip
     whole = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-    whole |= {part: {"found": told, **when} for part, told in found.items()}
+    whole |= {part: {"found": told, **when, **more} for part, told in found.items()}
     RESULT.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(whole), encoding="utf-8")
 
@@ -113,7 +113,7 @@ def main() -> int:
 
         (name,) = parts
         found = one_part(name, told.folder / results.commit(ROOT))
-        keep(name, found)
+        keep(found)
     complaints = {name: wrong(name, found[name]) for name in parts if name in found}
     for name in parts:
         print(f"{name:9} {'FAIL' if complaints.get(name, ['not run']) else 'ok'}")

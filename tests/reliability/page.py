@@ -16,10 +16,10 @@ What was done to btlib to break it, and what came of it. `make nightly` (an hour
 this and writes `results/reliability.json` and this page; a number that is not here was not measured.
 """
 TAIL = """## Code and packages
-`.ci/audit` asks pip-audit about the pinned packages, and says how many of them it got an answer for. Bandit 1.9 finds 16
-things in `btlib/`, of which none is a hole: two `exec` that judge students' answers (in a process with limits, or in the
-student's own kernel), six about subprocesses (fixed arguments, never a shell), two about reading pytest's own XML, one
-pseudo-random draw in a contract test, and five calls of typer that it takes for Django's.
+`.ci/audit` asks pip-audit about the pinned packages, and says how many of them it got an answer for. Bandit 1.9 finds
+16 things in `btlib/`, of which none is a hole: two `exec` that judge students' answers (in a process with limits, or in
+the student's own kernel), six about subprocesses (fixed arguments, never a shell), two about reading pytest's own XML,
+one pseudo-random draw in a contract test, and five calls of typer that it takes for Django's.
 """
 
 
@@ -36,7 +36,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _measured(part: dict[str, Any]) -> str:
-    return f"Measured {part['made']} at commit {part['commit']}, PyTorch {part['torch']}, {part['device']}.\n"
+    note = f"{part['note']} " if "note" in part else ""
+    return _say(f"{note}Measured {part['made']} at commit {part['commit']}, PyTorch {part['torch']}, {part['device']}.")
 
 
 def _say(*words: str) -> str:
