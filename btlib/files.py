@@ -50,8 +50,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise OSError(error.errno, f"{error.strerror}: {path} was not written, and what was there before is kept; "
-                      "make room and run it again") from error  # fmt: skip
+        why = os.strerror(error.errno)
+        raise OSError(error.errno, f"{why}: {path} was not written, and what was there before is kept; make room and "
+                      "run it again") from error  # fmt: skip
     finally:
         part.unlink(missing_ok=True)
 

@@ -37,7 +37,8 @@ def command(
         raise typer.Exit(1)
     os.environ["BTLIB_PROFILE"] = profile  # what the kernel's btlib reads
     try:
-        runs = run_course(folder, out, profile, lesson)
+        with needs.disk():
+            runs = run_course(folder, out, profile, lesson)
     except LessonError as error:
         raise typer.BadParameter(str(error)) from None
     for run in runs:

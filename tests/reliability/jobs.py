@@ -7,6 +7,7 @@ import importlib
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,9 @@ def command(*arguments: str) -> None:
     """A command of btlib, as a shell would run it; all statuses but that of bad input will do."""
     try:
         typer.main.get_command(app)(list(arguments))
+    except Exception:  # what a shell would show
+        traceback.print_exc()
+        raise SystemExit(1) from None
     except SystemExit as ended:
         if ended.code not in (0, 3, 4):
             raise
