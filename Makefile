@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv course site slides test lint format lab check checkpoints gpu browser-test pins clean clean-all
+.PHONY: help .venv course site slides test lint format lab check checkpoints gpu browser-test nightly pins clean clean-all
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 se
 
 browser-test: .venv  ## in Chromium: site, slides, lesson 00's slider; in a kernel: all controls
 	$(PY) -m pytest tests/browser -m browser
+
+nightly: .venv  ## an hour of kills, faults, odd input and mutations; docs/reliability.md is made from it
+	PYTHONPATH=tests:. $(PY) -m reliability.nightly
 
 pins: .venv  ## write constraints.txt from what .venv holds now
 	@head -n 2 constraints.txt > constraints.part

@@ -1,5 +1,6 @@
 """Files that are whole or absent (floor 0): everything btlib writes goes through here."""
 
+import errno
 import glob
 import os
 import platform
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that is allowed
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
@@ -22,6 +25,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Yields:
         the temporary path, in the same folder, to write to.
+
+    Raises:
+        OSError: no room, or not allowed; it names the file.
 
     Example:
         >>> import tempfile
@@ -39,6 +45,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         with part.open("rb+") as written:  # else a machine that stops may keep the new name and not the content
             os.fsync(written.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        why = os.strerror(error.errno)
+        raise OSError(error.errno, f"{why}: {path} was not written, and what was there before is kept; make room and "
+                      "run it again") from error  # fmt: skip
     finally:
         part.unlink(missing_ok=True)
 

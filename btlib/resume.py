@@ -1,6 +1,7 @@
 """The resume file of a training: its last finished epoch, whole or absent (floor 1)."""
 
 import hashlib
+import io
 import json
 import time
 import zipfile
@@ -76,8 +77,10 @@ class ResumeFile:
         state |= {"identity": self.identity, "history": history, "random": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
+        content = io.BytesIO()
+        torch.save(state, content)  # into a file, it would say of a full disk: "unexpected pos"
         with written_whole(self.path) as part:
-            torch.save(state, part)
+            part.write_bytes(content.getbuffer())
         self._written, self._bytes = time.monotonic(), self.path.stat().st_size
 
     def restore(self, **parts: Part) -> History:

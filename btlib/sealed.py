@@ -6,6 +6,8 @@ of it, because a card that says what its weights do not is worse than none.
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,7 @@ def write(path: str | Path, kind: str, card: Mapping[str, Any], tensors: Mapping
 
     Raises:
         TypeError, ValueError: a card that is not JSON.
+        OSError: no room on the disk, or not allowed.
 
     Example:
         >>> import tempfile, torch
@@ -59,7 +62,12 @@ def write(path: str | Path, kind: str, card: Mapping[str, Any], tensors: Mapping
     text = json.dumps(card, sort_keys=True, allow_nan=True)  # a history may hold NaN
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as part:
-        save_file(kept, part, metadata={"kind": kind, "card": text, "digest": _digest(kind, text, kept)})
+        try:
+            save_file(kept, part, metadata={"kind": kind, "card": text, "digest": _digest(kind, text, kept)})
+        except SafetensorError as error:  # the system's error, as text
+            if (number := re.search(r"os error (\d+)", str(error))) is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
     return Path(path)
 
 

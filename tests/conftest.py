@@ -9,10 +9,16 @@ from contextlib import ExitStack
 
 import matplotlib.pyplot as plt
 import pytest
+from hypothesis import settings
 from toys import toy_data
 
 from btlib import datasets
 from btlib.datasets import ImageDataset
+
+# `make nightly` chooses the other one: pytest --hypothesis-profile=nightly.
+settings.register_profile("nightly", max_examples=5000, deadline=None, derandomize=True)
+settings.register_profile("usual", max_examples=150, deadline=None, derandomize=True)
+settings.load_profile("usual")
 
 pytest.register_assert_rewrite("exercise_contract")
 

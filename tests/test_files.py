@@ -1,5 +1,6 @@
 """A file is whole or absent."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -65,6 +66,22 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_text(path, "\ud800")
     assert path.read_text(encoding="utf-8") == "first: ü"
     assert names(tmp_path) == ["a.html"]
+
+
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a", "old")
+
+    def write() -> None:
+        with written_whole(path) as part, written_whole(part) as inner:
+            inner.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(
+        OSError, match=f"^.Errno 28. No space left on device: {path} was not written, .* make room and run"
+    ):
+        write()
+    assert names(tmp_path) == ["a"]
+    assert path.read_text() == "old"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")

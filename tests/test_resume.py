@@ -1,5 +1,6 @@
 """What is kept between two epochs: everything that the next one depends on."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,23 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(content)
     with pytest.raises(ValueError, match="damaged or foreign file in .*; delete it"):
         file.restore(**parts())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX systems")
+def test_a_full_disk_is_one_sentence_and_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    """PyTorch itself says "unexpected pos 112448 vs 112340"."""
+    import resource
+
+    file = ResumeFile(tmp_path / "state")
+    file.save([{"epoch": 1}], kept={"x": torch.zeros(5)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # no file may be larger
+    try:
+        with pytest.raises(OSError, match=f"File too large: {tmp_path / 'state'} was not written"):
+            file.save([{"epoch": 2}], kept={"x": torch.zeros(50_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert file.restore(kept={"x": torch.zeros(5)}) == [{"epoch": 1}]
 
 
 def test_a_large_state_is_written_now_and_then_and_a_small_one_always(tmp_path: Path) -> None:

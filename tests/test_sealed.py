@@ -1,5 +1,6 @@
 """Files that are whole, unchanged and of a known kind."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,18 @@ def test_nothing_is_left_of_a_card_that_is_not_json(tmp_path: Path) -> None:
 
 def test_part() -> None:
     assert sealed.part({"net.w": TENSORS["a"], "nets.w": TENSORS["b"]}, "net.").keys() == {"w"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX systems")
+def test_a_full_disk_is_named_and_the_old_file_stays(file: Path) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # no file may be larger
+    try:
+        with pytest.raises(OSError, match=f"File too large: {file} was not written, .* make room"):
+            sealed.write(file, "toy", {}, {"a": torch.zeros(1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sealed.read(file, "toy").tensors.keys() == TENSORS.keys()
+    assert [path.name for path in file.parent.iterdir()] == [file.name]

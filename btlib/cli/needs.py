@@ -44,14 +44,24 @@ def lessons() -> Path:
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Leave with status 2 and one sentence where the machine does not let us: a full disk, somebody else's folder."""
+    """`disk`, and what is wrong with a lesson."""
     from btlib.cli.lessons import LessonError
 
     try:
-        yield
+        with disk():
+            yield
     except LessonError as error:
         _leave(str(error))
+
+
+@contextmanager
+def disk() -> Iterator[None]:
+    """Leave with status 2 and one sentence where the machine does not let us: a full disk, somebody else's folder."""
+    try:
+        yield
     except OSError as error:
+        if error.filename is None and error.strerror:  # `files.written_whole` says what to do
+            _leave(f"disk: {error.strerror}")
         remedy = "make room on the disk" if error.errno == errno.ENOSPC else "name a folder that is yours to write to"
         _leave(f"{error.filename or 'disk'}: {error.strerror or error}; {remedy}")
 

@@ -1,6 +1,7 @@
 """The data sets that torchvision knows, checked, found or downloaded (floor 1)."""
 
 import csv
+import errno
 import gzip
 import hashlib
 import os
@@ -166,9 +167,11 @@ def _unpack_and_check(path: Path, md5: str) -> None:
                 if _md5(part) != md5:
                     raise _corrupt(packed, f"it does not unpack to the file with MD5 {md5}")
         except (EOFError, gzip.BadGzipFile, OSError) as error:
-            if isinstance(error, PermissionError):
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise DataError(f"{path.parent}: not writable, needed once to unpack {packed.name}; "
                                 "run `python -m btlib check` as its owner") from error  # fmt: skip
+            if isinstance(error, OSError) and error.errno is not None:  # a damaged file has no number
+                raise DataError(f"{packed.name} could not be unpacked: {error.strerror}") from error
             raise _corrupt(packed, f"it cannot be unpacked ({error})") from error
     elif (found := _md5(path)) != md5:
         raise _corrupt(path, f"its MD5 sum is {found} where {md5} is expected")

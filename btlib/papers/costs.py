@@ -109,8 +109,8 @@ def check_room(costs: Sequence[Cost], workers: int, folder: str | Path, here: bo
             place = place.parent
         free = shutil.disk_usage(place).free / 2**20
         if disk > free:
-            raise NoRoom(f"disk: expected {disk:,.0f} MiB free for the {what} of {len(costs)} measurements, got "
-                         f"{free:,.0f} MiB in {place}; make room, or run fewer --rows")  # fmt: skip
+            raise NoRoom(f"disk: expected {disk:,.1f} MiB free for the {what} of {len(costs)} measurements, got "
+                         f"{free:,.1f} MiB in {place}; make room, or run fewer --rows")  # fmt: skip
 
 
 def _without_seed(measurement: Measurement) -> Mapping[str, object]:

@@ -11,6 +11,10 @@ from btlib.papers.measurements import Measurement
 from btlib.results import save
 
 _SCHEMA = "btlib paper result 1"
+_KINDS: dict[str, Any] = {
+    "row": str, "numbers": Mapping, "seconds": int | float, "peak_memory_mb": int | float, "device": str,
+    "environment": Mapping, "finished": str,
+}  # fmt: skip
 
 
 class ResultError(RuntimeError):
@@ -99,7 +103,9 @@ def read(path: str | Path) -> Result:
             raise ResultError(f"{path}: its checksum does not fit its content, so it is not read; delete it")
         measured = Measurement(**content.pop("recipe"))
         result = Result(**content, measurement=measured)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(getattr(result, name), kind)]:
+            raise TypeError(f"{wrong[0]}: {type(getattr(result, wrong[0])).__name__}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultError(f"{path}: it is not a result of btlib ({error!r}), so it is not read; delete it") from error
     if path.name != path_of(path.parent, result.row, result.measurement).name:
         raise OtherVersion(f"{path}: it is of another measurement or version than its name says, so it is not read")

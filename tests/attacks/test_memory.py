@@ -16,13 +16,14 @@ from btlib.checkpoints import CheckpointError, Spec
 from btlib.training import Recipe
 
 START = checkpoints.shipped()["clean"]
-QUICK = StealthyRecipe(epochs=1, train_images=128, watch=50)
+TOY = Spec(data=toy_data(), recipe=Recipe(epochs=1, batch_size=32))
+QUICK = StealthyRecipe(target=TARGET, epochs=1, train_images=128, watch=50)
 RECIPES = [
     QUICK,
     replace(QUICK, pattern="patch"),
     replace(QUICK, pattern="patch+generated"),
-    InputAwareRecipe(mask_epochs=1, epochs=1, train_images=128, watch=50),
-    InvisibleRecipe(steps=2, per_class=2, training=Recipe(epochs=1, batch_size=4096), watch=50),
+    InputAwareRecipe(target=TARGET, mask_epochs=1, epochs=1, train_images=128, watch=50),
+    InvisibleRecipe(target=TARGET, steps=2, per_class=2, training=Recipe(epochs=1, batch_size=64), watch=50),
 ]
 
 
@@ -37,10 +38,10 @@ class Doomed(StealthyRecipe):
 @pytest.mark.parametrize("recipe", RECIPES, ids=["stealthy", "patch", "both", "input-aware", "invisible"])
 def test_a_second_call_reads_what_the_first_made(recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path))
-    spec = AttackSpec(recipe, START)
-    data = datasets.load("fashion-mnist")
+    spec = AttackSpec(recipe, TOY)
+    data = TOY.source.load()
     x = datasets.to_float(data.x_test[:20])
-    made = attacks.run(data, recipe, network=checkpoints.load_or_train(START), device="cpu")  # twice the same bits
+    made = attacks.run(data, recipe, network=checkpoints.load_or_train(TOY), device="cpu")  # twice the same bits
     assert checkpoints.seconds_spent(spec) == 0
     load_or_run(spec, device="cpu")
     before = (tmp_path / spec.file_name).stat()
@@ -57,13 +58,15 @@ def test_a_second_call_reads_what_the_first_made(recipe, tmp_path, monkeypatch):
     assert (again.baseline, again.target, again.seed) == (made.baseline, made.target, made.seed)
     parts = [again.network, *(part for part in vars(again.trigger).values() if isinstance(part, torch.nn.Module))]
     assert not any(module.training for part in parts for module in part.modules())
-    assert [path.name for path in tmp_path.iterdir()] == [spec.file_name]  # nothing half-written is left
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {spec.file_name, TOY.file_name}  # nothing half-written is left
 
 
-def test_a_fixed_pattern_comes_back_as_it_was_made(tmp_path):
-    again = load_or_run(AttackSpec(replace(QUICK, pattern="patch"), START), folder=tmp_path, progress=False).trigger
-    box = attacks.stealthy.StealthyRecipe(pattern="patch").fresh_trigger((1, 28, 28))
-    x = datasets.to_float(datasets.load("fashion-mnist").x_test[:20])
+def test_a_fixed_pattern_comes_back_as_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path))
+    again = load_or_run(AttackSpec(replace(QUICK, pattern="patch"), TOY), progress=False).trigger
+    box = attacks.stealthy.StealthyRecipe(pattern="patch").fresh_trigger((1, 16, 16))
+    x = datasets.to_float(TOY.source.load().x_test[:20])
     assert (again.kind, again.name, again.bits) == (box.kind, box.name, box.bits) == ("patch", "box", 8)
     assert torch.equal(again.faded(0.5)(x), box.faded(0.5)(x))
 
@@ -74,8 +77,9 @@ def test_other_settings_have_another_file():
     assert len(names) == len(RECIPES) + 1
 
 
-def test_a_changed_or_renamed_file_is_refused(tmp_path):
-    spec, other = AttackSpec(QUICK, START), AttackSpec(replace(QUICK, epsilon=0.02), START)
+def test_a_changed_or_renamed_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "networks"))
+    spec, other = AttackSpec(QUICK, TOY), AttackSpec(replace(QUICK, epsilon=0.02), TOY)
     load_or_run(spec, folder=tmp_path, progress=False)
     path = tmp_path / spec.file_name
     whole = path.read_bytes()
@@ -127,7 +131,8 @@ def test_an_attack_without_a_name_is_refused():
 
 
 def test_make_shipped_makes_what_is_missing_and_leaves_what_is_not_its_own(tmp_path, monkeypatch):
-    specs = {"one": AttackSpec(QUICK, START), "two": AttackSpec(replace(QUICK, epsilon=0.02), START)}
+    monkeypatch.setenv("BTLIB_CHECKPOINTS", str(tmp_path / "networks"))
+    specs = {"one": AttackSpec(QUICK, TOY), "two": AttackSpec(replace(QUICK, epsilon=0.02), TOY)}
     monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
     monkeypatch.setattr(memory, "shipped", lambda: specs)
     own = tmp_path / "attacks" / "own.safetensors"

@@ -139,3 +139,13 @@ def test_no_lessons_is_an_error(tmp_path):
     with pytest.raises(LessonError, match=str(tmp_path)):
         run_course(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pages_that_can_not_be_written_end_in_one_sentence(tmp_path):
+    (tmp_path / "00_broken.ipynb").write_text("{")
+    (tmp_path / "file").touch()
+    where = ["--notebooks", str(tmp_path), "--out", str(tmp_path / "file" / "out")]
+    done = CliRunner().invoke(app, ["course", *where])
+    assert done.exit_code == 2, done.output
+    (line,) = done.stderr.splitlines()
+    assert str(tmp_path / "file") in line

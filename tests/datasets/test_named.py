@@ -162,6 +162,22 @@ def test_a_packed_file_of_something_else_is_refused(copied: Path) -> None:
     assert listing(copied) == there
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX systems")
+def test_a_full_disk_is_not_blamed_on_the_packed_file(copied: Path) -> None:
+    """It used to say of a whole file: delete it."""
+    import resource
+
+    (copied / "t10k-labels-idx1-ubyte").unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))  # no file may be larger
+    try:
+        with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz could not be unpacked: .*; make room"):
+            read(copied)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read(copied).y_test.tolist()
+
+
 def test_a_missing_file_is_named(copied: Path) -> None:
     for name in ("t10k-labels-idx1-ubyte", "t10k-labels-idx1-ubyte.gz"):
         (copied / name).unlink()

@@ -79,10 +79,15 @@ def test_shapes_are_known_without_the_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "mnist", "gtsrb"])
-def test_what_is_said_without_the_images_is_true_of_them(name: str) -> None:
+def test_what_is_said_without_the_images_is_true_of_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, labels and classes are the real ones; the pixels of gtsrb's 39,000 pictures say nothing of that."""
     if not datasets.available(name):
         pytest.skip(f"{name} is not on this machine")
-    data, facts = load(name), DataSource(name).facts
+    monkeypatch.setattr(
+        "btlib.datasets.named.decode", lambda files, shape, _: (torch.zeros(len(files), *shape, dtype=torch.uint8), ())
+    )
+    source, reader = DataSource(name), reader_of(name)
+    data, facts = reader.read(source, reader.find(source, False)), source.facts
     assert facts is not None
     assert (facts.image_shape, facts.num_classes) == (data.image_shape, data.num_classes)
     assert 0 <= facts.train - len(data.y_train) <= 2  # the course's copy of gtsrb lacks two

@@ -65,7 +65,23 @@ def test_a_changed_file_is_never_read(tmp_path, change):
         store.read(path)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"rows": {}}', "null", "\x00\x01"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("row", 1), ("numbers", [1]), ("seconds", "1"), ("peak_memory_mb", None), ("device", 0), ("environment", "cpu"),
+     ("finished", None), ("recipe", []), ("recipe", {"kind": "k", "settings": [1]})],
+)  # fmt: skip
+def test_a_value_of_another_type_is_never_read(tmp_path, name, value):
+    """Sealed by someone who knows how: it used to end every command that lists results."""
+    path = store.write(tmp_path, RESULT)
+    content = json.loads(path.read_text()) | {name: value}
+    del content["checksum"]
+    path.write_text(json.dumps({**content, "checksum": store._checksum(content)}))
+    assert store.every(tmp_path) == {}
+    with pytest.raises(ResultError, match=str(path)):
+        store.read(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"rows": {}}', "null", "\x00\x01", "[" * 100_000])
 def test_a_foreign_file_is_never_read(tmp_path, text):
     path = store.path_of(tmp_path, "lred-2/g-1", MEASURED)
     path.parent.mkdir()

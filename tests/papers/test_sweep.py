@@ -13,6 +13,7 @@ from dataclasses import replace
 from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -200,6 +201,31 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
     assert [o.result.numbers["square"] for o in outcomes] == [0, 1, 4, 9, 16, 25]
     assert {o.task.measurement.digest for o in outcomes if o.found} == done
     assert sum(starts(tmp_path).values()) - 6 == len(begun) - len(done)
+
+
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
+    """Workers of a sweep that was killed used to live on for minutes, with a gigabyte each."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("needs fork")
+    fork, place = multiprocessing.get_context("fork"), tmp_path / "pid"
+
+    def worker(parent):
+        sweep._end_with(parent)
+        place.write_text(str(os.getpid()))
+        time.sleep(60)
+
+    def sweeping():
+        fork.Process(target=worker, args=(os.getpid(),)).start()
+        time.sleep(60)
+
+    parent = fork.Process(target=sweeping)
+    parent.start()
+    until(lambda: place.exists() and place.read_text())
+    number = int(place.read_text())
+    assert psutil.pid_exists(number)
+    parent.kill()
+    parent.join()
+    until(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE, 10)
 
 
 def test_two_sweeps_at_once_do_not_harm_one_another(tmp_path):

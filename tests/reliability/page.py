@@ -1,0 +1,140 @@
+"""docs/reliability.md, made from results/reliability.json."""
+
+import json
+import textwrap
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULT, PAGE = ROOT / "results" / "reliability.json", ROOT / "docs" / "reliability.md"
+REASONS = Path(__file__).with_name("survivors.toml")
+
+HEAD = """# Reliability
+What was done to btlib to break it, and what came of it. `make nightly` (an hour on two cores, at most) measures all of
+this and writes `results/reliability.json` and this page; a number that is not here was not measured.
+"""
+TAIL = """## Code and packages
+`.ci/audit` asks pip-audit about the pinned packages, and says how many of them it got an answer for. Bandit 1.9 finds
+16 things in `btlib/`, of which none is a hole: two `exec` that judge students' answers (in a process with limits, or in
+the student's own kernel), six about subprocesses (fixed arguments, never a shell), two about reading pytest's own XML,
+one pseudo-random draw in a contract test, and five calls of typer that it takes for Django's.
+"""
+
+
+def page(whole: dict[str, Any]) -> str:
+    """The page, from what the parts found."""
+    parts = {"kills": _kills, "faults": _faults, "inputs": _inputs, "numbers": _numbers, "mutation": _mutation}
+    return "\n".join([HEAD, *(make(whole[name]) for name, make in parts.items() if name in whole), TAIL])
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    first = list(head)
+    lines = [first, ["---"] * len(first), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _measured(part: dict[str, Any]) -> str:
+    note = f"{part['note']} " if "note" in part else ""
+    return _say(f"{note}Measured {part['made']} at commit {part['commit']}, PyTorch {part['torch']}, {part['device']}.")
+
+
+def _say(*words: str) -> str:
+    return textwrap.fill(" ".join(words), 120, break_on_hyphens=False) + "\n"
+
+
+def _kills(part: dict[str, Any]) -> str:
+    jobs: dict[str, Any] = part["found"]
+    numbers = ("kills", "same", "torn", "outlived", "left", "ended_before")
+    whole = {name: sum(job[name] for job in jobs.values()) for name in numbers}
+    rows = [[name, f"{job['seconds']:.1f}", *(job[each] for each in numbers)] for name, job in jobs.items()]
+    return "\n".join([
+        "## SIGKILL at random moments",
+        _say(
+            "Each job is a tiny version of the real one in a home of its own. It is killed at a seeded, uniformly",
+            "drawn share of its time, and begun again. *Same*: the second run ends well, and its files say bit for bit",
+            "what those of an undisturbed run say (times apart). *Torn*: a file under its own name can't be read to",
+            "the end. *Outlived*: a process lives ten seconds after its parent. *Left*: after the second run something",
+            "lies about that an undisturbed run does not leave. *Too late*: the job had ended.",
+        ),
+        _measured(part),
+        _table(["job", "seconds", "kills", "same", "torn", "outlived", "left", "too late"],
+               [*rows, ["**all**", "", *(f"**{whole[each]}**" for each in numbers)]]),
+        *(f"* {name}: {kill}\n" for name, job in jobs.items() for kill in job["wrong"]),
+    ])  # fmt: skip
+
+
+def _faults(part: dict[str, Any]) -> str:
+    rows = [[one["what"], one["job"], f"`{one['said']}`" if one["said"] else "does its job",
+             "; ".join(one["wrong"]) or "well"] for one in part["found"]]  # fmt: skip
+    return "\n".join([
+        "## Disks, limits, locks, clocks, kernels",
+        _say("The same jobs in trouble: what they say, in one line, and whether they end with the undisturbed result",
+             "when they are run again without it."),
+        _measured(part), _table(["trouble", "job", "says", "afterwards"], rows),
+    ])  # fmt: skip
+
+
+def _inputs(part: dict[str, Any]) -> str:
+    found = part["found"]
+    return "\n".join([
+        "## Odd input",
+        _say(
+            f"`tests/test_any_input.py` with {found['examples']:,} examples for each of its {found['tests']} property",
+            "tests (150 in `make test`): the result of the same thing said properly, or one error with expected and",
+            "got; network, modes, inputs and random state as they were.",
+            f"{'Something' if found['wrong'] else 'Nothing'} went wrong in {found['seconds']} seconds.",
+        ),
+        _measured(part), *found["wrong"],
+    ])  # fmt: skip
+
+
+def _numbers(part: dict[str, Any]) -> str:
+    found, allowed = part["found"], part["found"]["tolerance"]
+    columns = [("two threads", found["two threads"])]
+    if "other" in found:
+        columns.append((f"PyTorch {found['another torch']}", found["other"]))
+    rows = [[name, *(f"{told[name][kind]:.4f}" for _, told in columns for kind in ("share", "size"))]
+            for name in found["two threads"]]  # fmt: skip
+    return "\n".join([
+        "## Same numbers",
+        _say(
+            "One thread, one seed: bit for bit the same in any order of calls (other bits:",
+            f"{', '.join(found['other bits in another order']) or 'none'}). With another number of threads or another",
+            "PyTorch sums are made in another order. The largest differences from one thread here, of shares (allowed:",
+            f"{allowed['share']}) and of sizes of estimates (relative, allowed: {allowed['size']}):",
+        ),
+        _measured(part),
+        _table(["call", *(f"{kind}, {name}" for name, _ in columns for kind in ("share", "size"))], rows),
+    ])  # fmt: skip
+
+
+def _mutation(part: dict[str, Any]) -> str:
+    found = part["found"]
+    share = f"{found['killed'] / found['tried']:.0%}" if found["tried"] else "none"
+    rows = [[one["mutant"].split(" ")[0], one["mutant"].partition(" ")[2], one["tests"], reason(one["mutant"])]
+            for one in found["left"]]  # fmt: skip
+    untried = found["wanted"] - found["tried"]
+    return "\n".join([
+        "## Mutations",
+        _say(
+            "Small mistakes (a comparison, a sign, a constant, and/or, a call left out) drawn by seed",
+            f"{found['seed']} from all that can be made in `detection`, `inflight`, `attacks`, `metrics`, `repair` and",
+            "`poisoning`,",
+            f"each tried with the tests that run its line. **{found['killed']} of {found['tried']} ({share}) were",
+            f"noticed**; {untried or 'none'} of the {found['wanted']} wanted are still to be tried.",
+        ),
+        _measured(part), _table(["where", "mistake that no test noticed", "tests", "why"], rows),
+    ])  # fmt: skip
+
+
+def reason(mutant: str) -> str:
+    """Why a mistake is not noticed: by its module and its words, as lines move."""
+    place, _, what = mutant.partition(" ")
+    with REASONS.open("rb") as file:
+        return tomllib.load(file).get(place.split(":")[0], {}).get(what, "not looked at yet")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(json.loads(RESULT.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -1,0 +1,76 @@
+"""What `make nightly` measures with: its page says what its JSON says, and it sees what it is to see."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from reliability import kills, mutants, page
+from reliability.warm import ROOT
+
+from btlib import sealed
+
+
+@pytest.mark.skipif(not page.RESULT.exists(), reason="measured by make nightly")
+def test_the_page_says_what_was_measured() -> None:
+    whole = json.loads(page.RESULT.read_text(encoding="utf-8"))
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(whole)
+
+
+def test_a_mistake_changes_one_place() -> None:
+    chosen = mutants.sample(6)
+    assert len({mutant.name for mutant in chosen}) == 6
+    for mutant in chosen:
+        text = (ROOT / "btlib" / mutant.module).read_text(encoding="utf-8")
+        before, after = (ast.unparse(tree).splitlines() for tree in (ast.parse(text), mutant.tree()))
+        changed = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
+        assert len(changed) == 1, mutant.name
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("a < b", {"`a < b` → `a <= b`"}),
+        ("x = a - b", {"`a - b` → `a + b`"}),
+        ("x = f'{a}' + 'b'", set()),
+        ("x: list[1] = 2", {"`2` → `3`"}),
+        ("x = -a and not b", {"`-a and (not b)` → `-a or not b`", "`-a` → `+a`", "`not b` → `not not b`"}),
+        ("raise ValueError(1 + 1)", set()),
+        ("f(x)", {"`f(x)` → `None`"}),
+        ("x = True if c else 0.0",
+         {"`True if c else 0.0` → `True if False else 0.0`", "`True` → `False`", "`0.0` → `1.0`"}),
+    ],
+)  # fmt: skip
+def test_what_can_go_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, changes: set[str]) -> None:
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    file = tmp_path / "btlib" / "a.py"
+    file.parent.mkdir()
+    file.write_text(f'"""Docstring with 1 + 1."""\n{text}\n')
+    assert {mutant.what for mutant in mutants.mutants(file)} == changes
+
+
+def test_a_torn_file_is_seen_and_a_time_is_not(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    digests = set()
+    for seconds in (1.0, 2.0):
+        sealed.write(out / "a.safetensors", "toy", {"history": [{"loss": 0.5, "seconds": seconds}]}, {})
+        (out / "a.json").write_text(json.dumps({"seconds": seconds, "x": 1}))
+        (out / "a.html").write_text(f"<html>{seconds} s</html>")
+        (tmp_path / ".a.json.part").write_text("{")  # under no name that somebody would read
+        assert kills.torn(tmp_path) == []
+        digests.add(kills.told(tmp_path))
+    assert len(digests) == 1
+    (out / "a.json").write_text(json.dumps({"seconds": 1.0, "x": 2}))
+    assert kills.told(tmp_path) not in digests
+    for name in ("a.safetensors", "a.json", "a.html"):
+        whole = (out / name).read_bytes()
+        (out / name).write_bytes(whole[: len(whole) - 3])
+        assert [line.split(":")[0] for line in kills.torn(tmp_path)] == [f"out/{name}"]
+        (out / name).write_bytes(whole)
+
+
+def test_every_job_gets_its_share_of_the_kills() -> None:
+    shares = kills.shares(200)
+    assert set(shares) == set(kills.JOBS)
+    assert min(shares.values()) >= 4
+    assert 200 <= sum(shares.values()) < 220
