@@ -12,8 +12,11 @@ Post-training rows hold the norms of all classes, so any rule can be applied lat
 target has been named, and holds the three guards that need a pattern once for every place it may come from: Neural
 Cleanse, mask RED-A, RED-A, additive estimation from 25 images of each class (the in-flight paper's detector, 5.1),
 and the attacker's own trigger, an upper bound. STRIP, which needs none, is measured with images blended half and half
-(in-flight 5.2) and, in a row of its own, added as in its public code. On a clean network the accused class is Neural
-Cleanse's suspect, and only the FPR counts.
+(in-flight 5.2); so are, in rows of their own, STRIP added as in its public code, SCALE-UP, and the difference that
+activation caps make. On a clean network the accused class is Neural Cleanse's suspect, and only the FPR counts.
+
+A row "repairs" assumes the target's name, too, which only unlearning uses: with Neural Cleanse's estimate for it. On a
+clean network that is the accused class, and only the accuracy counts.
 
 Networks with fixed patterns are those of `zoo.py`; what `verdicts.py` has measured on them is not measured again. The
 other attacks are the shipped ones (target 9), each also started from the clean networks of other seeds.
@@ -35,7 +38,7 @@ import zoo
 from torch import Tensor
 from tqdm import tqdm
 
-from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
+from btlib import attacks, checkpoints, datasets, detection, inflight, metrics, repair
 from btlib.datasets import sample_per_class
 from btlib.networks import Network
 from btlib.results import environment, load, save
@@ -47,7 +50,10 @@ SHIPPED = ("input-aware", "invisible", "stealthy-plain", "stealthy")  # plain: w
 NAMES = ("clean", *FIXED, *SHIPPED)
 #: Name in the rows → name in `detection.DETECTORS`.
 DETECTORS = {"neural cleanse": "neural-cleanse", "mask RED-A": "mask-red-a", "RED-A": "red-a", "RED-U": "red-u"}
-IN_FLIGHT, STRIP_ADDED = "in flight", "STRIP added"
+IN_FLIGHT, REPAIRS = "in flight", "repairs"
+#: Filters that need no pattern, by name in the rows → name in `inflight.DETECTORS`.
+PATTERN_FREE = {"STRIP added": "strip-added", "SCALE-UP": "scale-up", "caps": "caps"}
+METHODS = ("fine-tuning", "fine-pruning", "implicit unlearning", "activation caps", "unlearning")
 PATTERNS = ("neural cleanse", "mask RED-A", "RED-A")
 GUARDS = {name: inflight.DETECTORS[name.lower()] for name in ("likelihood", "B3D", "neurons")}
 RULES: dict[str, Callable[[dict[str, Any]], bool]] = {
@@ -176,16 +182,38 @@ def in_flight(it: Case) -> dict[str, Any]:
             "CPU seconds": time.process_time() - began}  # fmt: skip
 
 
-def strip_added(it: Case, target: int) -> dict[str, Any]:
-    """STRIP as in its public code, watching the class that the row "in flight" guards."""
+def pattern_free(it: Case, defence: str, target: int) -> dict[str, Any]:
+    """A filter without a pattern, watching the class that the row "in flight" guards."""
     began = time.process_time()
     x, y = judged(it, target)
     if it.trigger is None:  # only the FPR counts, but some images must be called the target
         shown = run(it, "neural cleanse", [target]).estimates[target].trigger(x[y != target])
     else:
         shown = it.trigger(x[y != target])
-    strip = inflight.DETECTORS["strip-added"]().fit(it.network, it.x, it.y, target=target)
-    return {"guarded": target, "STRIP": rates(it, strip, x, y, shown), "CPU seconds": time.process_time() - began}
+    fitted = inflight.DETECTORS[PATTERN_FREE[defence]]().fit(it.network, it.x, it.y, target=target)
+    return {"guarded": target, "rates": rates(it, fitted, x, y, shown), "CPU seconds": time.process_time() - began}
+
+
+def repaired(it: Case, target: int) -> dict[str, Any]:
+    """Accuracy and success after each repair."""
+    began = time.process_time()
+    estimate = run(it, "neural cleanse", [target]).estimates[target].trigger
+    after = {}
+    for name in METHODS:
+        done = repair.REPAIRS[name]()(it.network, it.x, it.y, trigger=estimate, seed=it.seed)
+        after[name] = described(replace(it, network=done.network))
+    return {"repairs": after, "CPU seconds": time.process_time() - began}
+
+
+def measure(it: Case, name: str, defence: str, watched: int | None) -> dict[str, Any]:
+    """One row; `watched` is the class that filters and repairs are told."""
+    if defence == IN_FLIGHT:
+        return in_flight(it)
+    if watched is not None and defence in PATTERN_FREE:
+        return pattern_free(it, defence, watched)
+    if watched is not None and defence == REPAIRS:
+        return repaired(it, watched)
+    return measured_before(name, it.seed, defence) or post_training(it, defence)
 
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -196,8 +224,13 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         groups[f"{network.rpartition(' ')[0]} | {defence}"].append(measured)
     table: dict[str, dict[str, Any]] = {}
     for group, members in sorted(groups.items()):
-        if group.endswith(STRIP_ADDED):
-            table[group] = spread([m["STRIP"] for m in members])
+        defence = group.rpartition(" | ")[2]
+        if defence in PATTERN_FREE:
+            table[group] = spread([m["rates"] for m in members])
+            continue
+        if defence == REPAIRS:
+            for name in METHODS:
+                table[f"{group} | {name}"] = spread([m["repairs"][name] for m in members])
             continue
         if not group.endswith(IN_FLIGHT):
             right = [m["target"] is None or m["suspect"] == m["target"] for m in members]
@@ -217,7 +250,7 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def spread(members: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean, least and greatest of each rate."""
     values = {key: [m[key] for m in members if m[key] is not None] for key in
-              ("tpr", "fpr", "tpr at 5 %", "auc", "sia") if key in members[0]}  # fmt: skip
+              ("tpr", "fpr", "tpr at 5 %", "auc", "sia", "accuracy", "success") if key in members[0]}  # fmt: skip
     return {key: [float(np.mean(v)), min(v), max(v)] for key, v in values.items() if v}
 
 
@@ -225,7 +258,7 @@ def main() -> None:
     """Measure what is missing and save after every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", nargs="*", default=list(NAMES), choices=NAMES, help="only these")
-    defences = (*DETECTORS, IN_FLIGHT, STRIP_ADDED)
+    defences = (*DETECTORS, IN_FLIGHT, *PATTERN_FREE, REPAIRS)
     parser.add_argument("--defences", nargs="*", default=list(defences), choices=defences, help="only these")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--summary", action="store_true", help="print the table only")
@@ -241,14 +274,10 @@ def main() -> None:
         it = case(spec, seed)
         about = {"network": spec.file_name, **described(it)}
         for defence in missing:
-            if defence == IN_FLIGHT:
-                measured = about | in_flight(it)
-            elif defence == STRIP_ADDED:
-                if f"{name} s{seed} | {IN_FLIGHT}" not in rows:
-                    continue  # what it guards is not known yet
-                measured = about | strip_added(it, rows[f"{name} s{seed} | {IN_FLIGHT}"]["guarded"])
-            else:
-                measured = about | (measured_before(name, seed, defence) or post_training(it, defence))
+            watched = rows.get(f"{name} s{seed} | {IN_FLIGHT}", {}).get("guarded")
+            if defence in (*PATTERN_FREE, REPAIRS) and watched is None:
+                continue  # what it guards is not known yet
+            measured = about | measure(it, name, defence, watched)
             # what another run has saved meanwhile stays
             rows = load(PATH).get("rows", {}) | {f"{name} s{seed} | {defence}": measured}
             save(PATH, {"environment": environment(), "summary": summary(rows), "rows": rows})
