@@ -161,9 +161,11 @@ def guard(case: Case) -> dict[str, Any]:
     row = {}
     for name, network in networks.items():
         fitted = inflight.LikelihoodDetector().fit(network, case.images, case.labels, **own, trigger=trigger)
-        rates = inflight.measure_rates(fitted, *case.judged, trigger=case.trigger, sources=case.sources)
-        row[name] = case.rates(network) | {"triggers judged": rates.triggers, "tpr": rates.tpr, "fpr": rates.fpr,
-                                           "sia": rates.sia, "warnings": list(fitted.warnings_)}  # fmt: skip
+        row[name] = case.rates(network) | {"triggers judged": 0, "warnings": list(fitted.warnings_)}
+        if row[name]["success"] > 0:
+            rates = inflight.measure_rates(fitted, *case.judged, trigger=case.trigger, sources=case.sources)
+            seen = {"triggers judged": rates.triggers, "tpr": rates.tpr, "fpr": rates.fpr, "sia": rates.sia}
+            row[name] |= seen
     return row
 
 
