@@ -39,6 +39,11 @@ def attacked(*, target: int = TARGET) -> Network:
 
     Args:
         target: t.
+
+    Example:
+        >>> images, labels = lit_pixels(2)
+        >>> torch.equal(attacked()(images).argmax(1), labels)
+        True
     """
     network = hand_set(10, target=target)
     with torch.random.fork_rng(devices=[]):
