@@ -12,8 +12,11 @@ Post-training rows hold the norms of all classes, so any rule can be applied lat
 target has been named, and holds the three guards that need a pattern once for every place it may come from: Neural
 Cleanse, mask RED-A, RED-A, additive estimation from 25 images of each class (the in-flight paper's detector, 5.1),
 and the attacker's own trigger, an upper bound. STRIP, which needs none, is measured with images blended half and half
-(in-flight 5.2) and, in a row of its own, added as in its public code. On a clean network the accused class is Neural
-Cleanse's suspect, and only the FPR counts.
+(in-flight 5.2); so are, in rows of their own, STRIP added as in its public code, SCALE-UP, and the difference that
+activation caps make. On a clean network the accused class is Neural Cleanse's suspect, and only the FPR counts.
+
+A row "repairs" assumes the target's name, too, which only unlearning uses: with Neural Cleanse's estimate for it. On a
+clean network that is the accused class, and only the accuracy counts.
 
 Networks with fixed patterns are those of `zoo.py`; what `verdicts.py` has measured on them is not measured again. The
 other attacks are the shipped ones (target 9), each also started from the clean networks of other seeds.
@@ -21,10 +24,8 @@ Hardware: one core, about two minutes a network, and what it takes to train or a
 """
 
 import argparse
-import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,29 +33,29 @@ from typing import Any
 import numpy as np
 import torch
 import zoo
+from arms_race_summary import FEATURES, GUARD_NAMES, IN_FLIGHT, METHODS, PATTERN_FREE, REPAIRS, summary
 from torch import Tensor
 from tqdm import tqdm
 
-from btlib import attacks, checkpoints, datasets, detection, inflight, metrics
+from btlib import attacks, checkpoints, datasets, detection, inflight, metrics, repair
 from btlib.datasets import sample_per_class
 from btlib.networks import Network
 from btlib.results import environment, load, save
+from btlib.training import RECIPES
 
 PATH, VERDICTS = "results/arms-race.json", "results/detection-verdicts.json"
 PER_CLASS, PER_CLASS_RED, PER_CLASS_ADDITIVE, JUDGED = 100, 8, 25, 100
-FIXED = {"box": "box", "single pixel": "single_pixel", "chessboard": "chessboard", "blend": "blend"}
+FIXED = {"box": "box", "single pixel": "single_pixel", "chessboard": "chessboard", "blend": "blend",
+         "WaNet": "wanet", "SIG": "sig",
+         "adaptive blend": "adaptive_blend", "adaptive patch": "adaptive_patch"}  # fmt: skip
+COVERED = checkpoints.Spec(trigger="box", recipe=RECIPES["lenet5-quick"], target=3, sources=(0, 7), per_class=450,
+                           covers=300)  # fmt: skip
 SHIPPED = ("input-aware", "invisible", "stealthy-plain", "stealthy")  # plain: without adversarial training
-NAMES = ("clean", *FIXED, *SHIPPED)
+NAMES = ("clean", *FIXED, "box with covers", *SHIPPED)
 #: Name in the rows → name in `detection.DETECTORS`.
 DETECTORS = {"neural cleanse": "neural-cleanse", "mask RED-A": "mask-red-a", "RED-A": "red-a", "RED-U": "red-u"}
-IN_FLIGHT, STRIP_ADDED = "in flight", "STRIP added"
 PATTERNS = ("neural cleanse", "mask RED-A", "RED-A")
-GUARDS = {name: inflight.DETECTORS[name.lower()] for name in ("likelihood", "B3D", "neurons")}
-RULES: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "mad > 2": lambda row: row["anomaly_index"] > 2,
-    "published < .05": lambda row: row["log_p"] < math.log(0.05),
-    "calibrated < .05": lambda row: row["calibrated_p"] < 0.05,
-}
+GUARDS = {name: inflight.DETECTORS[name.lower()] for name in GUARD_NAMES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,14 @@ class Case:
     y: Tensor
     judged_x: Tensor
     judged_y: Tensor
+    sources: str | tuple[int, ...] = "all"
+
+    def shown(self, trigger: Callable[[Tensor], Tensor], target: int, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """Images without those that the trigger is not for, their labels, and triggers made once: some are slow."""
+        if self.sources != "all":
+            kept = torch.isin(y, torch.tensor([target, *self.sources]))
+            x, y = x[kept], y[kept]
+        return x, y, trigger(x[y != target])
 
 
 def spec_of(name: str, seed: int) -> checkpoints.Spec | attacks.AttackSpec:
@@ -76,20 +85,24 @@ def spec_of(name: str, seed: int) -> checkpoints.Spec | attacks.AttackSpec:
     if name in SHIPPED:
         shipped = attacks.shipped()[name]
         return replace(shipped, start=replace(shipped.start, seed=seed))
+    if name == "box with covers":
+        return replace(COVERED, seed=seed)
     return zoo.lenet5("fashion-mnist", FIXED.get(name), seed)
 
 
 def case(spec: checkpoints.Spec | attacks.AttackSpec, seed: int) -> Case:
     """Load or make a network, and draw the images."""
     trigger: Callable[[Tensor], Tensor] | None
+    sources: str | tuple[int, ...] = "all"
     if isinstance(spec, attacks.AttackSpec):
         made = attacks.load_or_run(spec, progress=False)
         network, trigger, target = made.network, made.trigger, made.target
     else:
         network, trigger, target = checkpoints.load_or_train(spec, progress=False), spec.make_trigger(), spec.target
+        sources = spec.sources if isinstance(spec.sources, str) else tuple(spec.sources)
     split = datasets.load("fashion-mnist").defender_split(PER_CLASS, seed=seed)
     return Case(network, trigger, None if trigger is None else target, seed, split.images, split.labels,
-                split.other_images, split.other_labels)  # fmt: skip
+                split.other_images, split.other_labels, sources)  # fmt: skip
 
 
 def run(it: Case, detector: str, targets: list[int] | None = None) -> detection.Detection:
@@ -103,7 +116,7 @@ def described(it: Case) -> dict[str, Any]:
     """What every row says of its network."""
     accuracy, success = metrics.accuracy(it.network, it.judged_x, it.judged_y), None
     if it.trigger is not None and it.target is not None:
-        success = metrics.attack_success_rate(it.network, it.trigger, it.judged_x, it.judged_y, it.target)
+        success = metrics.attack_success_rate(it.network, it.trigger, it.judged_x, it.judged_y, it.target, it.sources)
     return {"accuracy": accuracy, "success": success, "target": it.target}
 
 
@@ -162,10 +175,10 @@ def in_flight(it: Case) -> dict[str, Any]:
         some = sample_per_class(it.y, PER_CLASS_ADDITIVE, range(10), seed=it.seed)
         patterns["additive"] = detection.additive_estimation(it.network, it.x[some], it.y[some], target=target).trigger
         patterns["attacker's"] = it.trigger
-    shown = (it.trigger or patterns["neural cleanse"])(x[y != target])  # made once: generators are slow
+    x, y, shown = it.shown(it.trigger or patterns["neural cleanse"], target, x, y)
     with_pattern = {}
     for name, pattern in patterns.items():
-        success = metrics.attack_success_rate(it.network, pattern, x, y, target)
+        success = metrics.attack_success_rate(it.network, pattern, x, y, target)  # where it has sources: on those
         fitted = {guard: kind().fit(it.network, it.x, it.y, target=target, trigger=pattern)
                   for guard, kind in GUARDS.items()}  # fmt: skip
         with_pattern[name] = {
@@ -176,56 +189,55 @@ def in_flight(it: Case) -> dict[str, Any]:
             "CPU seconds": time.process_time() - began}  # fmt: skip
 
 
-def strip_added(it: Case, target: int) -> dict[str, Any]:
-    """STRIP as in its public code, watching the class that the row "in flight" guards."""
+def pattern_free(it: Case, defence: str, target: int) -> dict[str, Any]:
+    """A filter without a pattern, watching the class that the row "in flight" guards."""
     began = time.process_time()
     x, y = judged(it, target)
-    if it.trigger is None:  # only the FPR counts, but some images must be called the target
-        shown = run(it, "neural cleanse", [target]).estimates[target].trigger(x[y != target])
-    else:
-        shown = it.trigger(x[y != target])
-    strip = inflight.DETECTORS["strip-added"]().fit(it.network, it.x, it.y, target=target)
-    return {"guarded": target, "STRIP": rates(it, strip, x, y, shown), "CPU seconds": time.process_time() - began}
+    trigger = it.trigger  # without one only the FPR counts, but some images must be called the target
+    if trigger is None:
+        trigger = run(it, "neural cleanse", [target]).estimates[target].trigger
+    x, y, shown = it.shown(trigger, target, x, y)
+    fitted = inflight.DETECTORS[PATTERN_FREE[defence]]().fit(it.network, it.x, it.y, target=target)
+    return {"guarded": target, "rates": rates(it, fitted, x, y, shown), "CPU seconds": time.process_time() - began}
 
 
-def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By attack and defence: networks flagged with the right target by each rule, or rates over seeds."""
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for key, measured in rows.items():
-        network, defence = key.split(" | ")
-        groups[f"{network.rpartition(' ')[0]} | {defence}"].append(measured)
-    table: dict[str, dict[str, Any]] = {}
-    for group, members in sorted(groups.items()):
-        if group.endswith(STRIP_ADDED):
-            table[group] = spread([m["STRIP"] for m in members])
-            continue
-        if not group.endswith(IN_FLIGHT):
-            right = [m["target"] is None or m["suspect"] == m["target"] for m in members]
-            table[group] = {
-                "networks": len(members),
-                **{rule: sum(flag(m) and r for m, r in zip(members, right, strict=True))
-                   for rule, flag in RULES.items()},
-            }  # fmt: skip
-            continue
-        for pattern in members[0]["patterns"]:
-            for guard in GUARDS:
-                table[f"{group} | {guard}, {pattern}"] = spread([m["patterns"][pattern][guard] for m in members])
-        table[f"{group} | STRIP"] = spread([m["STRIP"] for m in members])
-    return table
+def repaired(it: Case, target: int) -> dict[str, Any]:
+    """Accuracy and success after each repair."""
+    began = time.process_time()
+    estimate = run(it, "neural cleanse", [target]).estimates[target].trigger
+    after = {}
+    for name in METHODS:
+        done = repair.REPAIRS[name]()(it.network, it.x, it.y, trigger=estimate, seed=it.seed)
+        after[name] = described(replace(it, network=done.network))
+    return {"repairs": after, "CPU seconds": time.process_time() - began}
 
 
-def spread(members: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean, least and greatest of each rate."""
-    values = {key: [m[key] for m in members if m[key] is not None] for key in
-              ("tpr", "fpr", "tpr at 5 %", "auc", "sia") if key in members[0]}  # fmt: skip
-    return {key: [float(np.mean(v)), min(v), max(v)] for key, v in values.items() if v}
+def measure(it: Case, name: str, defence: str, watched: int | None) -> dict[str, Any]:
+    """One row; `watched` is the class that filters and repairs are told."""
+    if defence == IN_FLIGHT:
+        return in_flight(it)
+    if watched is not None and defence in PATTERN_FREE:
+        return pattern_free(it, defence, watched)
+    if watched is not None and defence == REPAIRS:
+        return repaired(it, watched)
+    if defence == FEATURES:
+        return features(it)
+    return measured_before(name, it.seed, defence) or post_training(it, defence)
+
+
+def features(it: Case) -> dict[str, Any]:
+    """How well a line tells triggers from the target's images by the features that the guard looks at."""
+    if it.trigger is None or it.target is None:
+        return {"separability": None}
+    x, y = judged(it, it.target)
+    return {"separability": metrics.separability(it.network, it.trigger, x, y, it.target, it.sources)}
 
 
 def main() -> None:
     """Measure what is missing and save after every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", nargs="*", default=list(NAMES), choices=NAMES, help="only these")
-    defences = (*DETECTORS, IN_FLIGHT, STRIP_ADDED)
+    defences = (*DETECTORS, IN_FLIGHT, *PATTERN_FREE, REPAIRS, FEATURES)
     parser.add_argument("--defences", nargs="*", default=list(defences), choices=defences, help="only these")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--summary", action="store_true", help="print the table only")
@@ -241,14 +253,10 @@ def main() -> None:
         it = case(spec, seed)
         about = {"network": spec.file_name, **described(it)}
         for defence in missing:
-            if defence == IN_FLIGHT:
-                measured = about | in_flight(it)
-            elif defence == STRIP_ADDED:
-                if f"{name} s{seed} | {IN_FLIGHT}" not in rows:
-                    continue  # what it guards is not known yet
-                measured = about | strip_added(it, rows[f"{name} s{seed} | {IN_FLIGHT}"]["guarded"])
-            else:
-                measured = about | (measured_before(name, seed, defence) or post_training(it, defence))
+            watched = rows.get(f"{name} s{seed} | {IN_FLIGHT}", {}).get("guarded")
+            if defence in (*PATTERN_FREE, REPAIRS) and watched is None:
+                continue  # what it guards is not known yet
+            measured = about | measure(it, name, defence, watched)
             # what another run has saved meanwhile stays
             rows = load(PATH).get("rows", {}) | {f"{name} s{seed} | {defence}": measured}
             save(PATH, {"environment": environment(), "summary": summary(rows), "rows": rows})

@@ -4,6 +4,7 @@
     python benchmarks/repair.py --others --methods fine-tuning fine-pruning "implicit unlearning" "activation caps" \\
         "unlearning, Neural Cleanse"                # and networks with other triggers, with one source, stealthy ones
     python benchmarks/repair.py --external          # I-BAU's CIFAR-10 networks below $BTLIB_EXTERNAL as well
+    python benchmarks/repair.py --guards            # what the guard sees before and after a repair, on three networks
     python benchmarks/repair.py --summary           # the tables of what has been measured
 
 The defender has clean images, drawn by the network's seed: of Fashion-MNIST 100 test images of each class, of CIFAR-10
@@ -32,12 +33,13 @@ from external_networks import EluVgg
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from btlib import attacks, checkpoints, datasets, detection, metrics, repair
+from btlib import attacks, checkpoints, datasets, detection, inflight, metrics, repair
 from btlib.results import environment, load, save
 
 PATH, COSTS = "results/repair.json", "results/benchmark-repair.json"
 LENETS = ("box", "box-1", "box-2")
 OTHERS = ("chessboard", "one-source", "box-one-source", "three-sources", "stealthy-plain", "stealthy")
+GUARDED = ("fashion-mnist lenet5 box", "another attack, one-source", "another attack, stealthy")
 ESTIMATES: dict[str, type[detection.Detector]] = {
     "Neural Cleanse": detection.NeuralCleanse, "mask RED-A": detection.MaskRedA
 }  # fmt: skip
@@ -147,6 +149,26 @@ def measured(case: Case, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return row, cost
 
 
+def guard(case: Case) -> dict[str, Any]:
+    """What the likelihood guard sees before and after repairs, fitted with the estimate that was made before."""
+    found = detection.NeuralCleanse(seed=case.seed)(case.network, case.images, case.labels, targets=[case.target])
+    trigger, own = found.estimates[case.target].trigger, {"target": case.target}
+    networks = {"before": case.network}
+    for name in ("fine-tuning", "unlearning", "implicit unlearning", "activation caps"):
+        networks[name] = repair.REPAIRS[name]()(
+            case.network, case.images, case.labels, trigger=trigger, seed=case.seed
+        ).network
+    row = {}
+    for name, network in networks.items():
+        fitted = inflight.LikelihoodDetector().fit(network, case.images, case.labels, **own, trigger=trigger)
+        row[name] = case.rates(network) | {"triggers judged": 0, "warnings": list(fitted.warnings_)}
+        if row[name]["success"] > 0:
+            rates = inflight.measure_rates(fitted, *case.judged, trigger=case.trigger, sources=case.sources)
+            seen = {"triggers judged": rates.triggers, "tpr": rates.tpr, "fpr": rates.fpr, "sia": rates.sia}
+            row[name] |= seen
+    return row
+
+
 def cases(with_others: bool, with_external: bool) -> Iterator[tuple[Callable[[], Case], str]]:
     """How to make each case, and its name."""
     for name in LENETS:
@@ -180,6 +202,7 @@ def main() -> None:
     parser.add_argument("--others", action="store_true", help="shipped networks with other attacks, too")
     parser.add_argument("--external", action="store_true", help="the CIFAR-10 networks below $BTLIB_EXTERNAL, too")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), help="default: all")
+    parser.add_argument("--guards", action="store_true", help="only what the guard sees before and after")
     parser.add_argument("--note", help="written beside the costs measured now, such as what else the machine did")
     parser.add_argument("--summary", action="store_true", help="print what has been measured")
     args = parser.parse_args()
@@ -188,6 +211,13 @@ def main() -> None:
     made_by = () if args.summary else cases(args.others, args.external)
     jobs = [(make, f"{case} | {method}", method) for make, case in made_by
             for method in args.methods if f"{case} | {method}" not in rows]  # fmt: skip
+    if args.guards:
+        page = load(PATH)
+        for make, name in cases(with_others=True, with_external=False):
+            if name in GUARDED and name not in page.get("guards", {}):
+                page["guards"] = page.get("guards", {}) | {name: guard(make())}
+                save(PATH, page)
+        jobs = []
     made: dict[str, Case] = {}
     for make, key, method in tqdm(jobs, unit="row"):
         name = key.partition(" | ")[0]
@@ -196,7 +226,7 @@ def main() -> None:
         rows[key], costs[key] = measured(made[name], method)
         if args.note:
             costs[key]["note"] = args.note
-        save(PATH, {"rows": rows, "environment": environment()})
+        save(PATH, load(PATH) | {"rows": rows, "environment": environment()})
         save(COSTS, {"rows": costs, "environment": environment()})
     for which in ("fashion-mnist", *(f"another attack, {name} " for name in OTHERS), "external"):
         print("\n".join(table(rows, costs, which)))

@@ -17,14 +17,15 @@ FLOORS = [
     {"files", "locks", "paths", "peak_memory", "profiles", "registry", "seeds"},
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
-    {"inflight", "checkpoints"},
-    {"plots", "attacks", "repair", "testing"},
+    {"inflight", "checkpoints", "repair"},
+    {"plots", "attacks", "testing"},
     {"widgets", "papers"},
     {"cli", "exercises", "__main__"},
 ]
 DETECTOR_DOORS = {
     "NeuralCleanse", "MaskRedA", "RedA", "RedU", "RedP", "neural_cleanse", "mask_red_a", "red_a", "red_u", "red_p",
     "LikelihoodDetector", "NeuronDetector", "B3DDetector", "StripDetector",
+    "ScaleUpDetector", "CapsDetector",
 }  # fmt: skip
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(LIBRARY.rglob("*.py"))}

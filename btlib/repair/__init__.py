@@ -1,4 +1,4 @@
-"""After the alarm: take the backdoor out of a network and keep its accuracy, with clean images only (floor 4).
+"""After the alarm: take the backdoor out of a network and keep its accuracy, with clean images only (floor 3).
 
 Every repair is called alike, ``FineTuning()(network, images, labels)``, and returns a `Repaired` with a changed copy.
 """

@@ -1,4 +1,4 @@
-"""The protocol of all repairs: a network and clean images in, a repaired copy out (floor 4)."""
+"""The protocol of all repairs: a network and clean images in, a repaired copy out (floor 3)."""
 
 import time
 from abc import ABC, abstractmethod

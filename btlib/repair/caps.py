@@ -1,4 +1,4 @@
-"""MM-BM: cap every neuron's activation, as tightly as clean images allow (floor 4)."""
+"""MM-BM: cap every neuron's activation, as tightly as clean images allow (floor 3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Channels of any classifier: where they are, what they put out, and how to prune them (floor 4)."""
+"""Channels of any classifier: where they are, what they put out, and how to prune them (floor 3)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager

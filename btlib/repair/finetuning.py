@@ -1,4 +1,4 @@
-"""Plain fine-tuning, and unlearning of an estimated trigger (floor 4)."""
+"""Plain fine-tuning, and unlearning of an estimated trigger (floor 3)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""I-BAU: unlearn whatever perturbation fools the network most, with the implicit hypergradient (floor 4)."""
+"""I-BAU: unlearn whatever perturbation fools the network most, with the implicit hypergradient (floor 3)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

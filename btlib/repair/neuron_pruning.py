@@ -1,4 +1,4 @@
-"""ANP: prune the neurons through which a network is misled most easily (floor 4)."""
+"""ANP: prune the neurons through which a network is misled most easily (floor 3)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

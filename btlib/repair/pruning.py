@@ -1,4 +1,4 @@
-"""Pruning by rules: channels that clean images hardly use, and channels that amplify most (floor 4)."""
+"""Pruning by rules: channels that clean images hardly use, and channels that amplify most (floor 3)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

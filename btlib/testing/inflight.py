@@ -12,7 +12,7 @@ from torch import nn
 
 from btlib.datasets import to_float, to_uint8
 from btlib.testing.contract import check_refused, check_untouched, demand, failing, state_of, try_all
-from btlib.testing.networks import TARGET, hand_set, lit_pixels
+from btlib.testing.networks import TARGET, attacked, lit_pixels
 from btlib.triggers import single_pixel
 
 
@@ -56,7 +56,7 @@ class _Trial:
         """A fresh detector, or the given one, fitted."""
         told = {"images": self.images, "labels": self.labels, "target": TARGET, "trigger": self.trigger} | changed
         images, labels = told.pop("images"), told.pop("labels")
-        return (detector or self.fresh()).fit(network or hand_set(10), images, labels, **told)
+        return (detector or self.fresh()).fit(network or attacked(), images, labels, **told)
 
     def unfitted(self, detector: Any, when: str) -> None:
         from sklearn.exceptions import NotFittedError
@@ -103,7 +103,7 @@ def _report(trial: _Trial) -> None:
         got, form = getattr(report, name), (len(images),)
         words = f"expected {dtype} {form}, got {got.dtype} {tuple(got.shape)}"
         demand(got.shape == form and got.dtype == dtype, f"report.{name}: {words}")
-    says = hand_set(10)(images).argmax(1)
+    says = attacked()(images).argmax(1)
     demand(torch.equal(report.predicted, says), "report.predicted is not what the network says")
     demand(report.target == TARGET, f"report.target: expected {TARGET}, got {report.target}")
     flagged, source, target = report.is_trigger, report.source, says == TARGET
@@ -150,7 +150,7 @@ def _repeats(trial: _Trial) -> None:
 
 
 def _forgets(trial: _Trial) -> None:
-    network = hand_set(10, target=0)
+    network = attacked(target=0)
     told = {"images": trial.others, "labels": trial.other_labels, "target": 0}
     fresh, used = trial.fit(None, network, **told), trial.fit(trial.fit(), network, **told)
     images = trial.images
@@ -168,7 +168,7 @@ def _fails_whole(trial: _Trial) -> None:
 
 def _breaks(trial: _Trial, last: int) -> None:
     """A fit in which the network raises an error when it is called for the `last` time."""
-    detector, network = trial.fit(), hand_set(10).train()
+    detector, network = trial.fit(), attacked().train()
     calls = failing(network.body[0], last)
     before = state_of(network)
     try:
@@ -181,7 +181,7 @@ def _breaks(trial: _Trial, last: int) -> None:
 
 
 def _leaves_as_found(trial: _Trial) -> None:
-    network = hand_set(10).train()
+    network = attacked().train()
     network.body.eval()
     network.normalize.requires_grad_(False)
     _ = torch.rand(1), np.random.rand(), random.random()  # not where a seed would put them
@@ -191,7 +191,7 @@ def _leaves_as_found(trial: _Trial) -> None:
     scores = detector.scores(trial.clean)
     detector.inspect(trial.clean)
     check_untouched(before, state_of(network, **given), "after fit and inspect")
-    expected, trained = (trial.fit(None, each).scores(trial.clean) for each in (hand_set(10), hand_set(10).train()))
+    expected, trained = (trial.fit(None, each).scores(trial.clean) for each in (attacked(), attacked().train()))
     same = torch.equal(trained, expected) and torch.equal(scores, expected)
     demand(same, "it asks a network in training mode, with dropout")
 

@@ -31,6 +31,30 @@ def hand_set(backdoor: float, *, num_classes: int = 3, size: int = 8, target: in
     return Network(body, head, Normalize(torch.zeros(1), torch.ones(1)), (1, size, size), {}).eval()
 
 
+def attacked(*, target: int = TARGET) -> Network:
+    """`hand_set(10)` for in-flight detectors: with a layer to look into, and classes that brightness changes.
+
+    A layer of neurons, one for each pixel, stands before the last one. The second and third row speak for the class
+    after the target: faintly as long as there is nothing but noise in them, and loudly when that is brightened.
+
+    Args:
+        target: t.
+
+    Example:
+        >>> images, labels = lit_pixels(2)
+        >>> torch.equal(attacked()(images).argmax(1), labels)
+        True
+    """
+    network = hand_set(10, target=target)
+    with torch.random.fork_rng(devices=[]):
+        hidden = nn.Linear(64, 64, bias=False)
+    with torch.no_grad():
+        hidden.weight.copy_(torch.eye(64))
+        network.head.weight[(target + 1) % 3, 8:24] = 3.0
+    body = sequential(flatten=nn.Flatten(), dropout=nn.Dropout(0.5), hidden=hidden)
+    return Network(body, network.head, network.normalize, network.image_shape, {}).eval()
+
+
 def lit_pixels(
     per_class: int, *, num_classes: int = 3, size: int = 8, noise: int = 0, seed: int = 0
 ) -> tuple[Tensor, Tensor]:  # fmt: skip

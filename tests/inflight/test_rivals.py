@@ -1,4 +1,4 @@
-"""STRIP, B3D and the neuron filter against the formulas written out, and where each works and fails."""
+"""STRIP, B3D, SCALE-UP, caps and the neuron filter against the formulas written out, and where each works and fails."""
 
 import math
 from typing import Any
@@ -10,7 +10,19 @@ from toys import TARGET as TOY_TARGET
 from toys import hand_set, lit_pixels
 
 from btlib import metrics, networks, triggers
-from btlib.inflight import B3DDetector, NeuronDetector, StripDetector, blend_entropy, measure_rates
+from btlib.inflight import (
+    B3DDetector,
+    CapsDetector,
+    NeuronDetector,
+    ScaleUpDetector,
+    StripDetector,
+    blend_entropy,
+    logit_change,
+    measure_rates,
+    scaled_consistency,
+)  # fmt: skip
+from btlib.repair import ActivationCaps
+from btlib.testing.networks import attacked
 
 TARGET = 9
 PIXEL = triggers.single_pixel((1, 8, 8))
@@ -112,6 +124,59 @@ def test_the_neuron_filter_finds_the_planted_neuron() -> None:
     assert len(NeuronDetector(share=0.1).fit(net, x, y, target=TOY_TARGET, trigger=PIXEL).neurons_) == 7
 
 
+def test_consistency_is_the_share_of_factors_that_change_nothing() -> None:
+    """Class 1 is "brighter than a half": .2 becomes so from 3 on, .6 is so and stays so, cut off at white."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 2))
+    net[1].weight.data.copy_(torch.tensor([[0.0], [1.0]]))
+    net[1].bias.data.copy_(torch.tensor([0.5, 0.0]))
+    pixels = torch.tensor([0.2, 0.6, 0.0, 0.15]).view(4, 1, 1, 1)
+    assert scaled_consistency(net, pixels, (1.5, 2, 3, 4)).tolist() == [0.5, 1.0, 1.0, 0.75]
+    grey = torch.full((1, 1, 1, 1), 51, dtype=torch.uint8)
+    assert scaled_consistency(net, grey, (2, 3)).tolist() == [0.5]
+
+
+def test_scale_up_sees_a_trigger_that_outshines_everything() -> None:
+    x, y = lit_pixels(40, noise=4)
+    own, stamped = x[y == TOY_TARGET], PIXEL(x[y != TOY_TARGET])
+    for detector in (ScaleUpDetector(), ScaleUpDetector(threshold=0.5)):
+        detector.fit(attacked(), x, y, target=TOY_TARGET)
+        assert bool(detector.inspect(stamped).is_trigger.all())
+        assert detector.inspect(own).is_trigger.float().mean() < 0.1
+        assert float(detector.scores(own).mean()) < 0.5 < float(detector.scores(stamped).min())
+    assert detector.threshold_ == 0.5
+
+
+def test_scale_up_fails_where_clean_images_survive_brightness(box: Any, chessboard: Any) -> None:
+    """A boot on black is a boot in white, too, and a white box stays what it is: measured AUC .48 and .50."""
+    for planted in (box, chessboard):
+        detector = ScaleUpDetector().fit(planted.net, planted.x, planted.y, target=TARGET)
+        clean, stamped = (detector.scores(images) for images in (planted.clean, planted.triggered))
+        assert float(clean.mean()) > 0.95
+        assert (stamped[:, None] > clean).float().mean() < 0.1, "a trigger scores above a clean image"
+        assert not bool(detector.inspect(planted.triggered).is_trigger.any()), "nothing is above the most consistent"
+
+
+def test_caps_move_the_logits_of_triggers_and_name_their_source() -> None:
+    assert logit_change(torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0]])).tolist() == [
+        pytest.approx(0.8), 0.0,
+    ]  # fmt: skip
+    x, y = lit_pixels(40, noise=4)
+    detector = CapsDetector(ActivationCaps(epochs=0)).fit(attacked(), x, y, target=TOY_TARGET)
+    others = y != TOY_TARGET
+    report = detector.inspect(PIXEL(x[others]))
+    assert bool(report.is_trigger.all())
+    assert torch.equal(report.source, y[others]), "without the trigger's neuron the lit pixel decides"
+    assert detector.inspect(x[y == TOY_TARGET]).is_trigger.float().mean() < 0.1
+    assert float(detector.scores(x[y == TOY_TARGET]).max()) < 0.1 < 0.9 < float(report.scores.min())
+
+
+def test_caps_find_the_box_without_a_pattern(box: Any) -> None:
+    detector = CapsDetector(ActivationCaps(epochs=3), fpr=0.1).fit(box.net, box.x, box.y, target=TARGET)
+    assert detector.inspect(box.triggered).is_trigger.float().mean() > 0.95
+    # 50 images set the threshold, about 90 judge it: .1 and four standard errors.
+    assert detector.inspect(box.clean).is_trigger.float().mean() < 0.3
+
+
 def test_thresholds_keep_about_their_rate(box: Any) -> None:
     for detector in (NeuronDetector(fpr=0.1), B3DDetector(fpr=0.1), StripDetector(overlays=10, fpr=0.1)):
         detector.fit(box.net, box.x, box.y, target=TARGET, trigger=box.trigger)
@@ -129,6 +194,11 @@ def test_thresholds_keep_about_their_rate(box: Any) -> None:
         (lambda: B3DDetector(fpr=2.0), "got 2.0"),
         (lambda: NeuronDetector(share=0.0), "share: .* got 0.0"),
         (lambda: NeuronDetector(fpr=-1.0), "got -1.0"),
+        (lambda: ScaleUpDetector(()), r"factors: .* got \(\)"),
+        (lambda: ScaleUpDetector((3, 1)), r"factors: .* got \(3, 1\)"),
+        (lambda: ScaleUpDetector(threshold=1.0), "threshold: .* got 1.0"),
+        (lambda: ScaleUpDetector(fpr=0.0), "fpr: .* got 0.0"),
+        (lambda: CapsDetector(fpr=0.0), "fpr: .* got 0.0"),
     ],
 )
 def test_bad_settings_are_named(make: Any, words: str) -> None:
