@@ -3,8 +3,8 @@
     python benchmarks/all.py                    # hours, with the machine to itself
     python benchmarks/all.py growth startup     # only these
 
-What a benchmark had measured before is moved aside, since most go on where they stopped; it comes back if the benchmark fails.
-Ratios are taken within one benchmark's own run, so an interruption between two of them does no harm.
+What a benchmark had measured before is moved aside, since most go on where they stopped; it comes back if the benchmark
+fails. Ratios are taken within one benchmark's own run, so an interruption between two of them does no harm.
 """
 
 import subprocess
@@ -16,8 +16,9 @@ from btlib.paths import CHECKOUT
 HERE = Path(__file__).parent
 #: Script → its arguments, in order of what a reader looks for first.
 RUNS: dict[str, list[str]] = {
-    "growth": [], "startup": [], "passes": [], "neural_cleanse": [], "lred": ["--networks", "3", "--exact", "1", "--table"],
-    "inflight": [], "training": ["--epochs", "2", "--images", "20000"], "stealthy": ["--images", "10000", "--rounds", "7"],
+    "growth": [], "startup": [], "passes": [], "neural_cleanse": [],
+    "lred": ["--networks", "3", "--exact", "1", "--table"], "inflight": [],
+    "training": ["--epochs", "2", "--images", "20000"], "stealthy": ["--images", "10000", "--rounds", "7"],
     "repair": [], "sweep": [], "load": [],
 }  # fmt: skip
 

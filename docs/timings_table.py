@@ -13,9 +13,10 @@ Rows = Iterator[tuple[str, str, str, str]]
 
 HEAD = """# What it costs
 
-Ratios of two times taken in one run, medians: how many times faster than what a user would pick otherwise, or how much above the bare
-passes through the network that nothing can spare. Seconds depend on the machine, ratios much less. `make bench` measures all of it
-again (hours) and writes this page; each table says which benchmark and machine it is from, and which goal is not reached.
+Ratios of two times taken in one run, medians: how many times faster than what a user would pick otherwise, or how much
+above the bare passes through the network that nothing can spare. Seconds depend on the machine, ratios much less.
+`make bench` measures all of it again (hours) and writes this page; each table says which benchmark and machine it is
+from, and what the goal is, also where it was not reached.
 """
 WHERE = "`python benchmarks/{name}.py`, [{file}](../results/{file}); {device}, {threads}, commit {commit}{note}."
 
@@ -29,9 +30,7 @@ def neural_cleanse(found: dict[str, Any]) -> Rows:
     nets = list(found["networks"].values())
     speed, size = ([n[key] for n in nets] for key in ("speed ratio", "norm ratio (median)"))
     same = sum(n["suspect"]["btlib"] == n["suspect"]["straightforward"] for n in nets)
-    verdicts = sum(
-        (n["anomaly index"]["btlib"] > 2) == (n["anomaly index"]["straightforward"] > 2) for n in nets
-    )
+    verdicts = sum((n["anomaly index"]["btlib"] > 2) == (n["anomaly index"]["straightforward"] > 2) for n in nets)
     gap = max(abs(n["held-out success"]["btlib"] - n["held-out success"]["straightforward"]) for n in nets)
     yield "ten classes, LeNet-5", "the public defaults, in a loop", _times(statistics.median(speed)), "25 times"
     yield "size of the masks", "the same", f"{statistics.median(size) - 1:+.1%}", "within +5 %"
@@ -117,7 +116,10 @@ def growth(found: dict[str, Any]) -> Rows:
 def load(found: dict[str, Any]) -> Rows:
     """Hours of service in minutes."""
     guard, service = found["guard"], found["service"]
-    for name, part in ((f"guard, {guard['images']:,} images", guard), (f"service, {service['callers']} callers", service)):
+    for name, part in (
+        (f"guard, {guard['images']:,} images", guard),
+        (f"service, {service['callers']} callers", service),
+    ):
         for what, goal in (("MB", "within 5 %"), ("rate", "within 10 %")):
             yield f"{name}: {what} at the end", "at the start", _times(part[f"last {what} over first"]), goal
 
@@ -125,8 +127,8 @@ def load(found: dict[str, Any]) -> Rows:
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], Rows]]] = {
     "neural_cleanse": ("Neural Cleanse", neural_cleanse), "lred": ("L-RED", lred), "inflight": ("In flight", inflight),
     "stealthy": ("The stealthy attack", stealthy), "training": ("Training", training), "repair": ("Repair", repair),
-    "passes": ("One pass", passes),
-    "growth": ("How a search grows", growth), "startup": ("Start", startup), "sweep": ("Sweeps", sweep), "load": ("Load", load),
+    "passes": ("One pass", passes), "growth": ("How a search grows", growth), "startup": ("Start", startup),
+    "sweep": ("Sweeps", sweep), "load": ("Load", load),
 }  # fmt: skip
 
 
