@@ -42,7 +42,7 @@ def residuals(norms: np.ndarray, references: np.ndarray) -> np.ndarray:
     norms, references = np.asarray(norms, dtype=float), np.asarray(references, dtype=float)
     classes = len(norms)
     if norms.shape != (classes, classes) or references.shape[1:] != norms.shape or len(references) == 0 or classes < 4:
-        raise ValueError("references: expected norms (m, K, K) of all pairs of at least four classes, as those of shape "
+        raise ValueError("references: expected norms (m, K, K) of all pairs of four or more classes, as those of shape "
                          f"{norms.shape} beside them, got shape {references.shape}; use networks of the same classes, "
                          "searched by the same detector for all targets")  # fmt: skip
     pairs = ~np.eye(classes, dtype=bool)
