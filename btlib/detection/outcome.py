@@ -196,8 +196,9 @@ class Detection:
     @property
     def _left(self) -> np.ndarray | None:
         """What is left of pairs beside those of references."""
-        beside = self.pairs and self.references is not None
-        return few_sources.residuals(self.pair_norms, self.references) if beside else None
+        if not self.pairs or self.references is None:
+            return None
+        return few_sources.residuals(self.pair_norms, self.references)
 
     @property
     def _targets(self) -> list[int]:
@@ -255,8 +256,8 @@ class Detection:
         else:
             statistic = self.p_value if rule == "published" else self.calibrated_p_value
             attacked = statistic < level
-        named = (self.suspect, self.sources) if attacked else (None, ())
-        return Verdict(attacked, *named, statistic, level, rule)
+        target, sources = (self.suspect, self.sources) if attacked else (None, ())
+        return Verdict(attacked, target, sources, statistic, level, rule)
 
 
 def shared_warnings(estimates: Collection[Estimate]) -> list[str]:
