@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv course site slides test lint format lab check checkpoints gpu browser-test nightly pins clean clean-all
+.PHONY: help .venv course site slides test lint format lab check checkpoints bench gpu browser-test nightly pins clean clean-all
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ check: .venv  ## is this machine ready? one line per requirement
 
 checkpoints: .venv  ## train the networks in data/checkpoints/ again, from nothing
 	$(PY) -m btlib checkpoints --force
+
+bench: .venv  ## measure every timing anew (hours), and write docs/timings.md
+	$(PY) benchmarks/all.py
 
 gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 seconds
 	LIMIT=$(LIMIT) $(PY) -m btlib gpu

@@ -23,8 +23,8 @@ FLOORS = [
     {"cli", "exercises", "__main__"},
 ]
 DETECTOR_DOORS = {
-    "NeuralCleanse", "MaskRedA", "RedA", "RedU", "RedP", "neural_cleanse", "mask_red_a", "red_a", "red_u", "red_p",
-    "LikelihoodDetector", "NeuronDetector", "B3DDetector", "StripDetector",
+    "NeuralCleanse", "MaskRedA", "MaskRedP", "RedA", "RedU", "RedP", "neural_cleanse", "mask_red_a", "red_a", "red_u",
+    "red_p", "LikelihoodDetector", "NeuronDetector", "B3DDetector", "StripDetector",
     "ScaleUpDetector", "CapsDetector",
 }  # fmt: skip
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

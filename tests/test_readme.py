@@ -62,3 +62,10 @@ def test_scanning_shows_the_measured_networks() -> None:
     page = module.PAGE.read_text(encoding="utf-8")
     assert module.table() in page
     assert module.page(page) == page, "run python docs/external_table.py"
+
+
+def test_timings_are_what_was_measured() -> None:
+    module = _script("timings_table")
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python docs/timings_table.py"
+    named = set(re.findall(r"benchmark-[a-z-]+\.json", module.page()))
+    assert named == {path.name for path in (CHECKOUT / "results").glob("benchmark-*.json")}

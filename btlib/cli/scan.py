@@ -33,8 +33,8 @@ def command(
         help="What a state dict belongs to: lenet5, vgg9, … (see btlib.networks), or module:function, which is "
         "imported from the current folder and called.")] = None,
     methods: Annotated[str | None, typer.Option(
-        help="Some of neural-cleanse, mask-red-a, red-a, red-a-2, red-a-focused, red-u, red-p, mm-bd (see "
-        "btlib.detection.DETECTORS); or module:object, a detector of your own, which is imported from the current "
+        help="Some of neural-cleanse, mask-red-a, mask-red-p, red-a, red-a-2, red-a-focused, red-u, red-p, mm-bd "
+        "(see btlib.detection.DETECTORS); or module:object, a detector of your own, which is imported from the current "
         "folder and runs its code. Unless given: neural-cleanse,red-a, and mm-bd where there are no images.",
         show_default=False)] = None,
     reference: Annotated[list[Path] | None, typer.Option(

@@ -70,7 +70,8 @@ def look(
     sources: tuple[int, ...] = ()
     by = ""
     for name in [suspected_by, *detections]:
-        told = detections[name].estimates[target].sources()
+        found = detections[name]
+        told = found.sources if found.suspect == target else found.estimates[target].sources()
         if 0 < len(told) < classes - 1:
             sources, by = told, name
             break

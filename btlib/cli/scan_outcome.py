@@ -119,7 +119,7 @@ class Scan:
     def _judge(self, name: str, detection: Detection) -> Judgement:
         suspect = detection.suspect
         return Judgement(
-            name, suspect, detection.estimates[suspect].sources(), detection.calibrated_p_value,
+            name, suspect, detection.sources, detection.calibrated_p_value,
             detection.log_p_value / math.log(10), float(detection.anomaly_index[suspect]),
             self.level / len(self.detections),
         )  # fmt: skip
@@ -192,7 +192,8 @@ class Scan:
             "No backdoor found is no proof of absence: it says that no class has an unusually small pattern.",
             "Triggers that differ from image to image or are drawn by a generator (warps, styles), and attacks trained "
             "against inversion as in the stealthy paper, are built to escape what was run here.",
-            "A backdoor for one class that moves no other escapes red-a; red-a-focused and red-p can see it.",
+            "A backdoor for one or two classes that moves no other escapes neural-cleanse and red-a; red-a-focused and "
+            "red-p can see it, and mask-red-p with --reference sees patches.",
             "All-to-all attacks, several targets at once and patterns that cover much of the image leave no single "
             "class that stands out.",
             f"With fewer than about 7 classes an outlier test has little to compare with; here there are "
@@ -203,7 +204,7 @@ class Scan:
             "suspicious.",
             WITH_REFERENCES if self.references else WITHOUT_REFERENCES,
             "An estimated pattern is the smallest that works, not the attacker's: place and shape often differ.",
-            *(pairs if "red-p" in self.detections else ()),
+            *(pairs if "red-p" in self.detections and not self.references else ()),
         )
 
 
@@ -254,6 +255,7 @@ def _method(scan: Scan, judgement: Judgement) -> dict[str, Any]:
         "anomaly_index": _numbers([judgement.anomaly_index])[0],
         "per_class": scan.per_class[judgement.method],
         "norms": _numbers(detection.norms.tolist()),
+        "pair_norms": [_numbers(row) for row in detection.pair_norms.tolist()] if detection.pairs else None,
         "norms_are": detection.size_name,
         "relative_norms": None if detection.references is None else _numbers(detection.relative_norms.tolist()),
         "success": _numbers([estimate.success for estimate in detection.estimates.values()]),

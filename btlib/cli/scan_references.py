@@ -37,13 +37,14 @@ def judged_beside(found: Mapping[str, Detection], references: Sequence[Path], me
 
 
 def _of_network(path: Path, measure: Measure) -> dict[str, Any]:
-    return {name: detection.norms for name, detection in measure(path).items()}
+    return {name: d.pair_norms if d.pairs else d.norms for name, d in measure(path).items()}
 
 
 def _of_json(path: Path, found: Mapping[str, Detection]) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        bad, sizes = told["verdict"]["backdoor"], {name: told["methods"][name]["norms"] for name in found}
+        bad, methods = told["verdict"]["backdoor"], told["methods"]
+        sizes = {name: methods[name]["pair_norms" if d.pairs else "norms"] for name, d in found.items()}
         settings = {name: told["methods"][name]["settings"] for name in found}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignError(

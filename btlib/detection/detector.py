@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from btlib.detection.costs import Passes
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
-from btlib.detection.outcome import Detection, Estimate, Estimates, Rule, shared_warnings
+from btlib.detection.outcome import Detection, Estimate, Estimates, shared_warnings
+from btlib.detection.verdict import Rule
 from btlib.seeds import check_seed
 
 

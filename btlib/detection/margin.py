@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from btlib.detection.detector import Detector
 from btlib.detection.images import IMAGES_AT_ONCE, DefenseSet, defense_set
-from btlib.detection.outcome import Detection, Estimate, Rule
+from btlib.detection.outcome import Detection, Estimate
+from btlib.detection.verdict import Rule
 from btlib.metrics.prediction import logits_of
 from btlib.metrics.success import margin
 from btlib.seeds import generator

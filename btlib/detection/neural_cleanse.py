@@ -1,7 +1,7 @@
 """Neural Cleanse, and RED-A for patches: a mask and a pattern per class, then an outlier test (floor 2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from btlib.detection.descent import Inversion
 from btlib.detection.detector import Detector
 from btlib.detection.images import DefenseSet
 from btlib.detection.mask import HARD, invert
-from btlib.detection.outcome import Detection, Estimate, Rule
+from btlib.detection.outcome import Detection, Estimate
+from btlib.detection.verdict import Rule
 
 #: After the public implementation, shortened (docs/choices.md): 30 passes over the images for each class.
 PUBLIC = Inversion(rounds=30, steps=None, batch_size=64, lr=0.1)
@@ -20,6 +21,8 @@ QUICK = Inversion(
     rounds=150, steps=1, batch_size=32, lr=0.2, decay=True, patience=1, multiplier=1.15, fall=2.6, stop_after=1000,
     check=False, bisections=6,
 )  # fmt: skip
+#: For one pair of classes: its images are alike, and fewer steps of fewer images do.
+PAIRS = replace(QUICK, rounds=100, batch_size=8, multiplier=1.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,46 @@ class MaskRedA(_MaskDetector):
 
     title = "mask RED-A"
     _annealed = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskRedP(_MaskDetector):
+    """RED-P for patches: the smallest mask for each of the K(K-1) pairs (L-RED Eq. 2 with the mask of A.3).
+
+    Not in the papers. `Detection.pairs` has all estimates. Alone it is judged as RED-P; beside clean networks
+    (`Detection.against`) by pairs, which finds triggers of two sources that spread to no other class (`few_sources`).
+
+    Attributes:
+        per_class, inversion, seed, progress: as in `NeuralCleanse`.
+
+    Example:
+        >>> from btlib import checkpoints, datasets
+        >>> from btlib.detection import Inversion
+        >>> data = datasets.load("fashion-mnist")
+        >>> net = checkpoints.load_or_train(checkpoints.shipped()["one-source"])
+        >>> short = Inversion(rounds=2, steps=1, batch_size=4, lr=0.2)
+        >>> len(MaskRedP(per_class=4, inversion=short)(net, data.x_test, data.y_test).pairs)
+        90
+    """
+
+    per_class: int | None = 20
+    inversion: Inversion = PAIRS
+    title = "mask RED-P"
+    _annealed = False
+
+    def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:
+        found = []
+        for source in data.labels.unique().tolist():
+            others, images = [t for t in targets if t != source], data.of_classes([source])
+            estimates = invert(network, images, others, self.inversion, annealed=False, seed=self.seed,
+                               progress=self.progress)  # fmt: skip
+            found += [replace(estimate, source=source) for estimate in estimates]
+        return found
+
+    def passes(self, images: int, num_classes: int, targets: int) -> Passes:
+        """As in `Detector`: each source's images, for all other targets."""
+        one = super().passes(-(-images // num_classes), 2, targets)
+        return Passes(num_classes * one.gradients, num_classes * one.looks)
 
 
 def neural_cleanse(

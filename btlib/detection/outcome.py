@@ -2,17 +2,15 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from btlib.detection import anomaly, selection
+from btlib.detection import anomaly, few_sources, selection
+from btlib.detection.verdict import DEFAULT_LEVEL, Rule, Verdict
 from btlib.triggers import Trigger
-
-Rule = Literal["mad", "published", "calibrated"]
-DEFAULT_LEVEL: dict[Rule, float] = {"mad": 2.0, "published": 0.05, "calibrated": 0.05}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,34 +92,6 @@ class Estimates(Mapping[int, Estimate]):
         return len(self._by_class)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a detector says at one threshold.
-
-    Attributes:
-        attacked: the answer.
-        target: inferred target class; None when not attacked.
-        sources: inferred source classes; empty when not attacked.
-        statistic: anomaly index (rule "mad") or p-value (the others) of the most suspicious class.
-        threshold: what it was compared with.
-        rule: "mad", "published" or "calibrated".
-    """
-
-    attacked: bool
-    target: int | None
-    sources: tuple[int, ...]
-    statistic: float
-    threshold: float
-    rule: Rule
-
-    def __str__(self) -> str:
-        """One sentence."""
-        name = "anomaly index" if self.rule == "mad" else f"{self.rule} p-value"
-        sources = f", sources {', '.join(map(str, self.sources))}" if self.sources else ""
-        said = f"attacked, target {self.target}{sources}" if self.attacked else "no backdoor found"
-        return f"{said} ({name} {self.statistic:.3g}, threshold {self.threshold:g})"
-
-
 @dataclass(frozen=True, eq=False)
 class Detection:
     """The outcome of a post-training detector over all classes.
@@ -177,13 +147,16 @@ class Detection:
         Suspect, statistics and verdict then rest on the ratios; `norms` stay what they are.
 
         Args:
-            references: outcomes of the same detector on clean networks of the same task, or their norms, (m, K).
+            references: outcomes of the same detector on clean networks of the same task, or their norms, (m, K); by
+                source and target, (m, K, K), where it searches pairs (see `few_sources`).
 
         Raises:
-            ValueError: RED-P's pairs, norms of other classes, or ones that are not finite and positive.
+            ValueError: norms of other classes, or ones that are not finite and positive; pairs of some targets only.
         """
         if self.pairs:
-            raise ValueError("references: expected a detector with one size per class, got RED-P's pairs; use another")
+            norms = np.array([r.pair_norms if isinstance(r, Detection) else r for r in references], dtype=float)
+            few_sources.residuals(self.pair_norms, norms)  # which checks the numbers
+            return replace(self, references=norms)
         norms = np.array([r.norms if isinstance(r, Detection) else r for r in references], dtype=float)
         if norms.ndim != 2 or norms.shape[1] != self.num_classes:
             raise ValueError(f"references: expected norms of {self.num_classes} classes for each network, got shape "
@@ -193,8 +166,10 @@ class Detection:
 
     @property
     def relative_norms(self) -> np.ndarray:
-        """float64 (K,): `norms`, divided by those of the references where there are some."""
+        """float64 (K,): `norms`, divided by those of references where there are some; for pairs see `few_sources`."""
         norms = self.norms
+        if self._left is not None:
+            return few_sources.sizes(self._left)
         if self.references is not None:
             norms[self._targets] = anomaly.relative(norms[self._targets], self.references[:, self._targets])
         return norms
@@ -205,11 +180,25 @@ class Detection:
         return int(np.nanargmin(self.relative_norms))
 
     @property
+    def sources(self) -> tuple[int, ...]:
+        """The suspect's source classes, as far as they can be told."""
+        if self._left is not None:
+            return few_sources.sources(self._left, self.suspect)
+        return self.estimates[self.suspect].sources()
+
+    @property
     def anomaly_index(self) -> np.ndarray:
         """float64 (K,): how far `relative_norms` lie below their median, in MAD × 1.4826, negative above it; or NaN."""
         index = self.relative_norms
         index[self._targets] = anomaly.mad_index(index[self._targets])
         return index
+
+    @property
+    def _left(self) -> np.ndarray | None:
+        """What is left of pairs beside those of references."""
+        if not self.pairs or self.references is None:
+            return None
+        return few_sources.residuals(self.pair_norms, self.references)
 
     @property
     def _targets(self) -> list[int]:
@@ -230,6 +219,8 @@ class Detection:
     @property
     def calibrated_p_value(self) -> float:
         """The p-value whose false-alarm rate is what it says, in (0, 1], by Monte Carlo; see `anomaly.calibrated_p`."""
+        if self._left is not None:
+            return few_sources.calibrated_p(self._left)
         if self.pairs:
             return anomaly.calibrated_pairs_p(self.pair_norms[:, self._targets])
         count = 0 if self.references is None else len(self.references)
@@ -265,9 +256,8 @@ class Detection:
         else:
             statistic = self.p_value if rule == "published" else self.calibrated_p_value
             attacked = statistic < level
-        suspect = self.estimates[self.suspect]
-        return Verdict(attacked, self.suspect if attacked else None, suspect.sources() if attacked else (),
-                       statistic, level, rule)  # fmt: skip
+        target, sources = (self.suspect, self.sources) if attacked else (None, ())
+        return Verdict(attacked, target, sources, statistic, level, rule)
 
 
 def shared_warnings(estimates: Collection[Estimate]) -> list[str]:

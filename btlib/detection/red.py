@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from btlib.detection.costs import Passes
 from btlib.detection.detector import Detector
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
-from btlib.detection.outcome import Detection, Estimate, Rule
+from btlib.detection.outcome import Detection, Estimate
 from btlib.detection.perturbation import FAST, USUAL_NORM, Problem, Search, perturb
+from btlib.detection.verdict import Rule
 
 
 @dataclass(frozen=True, kw_only=True)

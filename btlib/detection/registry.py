@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from btlib.detection.margin import MMBD
-from btlib.detection.neural_cleanse import MaskRedA, NeuralCleanse
+from btlib.detection.neural_cleanse import MaskRedA, MaskRedP, NeuralCleanse
 from btlib.detection.outcome import Detection
 from btlib.detection.perturbation import FOCUSED
 from btlib.detection.red import RedA, RedP, RedU
@@ -22,7 +22,8 @@ def _ready(detector: Any) -> Callable[..., Detection]:
 
 #: Name → detector, a `Detector` or anything else that `btlib.testing.check_detector` passes.
 DETECTORS: Registry[Callable[..., Detection]] = Registry(
-    {"neural-cleanse": NeuralCleanse(), "mask-red-a": MaskRedA(), "red-a": RedA(), "red-a-2": RedA(per_class=2),
+    {"neural-cleanse": NeuralCleanse(), "mask-red-a": MaskRedA(), "mask-red-p": MaskRedP(),
+     "red-a": RedA(), "red-a-2": RedA(per_class=2),
      "red-a-focused": RedA(search=FOCUSED), "red-u": RedU(), "red-p": RedP(), "mm-bd": MMBD()}, _ready,
 )  # fmt: skip
 register, find = DETECTORS.register, DETECTORS.find

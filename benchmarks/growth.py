@@ -1,0 +1,132 @@
+"""How a search grows: with images, classes and the size of a picture, beside the bare passes that it is made of.
+
+    python benchmarks/growth.py                                   # writes results/benchmark-growth.json
+    python benchmarks/growth.py --rounds 1 --out /tmp/growth.json     # does it work?
+
+One thing varies at a time; the rest is ten classes, 28×28 pixels, ten images of each class. The network is a small
+untrained convolutional one, so that a search of few steps does what a long one does, step by step. Each search runs in
+a process of its own: CPU seconds, peak memory above that of the process before the search, and its share of bare
+passes: the same number of gradients and looks by the same network, measured in the same process. The screening is the
+short search that a scan makes of many classes. Hardware: one core, some minutes; rounds take turns.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from btlib import detection
+from btlib.detection import costs
+from btlib.detection.descent import Inversion
+from btlib.detection.screening import screen
+from btlib.peak_memory import PeakMemory
+from btlib.results import environment, save
+
+OUT = "results/benchmark-growth.json"
+USUAL = {"classes": 10, "size": 28, "images of a class": 10}
+VARIED = {"classes": (10, 43, 100, 1000), "size": (28, 32, 64, 224), "images of a class": (10, 30, 100)}
+STEPS = 6  # of a mask; a search of a usual length has 150
+GRADIENTS = 400  # of bare passes that are timed
+
+
+def network(classes: int) -> nn.Sequential:
+    """A small network for pictures of any size."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256, classes),
+    ).eval()  # fmt: skip
+
+
+def bare(net: nn.Module, images: torch.Tensor) -> tuple[float, float]:
+    """CPU seconds of a gradient and of a look, for one image, at the batch size of the search."""
+    batch = images[: detection.images.pass_size(net, images[:1])]
+    batch = batch.repeat(-(-GRADIENTS // len(batch)), 1, 1, 1)[:GRADIENTS].requires_grad_()
+    with torch.no_grad():
+        net(batch)
+    began = time.process_time()
+    torch.autograd.grad(net(batch).square().sum(), batch)
+    between = time.process_time()
+    with torch.no_grad():
+        net(batch)
+    return (between - began) / len(batch), (time.process_time() - between) / len(batch)
+
+
+def one(kind: str, setting: dict[str, int]) -> dict[str, float]:
+    """One search, in this process."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    classes, per_class = setting["classes"], setting["images of a class"]
+    net, count = network(classes), classes * per_class
+    images, labels = torch.rand(count, 1, setting["size"], setting["size"]), torch.arange(count) % classes
+    each = bare(net, images)
+    inversion = Inversion(rounds=STEPS, steps=1, batch_size=32, lr=0.2, decay=True, stop_after=1000, check=False)
+    masks = detection.NeuralCleanse(per_class=None, inversion=inversion)
+    with PeakMemory(own=True, interval=0.02) as before:
+        pass
+    began = time.process_time()
+    with PeakMemory(own=True, interval=0.02) as peak:
+        if kind == "screening":
+            screen(net, images, labels, per_class=per_class)
+            passes = costs.Passes(classes * 30 * min(16, count), classes * count)
+        else:
+            masks(net, images, labels)
+            passes = masks.passes(count, classes, classes)
+    seconds = time.process_time() - began
+    return {
+        "seconds": seconds, "seconds a class": seconds / classes, "MiB": peak.mb - before.mb,
+        "bare passes, share": passes.seconds(each) / seconds if passes else float("nan"),
+    }  # fmt: skip
+
+
+def settings() -> list[tuple[str, str, int, dict[str, int]]]:
+    """What is varied, to which value, and the whole setting."""
+    found = []
+    for kind, (name, values) in itertools.product(("masks", "screening"), VARIED.items()):
+        found += [(kind, name, value, USUAL | {name: value}) for value in values]
+    # All images are looked at with each mask: of 1,000 classes only some are searched in full (`selection`).
+    left_out = {("screening", "images of a class", value) for value in VARIED["images of a class"]}
+    left_out.add(("masks", "classes", 1000))
+    return [row for row in found if row[:3] not in left_out]
+
+
+def apart(kind: str, setting: dict[str, int]) -> dict[str, float]:
+    """The same in a process of its own."""
+    told = subprocess.run(
+        [sys.executable, __file__, "--one", json.dumps([kind, setting])], check=True, capture_output=True, text=True
+    )
+    measured: dict[str, float] = json.loads(told.stdout)
+    return measured
+
+
+def main() -> None:
+    """Every setting, once a round."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--note", help="written beside the figures, such as what else the machine did")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--out", default=OUT)
+    told = parser.parse_args()
+    if told.one:
+        kind, setting = json.loads(told.one)
+        print(json.dumps(one(kind, setting)))
+        return
+    runs: dict[str, list[dict[str, float]]] = {}
+    for _ in range(told.rounds):
+        for kind, name, value, setting in settings():
+            runs.setdefault(f"{kind} | {name} | {value}", []).append(apart(kind, setting))
+            print(f"{kind} | {name} | {value}", runs[f"{kind} | {name} | {value}"][-1], flush=True)
+    rows: dict[str, Any] = {
+        name: {key: statistics.median(run[key] for run in made) for key in made[0]} for name, made in runs.items()
+    }
+    save(told.out, {"environment": environment(), "rounds": told.rounds, "rows": rows, "note": told.note})
+
+
+if __name__ == "__main__":
+    main()
