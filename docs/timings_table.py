@@ -137,7 +137,9 @@ def page() -> str:
     parts = [HEAD]
     for name, (title, rows) in SECTIONS.items():
         file = f"benchmark-{name.replace('_', '-')}.json"
-        found = json.loads((CHECKOUT / "results" / file).read_text(encoding="utf-8"))
+        if not (path := CHECKOUT / "results" / file).exists():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
         where = found.get("environment", found)
         threads = "one thread" if where["threads"] == 1 else f"{where['threads']} threads"
         note = f"; {found['note']}" if found.get("note") else ""
