@@ -77,7 +77,7 @@ def test_networks_of_other_classes_and_pairs_without_a_size_are_refused():
                              (-other[None], "positive"), (other[:0][None], "references")):  # fmt: skip
         with pytest.raises(ValueError, match=what):
             residuals(one, references)
-    with pytest.raises(ValueError, match="four classes"):
+    with pytest.raises(ValueError, match="four or more classes"):
         residuals(one[:3, :3], one[None, :3, :3])
 
 

@@ -77,7 +77,7 @@ def test_a_detection_beside_references_rests_on_ratios():
     assert beside.relative_norms == pytest.approx(anomaly.relative(alone.norms, beside.references))
     with pytest.raises(ValueError, match="norms of 10 classes"):
         alone.against(np.ones((1, 9)))
-    with pytest.raises(ValueError, match="four classes"):
+    with pytest.raises(ValueError, match="four or more classes"):
         detection.RedP(per_class=1)(hand_set(0.0, num_classes=3), *lit_pixels(2)).against(np.ones((1, 3, 3)))
 
 
