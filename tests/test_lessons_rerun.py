@@ -94,8 +94,6 @@ def test_no_name_that_is_still_needed_is_set_again(lesson):
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_cells_may_be_run_in_any_order(lesson):
-    if "lred" in lesson.stem:
-        pytest.skip("not yet: it is being divided")
     assert shared(code_of(lesson)) == []
 
 
