@@ -394,6 +394,13 @@ def test_separability_is_that_of_two_gaussians(shift: float) -> None:
     assert found == pytest.approx(float(torch.special.ndtr(torch.tensor(shift / 0.01 / 2**0.5))), abs=0.02)
 
 
+@pytest.mark.parametrize(("each", "known"), [(9, False), (10, True)])
+def test_separability_wants_ten_of_each(each: int, known: bool) -> None:
+    x, y = cloud(2 * each)
+    found = metrics.separability(Pixels(), lambda images: images + torch.tensor([0.0, 0.1]), x, y, target=1)
+    assert np.isnan(found) != known
+
+
 def test_separability_leaves_out_what_is_not_called_the_target() -> None:
     x, y = cloud()
     fails = torch.rand(len(x) // 2, 1, 1, 1, generator=torch.Generator().manual_seed(1)) < 0.5

@@ -240,6 +240,8 @@ def test_the_record_stays_true_to_the_data() -> None:
     with pytest.raises(ValueError, match="got 50"):
         bad.subset(train=50)
     fewer = bad.subset(test=8)
+    assert torch.equal(fewer.x_test, bad.subset(test=8, seed=0).x_test)
+    assert not torch.equal(fewer.x_test, bad.subset(test=8, seed=1).x_test)
     assert (len(fewer.y_train), len(fewer.y_test)) == (240, 8)
     assert torch.equal(fewer.y_train[fewer.record.indices], torch.zeros(15, dtype=torch.int64))
     assert isinstance(bad.to("cpu"), PoisonedDataset)

@@ -192,7 +192,12 @@ def disturbed(fault: Fault, bench: Bench) -> dict[str, Any]:
         wrong.append("it says that all is well")
     wrong += [f"torn: {each}" for each in torn(bench.home)] + [f"outlived: {each}" for each in outlived]
     wrong += bench.afterwards()
-    return {"what": fault.what, "job": fault.job, "said": said[-400:] if fault.says else "", "wrong": wrong}
+    return {
+        "what": fault.what,
+        "job": fault.job,
+        "said": said.replace(f"{bench.home}/", "")[-400:] if fault.says else "",
+        "wrong": wrong,
+    }
 
 
 # ------------------------------------------------------------------------------------ several processes, and a kernel

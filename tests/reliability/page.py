@@ -66,7 +66,7 @@ def _kills(part: dict[str, Any]) -> str:
 
 
 def _faults(part: dict[str, Any]) -> str:
-    rows = [[one["what"], one["job"], f"`{one['said']}`" if one["said"] else "does its job",
+    rows = [[one["what"], one["job"], f"`{one['said'].replace('`', chr(39))}`" if one["said"] else "does its job",
              "; ".join(one["wrong"]) or "well"] for one in part["found"]]  # fmt: skip
     return "\n".join([
         "## Disks, limits, locks, clocks, kernels",
@@ -113,8 +113,8 @@ def _numbers(part: dict[str, Any]) -> str:
 def _mutation(part: dict[str, Any]) -> str:
     found = part["found"]
     share = f"{found['killed'] / found['tried']:.0%}" if found["tried"] else "none"
-    rows = [[one["mutant"].split(" ")[0], one["mutant"].partition(" ")[2], one["tests"], reason(one["mutant"])]
-            for one in found["left"]]  # fmt: skip
+    rows = [[one["mutant"].split(" ")[0], f"`{one['text']}`", one["mutant"].partition(" ")[2], one["tests"],
+             reason(one["text"], one["mutant"].partition(" ")[2])] for one in found["left"]]  # fmt: skip
     untried = found["wanted"] - found["tried"]
     return "\n".join([
         "## Mutations",
@@ -125,15 +125,14 @@ def _mutation(part: dict[str, Any]) -> str:
             f"each tried with the tests that run its line. **{found['killed']} of {found['tried']} ({share}) were",
             f"noticed**; {untried or 'none'} of the {found['wanted']} wanted are still to be tried.",
         ),
-        _measured(part), _table(["where", "mistake that no test noticed", "tests", "why"], rows),
+        _measured(part), _table(["where", "line", "mistake that no test noticed", "tests", "why"], rows),
     ])  # fmt: skip
 
 
-def reason(mutant: str) -> str:
-    """Why a mistake is not noticed: by its module and its words, as lines move."""
-    place, _, what = mutant.partition(" ")
+def reason(line: str, what: str) -> str:
+    """Why a mistake is not noticed, by the line's text, as numbers of lines move."""
     with REASONS.open("rb") as file:
-        return tomllib.load(file).get(place.split(":")[0], {}).get(what, "not looked at yet")
+        return tomllib.load(file).get(line, {}).get(what, "not looked at yet")
 
 
 if __name__ == "__main__":
