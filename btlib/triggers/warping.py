@@ -114,7 +114,7 @@ def wanet(image_shape: Shape, k: int = 4, s: float = 0.5, noise: float = 1.0, se
     Args:
         image_shape: (C, H, W).
         k: side of the control grid.
-        s: warping strength: the mean of |move| on the grid; 1 is half a pixel, as in the authors' code.
+        s: warping strength: the mean of ``|move|`` on the grid; 1 is half a pixel, as in the authors' code.
         noise: of covers, in the same unit.
         seed: the grid, drawn once.
 

@@ -11,7 +11,7 @@ OUTSIDE = """() => {
   if (slide.scrollWidth > slide.clientWidth + 1) found.push("wide");
   for (const one of slide.querySelectorAll("*")) {
     const box = one.getBoundingClientRect();
-    if (one.closest("aside, math, pre") || !box.width) continue;
+    if (one.closest("aside, math, pre, .output_subarea *") || !box.width) continue;  // a wide table scrolls in its area
     if (box.right > 1281 || box.left < -1) found.push(one.outerHTML);
   }
   const box = slide.getBoundingClientRect();
