@@ -195,7 +195,7 @@ def disturbed(fault: Fault, bench: Bench) -> dict[str, Any]:
     return {
         "what": fault.what,
         "job": fault.job,
-        "said": said.replace(f"{bench.home}/", "")[-400:] if fault.says else "",
+        "said": said.replace(f"{bench.home}/", "").replace(f"{sys.prefix}/", "")[-400:] if fault.says else "",
         "wrong": wrong,
     }
 
