@@ -54,7 +54,7 @@ def stamped(images: Tensor, kind: str, seed: int) -> Tensor:
     rows = torch.arange(28)
     chequered = ((rows[:, None] + rows) % 2).float()
     if kind == "chessboard":
-        images = (images + chequered * 12 / 255).clamp(0, 1)
+        images = (images + chequered * 25 / 255).clamp(0, 1)
     else:
         images = images.clone()
         top, left = torch.randint(2, 22, (2,), generator=torch.Generator().manual_seed(100 + seed)).tolist()

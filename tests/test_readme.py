@@ -69,3 +69,17 @@ def test_timings_are_what_was_measured() -> None:
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python docs/timings_table.py"
     named = set(re.findall(r"benchmark-[a-z-]+\.json", module.page()))
     assert named == {path.name for path in (CHECKOUT / "results").glob("benchmark-*.json")}
+
+
+def test_what_is_said_of_pairs_beside_references_was_measured() -> None:
+    table = json.loads((CHECKOUT / "results" / "pairs.json").read_text(encoding="utf-8"))["summary"]
+    told = {key: f"{row['named']} of {row['looks']}" for key, row in table.items()}
+    clean = {key: f"{row['wrong']} of {row['looks']}" for key, row in table.items()}
+    for name in ("scanning", "choices"):
+        text = " ".join((CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8").split())
+        assert told["patch, references 2"] in text
+        assert told["chessboard, references 2"] in text
+    text = " ".join((CHECKOUT / "docs" / "scanning.md").read_text(encoding="utf-8").split())
+    assert f"accused {clean['clean, references 2']} clean ones" in text
+    one = [told["patch, references 1"], told["chessboard, references 1"], clean["clean, references 1"]]
+    assert f"(one reference: {', '.join(one)};" in text

@@ -125,6 +125,25 @@ def test_a_reference_takes_out_what_a_class_is_by_nature(here):
     assert numbers()["methods"]["red-u"]["relative_norms"] == once  # a scan's JSON is as good as the network
 
 
+def test_pairs_are_judged_beside_a_reference_s_pairs(here):
+    attacked, reference = script("bad.pt", 4.0, 6.0), script("ref0.pt", 0.0, 6.0, 1)
+    common = ("--images", "images", "--methods", "red-p", "--per-class", "1")
+    scan(reference, *common, "--json", "ref0.json")
+    earlier = numbers("ref0.json")
+    pairs = earlier["methods"]["red-p"]["pair_norms"]
+    assert [line.index(None) for line in pairs] == list(range(10))
+    earlier["verdict"]["backdoor"] = False
+    (here / "ref0.json").write_text(json.dumps(earlier))
+    told = []
+    for path in ("ref0.json", "ref0.pt"):
+        result = scan(attacked, *common, "--reference", path)
+        assert result.exit_code in (0, FOUND, SUSPICIOUS), result.output
+        told.append(numbers()["methods"]["red-p"])
+    assert told[0]["relative_norms"] == pytest.approx(told[1]["relative_norms"])
+    assert told[0]["calibrated_p"] == told[1]["calibrated_p"]
+    assert "red-p's level" not in " ".join(result.stdout.split())  # that is of pairs without references
+
+
 def test_bad_references_are_refused(here):
     attacked = script("bad.pt", 4.0)
     common = (attacked, "--images", "images", "--methods", "red-u")
