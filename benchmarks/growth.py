@@ -3,11 +3,11 @@
     python benchmarks/growth.py                                   # writes results/benchmark-growth.json
     python benchmarks/growth.py --rounds 1 --out /tmp/growth.json     # does it work?
 
-One thing varies at a time; the rest is ten classes, 28×28 pixels, ten images of each class. The network is a small
-untrained convolutional one, so that a search of few steps does what a long one does, step by step. Each search runs in
-a process of its own: CPU seconds, peak memory above that of the process before the search, and its share of bare
-passes: the same number of gradients and looks by the same network, measured in the same process. The screening is the
-short search that a scan makes of many classes. Hardware: one core, some minutes; rounds take turns.
+One thing varies at a time; the rest is ten classes, 28×28 pixels, ten images of each class (a screening has one).
+The network is a small untrained convolutional one, so that a search of few steps does what a long one does, step by
+step. Each search runs in a process of its own: CPU seconds, peak memory above that of the process before the search,
+and its share of bare passes: the same number of gradients and looks by the same network, measured in the same process.
+The screening is the short search that a scan makes of many classes. Hardware: one core, some minutes; rounds take turns.
 """
 
 import argparse
@@ -89,7 +89,8 @@ def settings() -> list[tuple[str, str, int, dict[str, int]]]:
     """What is varied, to which value, and the whole setting."""
     found = []
     for kind, (name, values) in itertools.product(("masks", "screening"), VARIED.items()):
-        found += [(kind, name, value, USUAL | {name: value}) for value in values]
+        usual = USUAL | ({"images of a class": 1} if kind == "screening" else {})
+        found += [(kind, name, value, usual | {name: value}) for value in values]
     # All images are looked at with each mask: of 1,000 classes only some are searched in full (`selection`).
     left_out = {("screening", "images of a class", value) for value in VARIED["images of a class"]}
     left_out.add(("masks", "classes", 1000))
