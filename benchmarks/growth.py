@@ -7,7 +7,7 @@ One thing varies at a time; the rest is ten classes, 28×28 pixels, ten images o
 The network is a small untrained convolutional one, so that a search of few steps does what a long one does, step by
 step. Each search runs in a process of its own: CPU seconds, peak memory above that of the process before the search,
 and its share of bare passes: the same number of gradients and looks by the same network, measured in the same process.
-The screening is the short search that a scan makes of many classes. Hardware: one core, some minutes; rounds take turns.
+The screening is the short search that a scan makes of many classes. Hardware: one core, minutes; rounds take turns.
 """
 
 import argparse
