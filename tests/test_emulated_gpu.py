@@ -29,6 +29,7 @@ from btlib.detection import Detector, Inversion, Search, configured, weights
 from btlib.detection.outcome import Estimate
 from btlib.exercises import EXERCISES
 from btlib.networks import Network
+from btlib.testing.networks import attacked
 from btlib.training import Recipe
 
 GPU = torch.device("cuda", 0)
@@ -228,9 +229,9 @@ def test_in_flight_detectors(name: str, place: str) -> None:
 
     make = partial(inflight.DETECTORS[name], **({"overlays": 9} if "strip" in name else {}))
     images, labels = lit_pixels(9, noise=3)
-    on_cpu = make().fit(hand_set(10.0), images, labels, target=TARGET, trigger=lit).inspect(images)
+    on_cpu = make().fit(attacked(), images, labels, target=TARGET, trigger=lit).inspect(images)
     images, labels = images.to(place), labels.to(place)
-    detector = make().fit(hand_set(10.0).to("cuda"), images, labels, target=TARGET, trigger=lit)
+    detector = make().fit(attacked().to("cuda"), images, labels, target=TARGET, trigger=lit)
     report = detector.inspect(images)
     assert report.predicted.cpu().equal(on_cpu.predicted)
     assert report.is_trigger.cpu().equal(on_cpu.is_trigger)

@@ -298,7 +298,8 @@ def test_the_checks_name_what_is_wrong() -> None:
 
 
 def test_detectors_are_found_by_name_and_strangers_join() -> None:
-    assert list(inflight.DETECTORS) == ["likelihood", "neurons", "b3d", "strip", "strip-added"]
+    names = ["likelihood", "neurons", "b3d", "strip", "strip-added", "scale-up", "scale-up-free", "caps"]
+    assert list(inflight.DETECTORS) == names
     assert inflight.DETECTORS["strip-added"](20) == inflight.StripDetector(20, None)
     inflight.register("twice", Twice)
     try:
