@@ -107,8 +107,8 @@ def repair(found: dict[str, Any]) -> Rows:
 
 def growth(found: dict[str, Any]) -> Rows:
     """With images, classes and size."""
-    for name, row in found["rows"].items():
-        kind, varied, value = name.split(" | ")
+    ways = [(*name.split(" | "), row) for name, row in found["rows"].items()]
+    for kind, varied, value, row in sorted(ways, key=lambda way: (*way[:2], int(way[2]))):
         share = f"{row['bare passes, share']:.0%} of it bare passes, {row['MiB']:.0f} MiB more"
         yield f"{kind}: {varied} {value}", "", f"{1e3 * row['seconds a class']:.0f} CPU ms a class; {share}", ""
 
