@@ -61,8 +61,15 @@ def _kills(part: dict[str, Any]) -> str:
         _measured(part),
         _table(["job", "seconds", "kills", "same", "torn", "outlived", "left", "too late"],
                [*rows, ["**all**", "", *(f"**{whole[each]}**" for each in numbers)]]),
-        *(f"* {name}: {kill}\n" for name, job in jobs.items() for kill in job["wrong"]),
+        *(_kill(name, kill) for name, job in jobs.items() for kill in job["wrong"]),
     ])  # fmt: skip
+
+
+def _kill(job: str, kill: dict[str, Any]) -> str:
+    """What one of them left behind."""
+    found = {what: kill[what] for what in ("torn", "outlived", "wrong", "left") if kill[what]}
+    told = "; ".join(f"{what} {', '.join(f'`{each}`' for each in files)}" for what, files in found.items())
+    return f"* {job}, killed at {kill['share']:.0%} of its time: {told}"
 
 
 def _faults(part: dict[str, Any]) -> str:
