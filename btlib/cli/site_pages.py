@@ -20,7 +20,10 @@ from btlib.cli import anywhere
 from btlib.cli.lessons import Minutes, stated_minutes, title_of
 from btlib.cli.widget_state import freeze_widgets
 
-DOCUMENTS = ("instructor", "scanning", "anywhere", "choices", "architecture", "CONTRIBUTING", "glossary")
+DOCUMENTS = (
+    "instructor", "scanning", "anywhere", "timings", "reliability", "choices", "architecture", "CONTRIBUTING",
+    "glossary",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
