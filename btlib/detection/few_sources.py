@@ -99,7 +99,9 @@ def _suspicion(left: np.ndarray) -> np.ndarray:
     two, squares = np.log(sizes(left)), np.nansum(left**2, -2)
     suspect = two.argmin(-1)[..., None]
     elsewhere = (squares.sum(-1) - np.take_along_axis(squares, suspect, -1)[..., 0]) / (left.shape[-1] - 1) ** 2
-    found: np.ndarray = -two.min(-1) / np.sqrt(elsewhere)
+    lead = -two.min(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a network beside itself leaves nothing: no suspicion
+        found: np.ndarray = np.where(lead == 0, 0.0, lead / np.sqrt(elsewhere))
     return found
 
 

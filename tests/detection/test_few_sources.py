@@ -46,6 +46,11 @@ def test_what_is_left_of_a_planted_pair_is_its_factor():
     assert sources(left, 4) == (0, 2)
 
 
+def test_a_network_beside_itself_is_not_accused():
+    attacked = networks(1, seed=2, planted=(1, 5), factor=1 / 6)[0]
+    assert calibrated_p(residuals(attacked, attacked[None])) == 1
+
+
 @pytest.mark.parametrize("planted", [(1, 5), (3, 8)])
 def test_two_easy_sources_name_the_target_and_themselves(planted):
     attacked, *clean = networks(3, seed=2, planted=planted, factor=1 / 6)
