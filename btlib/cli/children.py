@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,9 @@ class Ended:
     why: str
 
 
-def one(arguments: Sequence[str], *, folder: Path, seconds: float, threads: int | None = None) -> Ended:
+def one(
+    arguments: Sequence[str], *, folder: Path, seconds: float, threads: int | None = None, asked: float = 0,
+) -> Ended:  # fmt: skip
     """Run `python …` in a folder; with all that it started, it ends when the time is up.
 
     Args:
@@ -33,6 +36,7 @@ def one(arguments: Sequence[str], *, folder: Path, seconds: float, threads: int 
         folder: where it runs, and what it imports first.
         seconds: how long it may take.
         threads: of torch; None: as many as it likes.
+        asked: so many seconds before the end it is asked to end, as by Ctrl+C: pytest then tells what it knows.
     """
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     more = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
@@ -41,12 +45,21 @@ def one(arguments: Sequence[str], *, folder: Path, seconds: float, threads: int 
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
     try:
-        said, timed_out = process.communicate(timeout=seconds)[0], False
+        said, timed_out = process.communicate(timeout=max(0.1, seconds - asked))[0], False
     except subprocess.TimeoutExpired:
-        _end(process)
-        said, timed_out = process.communicate()[0], True
+        said, timed_out = _ended(process, asked), True
     last = " | ".join(line.strip() for line in said.splitlines()[-5:] if line.strip())
     return Ended(process.returncode, timed_out, f"time was up; {last}" if timed_out else last)
+
+
+def _ended(process: subprocess.Popen[str], asked: float) -> str:
+    """Make a process end, gently where it has some seconds for it; what it said."""
+    with suppress(subprocess.TimeoutExpired):
+        if asked:
+            process.send_signal(signal.SIGINT)
+            return process.communicate(timeout=asked)[0]
+    _end(process)
+    return process.communicate()[0]
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from xml.etree import ElementTree
 
+import psutil
 import typer
 
 from btlib.cli import needs
@@ -25,6 +26,7 @@ ROWS = (
     "inflight-2/wb-single", "inflight-2/cb-single", "inflight-2/sp-single", "lred-2/g-1", "lred-2/l-3", "lred-2/l-9",
 )  # fmt: skip
 REHEARSED = ("inflight-1/clean",)
+_CORES = os.cpu_count() or 1
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Visit:
         ends: when the time is up, by `time.monotonic`.
         rehearse: tiny settings on the CPU.
         scratch: what need not stay.
-        jobs: processes at a time.
+        jobs: processes at a time, for lessons and tests.
     """
 
     root: Path
@@ -63,8 +65,13 @@ def command(
         "--rehearse", help="On the CPU, with tiny settings: is the way clear?")] = False,
     notebooks: Annotated[Path | None, typer.Option(help="Folder of the lessons; default: the repository's.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results; default: the repository's.")] = None,
+    jobs: Annotated[int | None, typer.Option(
+        min=1, help="Lessons or tests at a time; default: half as many as there are cores, at most 6.")] = None,
 ) -> None:  # fmt: skip
-    """Run all that wants a GPU. Exit status: 0 all passed, 1 something failed, 2 no GPU or no checkout: nothing ran."""
+    """Run all that wants a GPU. Exit status: 0 all passed, 1 something failed, 2 no GPU or no checkout: nothing ran.
+
+    Stages may be run by several commands, also at the same time: what the others found stays in the page.
+    """
     import torch
 
     root = needs.repository()
@@ -77,7 +84,7 @@ def command(
         raise typer.BadParameter(f"stages: expected some of {', '.join(STAGES)}, got {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as scratch:
         visit = Visit(root, notebooks or root / "notebooks", results or root / "results", time.monotonic() + limit,
-                      rehearse, Path(scratch), max(1, min(6, (os.cpu_count() or 1) // 2)))  # fmt: skip
+                      rehearse, Path(scratch), jobs or max(1, min(6, _CORES // 2)))  # fmt: skip
         failed = run(visit, wanted)
     raise typer.Exit(bool(failed))
 
@@ -98,9 +105,10 @@ def run(visit: Visit, stages: list[str]) -> list[str]:
                 report = STAGES[name](visit) if visit.left else {"skipped": "no time left"}
             except Exception as error:  # one stage's trouble must not hide what the others found
                 report = {"failed": [f"{type(error).__name__}: {error}"]}
-        report |= {"seconds": round(time.monotonic() - began, 1), "gpu_peak_mb": round(memory.mb) or None}
+        report |= {"seconds": round(time.monotonic() - began, 1), "gpu_peak_mb": round(memory.mb) or None,
+                   "commit": page["commit"], "limit": page["limit"], "busy_cores": round(psutil.getloadavg()[0], 1)}  # fmt: skip
         page["stages"][name] = report
-        _write(path, page)
+        _write(path, page, name)
         typer.echo(f"{name}: {_line(report)}")
     typer.echo(f"written: {path}")
     return [name for name in stages if page["stages"][name].get("failed")]
@@ -124,10 +132,15 @@ def _page(visit: Visit) -> dict[str, Any]:
     return page
 
 
-def _write(path: Path, page: dict[str, Any]) -> None:
+def _write(path: Path, page: dict[str, Any], stage: str) -> None:
+    """Put a stage into the page on disk; other stages stay there as the last command left them."""
     from btlib.files import write_text
+    from btlib.locks import alone
 
-    write_text(path, json.dumps(page, indent=2, sort_keys=True) + "\n")
+    with alone(path):
+        found = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.exists() else {}
+        whole = page | {"stages": found | {stage: page["stages"][stage]}}
+        write_text(path, json.dumps(whole, indent=2, sort_keys=True) + "\n")
 
 
 def _line(report: dict[str, Any]) -> str:
@@ -178,11 +191,11 @@ def _tested(visit: Visit, *arguments: str) -> dict[str, Any]:
     page.unlink(missing_ok=True)
     shared = ["-n", str(visit.jobs), "--dist", "loadfile"] if find_spec("xdist") and not visit.rehearse else []
     ended = one(["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={page}", *shared, *arguments],
-                folder=visit.root, seconds=visit.left)  # fmt: skip
+                folder=visit.root, seconds=visit.left, threads=max(1, _CORES // visit.jobs), asked=10)  # fmt: skip
     if not page.exists():
         return {"failed": [f"pytest: {ended.why}"], "passed": 0}
     cases = ElementTree.parse(page).getroot().iter("testcase")
-    failed, passed = [], 0
+    failed, passed = [f"pytest: {ended.why}"] if ended.timed_out else [], 0
     for case in cases:
         trouble = [each for each in case if each.tag in ("failure", "error")]
         passed += not list(case)
