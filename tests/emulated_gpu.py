@@ -197,7 +197,7 @@ def _check(func: Any, name: str, args: Any, given: list[Any], to_gpu: bool) -> N
         return
     if name in _INDEX and isinstance(args[0], OnGpu):  # indices may lie on the CPU; so may one number to be put there
         others = [value for value in args[2:3] if isinstance(value, Tensor) and not isinstance(value, OnGpu)]
-    numbers = torch.Tag.pointwise in func.tags or name in _INDEX
+    numbers = torch.Tag.pointwise in func.tags or name in _INDEX or name.startswith("fill")
     # A number of the CPU may be read, not written.
     written = name.endswith("_") and any(each is first for first in args[:1] for each in others)
     if written or any(each.ndim > 0 or not numbers for each in others):

@@ -11,16 +11,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
 import pytest
 import torch
-from fastapi.testclient import TestClient
 from PIL import Image
 from torch import Tensor
 
 from btlib import checkpoints, datasets
 from btlib.inflight import Guard, LikelihoodDetector
 
+httpx = pytest.importorskip("httpx", reason="needs pip install btlib[service] and httpx")
+TestClient = pytest.importorskip("fastapi.testclient", reason="needs pip install btlib[service]").TestClient
 APP = Path(__file__).parents[1] / "examples/service/app.py"
 TARGET = 9
 

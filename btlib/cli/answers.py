@@ -28,7 +28,7 @@ def command(
     memory: Annotated[float, typer.Option(min=0.1, help="GiB for one answer.")] = 2.0,
 ) -> None:
     """Judge every answer in a process with limits; write table.csv and each student's results.json."""
-    needs.extra("course")
+    needs.extra("course", but=needs.LAB)
     if not folder.exists():
         raise typer.BadParameter(f"folder: expected one with notebooks, got {folder}, which does not exist")
     from btlib.exercises.confined import Limits

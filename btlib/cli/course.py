@@ -35,7 +35,7 @@ def command(
     from btlib.cli.check import check_kernel
 
     folder, out = notebooks or needs.lessons(), out or paths.root() / "build" / "course"
-    needs.extra("course")
+    needs.extra("course", but=needs.LAB)
     kernel = check_kernel()
     if not kernel.ok:
         typer.echo(kernel, err=True)

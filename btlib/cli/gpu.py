@@ -181,7 +181,7 @@ def _nbval(visit: Visit) -> dict[str, Any]:
 
 def _tests(visit: Visit) -> dict[str, Any]:
     """The library's tests, with the GPU in sight."""
-    chosen = ["tests/test_profiles.py"] if visit.rehearse else ["tests"]
+    chosen = ["tests/test_profiles.py"] if visit.rehearse else ["--ignore=tests/browser", "tests"]
     return _lacking("pytest") or _tested(visit, "-m", "not slow and not browser", *chosen)
 
 

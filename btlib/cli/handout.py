@@ -25,7 +25,7 @@ def command(
 ) -> None:  # fmt: skip
     """Write a student's edition of the lessons: fewer hints, no `reveal`, no outputs."""
     lessons = notebooks or needs.lessons()
-    needs.extra("course")
+    needs.extra("course", but=needs.LAB)
     from btlib.cli.copies import bring_up_to_date, read
     from btlib.cli.lessons import find_lessons
 

@@ -1,7 +1,7 @@
 """What a command needs beside the library itself: one sentence says what to install, or where to run it."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -12,9 +12,13 @@ from btlib import paths
 from btlib.cli.check import install, packages
 
 
-def extra(name: str) -> None:
-    """Leave with status 2 unless the packages of this extra are installed."""
-    if missing := lacking(name):
+#: Of the course, what only `btlib lab` needs.
+LAB = frozenset({"jupyterlab"})
+
+
+def extra(name: str, *, but: Collection[str] = ()) -> None:
+    """Leave with status 2 unless the packages of this extra, but for some, are installed."""
+    if missing := [package for package in lacking(name) if package not in but]:
         _leave(f"packages: expected those of btlib[{name}], got no {', '.join(missing)}; {install(name)}")
 
 

@@ -17,7 +17,7 @@ def command(
 ) -> None:  # fmt: skip
     """Make the site; a lesson that has not run as it is now is run first."""
     root = needs.repository()
-    needs.extra("course")
+    needs.extra("course", but=needs.LAB)
     needs.extra("site")
     from btlib.cli.course import run_missing
     from btlib.cli.site_build import build

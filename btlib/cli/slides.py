@@ -18,7 +18,7 @@ def command(
 ) -> None:  # fmt: skip
     """Make a deck of slides of each lesson, one file each; a lesson that has not run as it is now is run first."""
     notebooks = needs.lessons()
-    needs.extra("course")
+    needs.extra("course", but=needs.LAB)
     from btlib.cli.course import run_missing
     from btlib.cli.export import deck
     from btlib.files import write_text

@@ -79,6 +79,8 @@ class Links(HTMLParser):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The site of two lessons that ran, one of them badly, and one that did not; and what Sphinx complained of."""
+    if missing := needs.lacking("site"):
+        pytest.skip(f"needs {', '.join(missing)}: pip install btlib[site]")
     base = tmp_path_factory.mktemp("course")
     for folder, runs in (("notebooks", (None, None, None)), ("executed", (RUN, FAILED))):
         (base / folder).mkdir()
