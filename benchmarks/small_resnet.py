@@ -23,7 +23,7 @@ PATH = "results/small-resnet.json"
 BASE = RECIPES["small-resnet"]
 VARIANTS = (
     *(replace(BASE, epochs=epochs) for epochs in (12, 16, 20, 24)),
-    *(replace(BASE, epochs=16, lr=lr) for lr in (0.2, 0.8)),
+    *(replace(BASE, epochs=16, lr=lr) for lr in (0.2, 0.8, 1.2)),
     *(replace(BASE, epochs=16, weight_decay=decay) for decay in (5e-4, 2e-3)),
     replace(BASE, epochs=16, batch_size=256, lr=0.2),
     replace(BASE, epochs=16, augment="crop+flip"),

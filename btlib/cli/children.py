@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -63,10 +65,13 @@ def _ended(process: subprocess.Popen[str], asked: float) -> str:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
-    else:  # Windows
+    """Kill a process and all that it started; a kernel has a session of its own, and may not notice."""
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(process.pid).children(recursive=True)
         process.kill()
+        for each in started:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def many(commands: Sequence[Sequence[str]], *, folder: Path, seconds: float, jobs: int) -> list[Ended]:

@@ -20,10 +20,11 @@ from btlib.cli import needs
 from btlib.cli.children import many, one
 from btlib.peak_memory import PeakGpuMemory
 
-#: Rows in order of value: the in-flight paper's Tables 1 to 3, then one of each kind of L-RED's Tables 1 and 2.
+#: Rows in order of value: the in-flight paper's Tables 1 to 3, then L-RED's Tables 1 to 3, then A.7.
 ROWS = (
-    "inflight-2/wb-multi", "inflight-1/clean", "inflight-2/cb-multi", "lred-2/g-3", "lred-2/l-1", "inflight-2/sp-multi",
-    "inflight-2/wb-single", "inflight-2/cb-single", "inflight-2/sp-single", "lred-2/g-1", "lred-2/l-3", "lred-2/l-9",
+    "inflight-2/wb-multi", "inflight-2/cb-multi", "inflight-1/clean", "inflight-2/sp-multi", "inflight-2/cb-single",
+    "inflight-2/wb-single", "inflight-2/sp-single", "lred-2/g-3", "lred-2/l-1", "lred-2/c-0", "lred-2/g-1", "lred-2/l-3",
+    "lred-2/g-9", "lred-2/l-9", "lred-5/a",
 )  # fmt: skip
 REHEARSED = ("inflight-1/clean",)
 _CORES = os.cpu_count() or 1
@@ -40,7 +41,8 @@ class Visit:
         ends: when the time is up, by `time.monotonic`.
         rehearse: tiny settings on the CPU.
         scratch: what need not stay.
-        jobs: processes at a time, for lessons and tests.
+        jobs: processes at a time.
+        rows: rows at a time; None: as many as the GPU holds.
     """
 
     root: Path
@@ -50,6 +52,7 @@ class Visit:
     rehearse: bool
     scratch: Path
     jobs: int
+    rows: int | None = None
 
     @property
     def left(self) -> float:
@@ -66,7 +69,8 @@ def command(
     notebooks: Annotated[Path | None, typer.Option(help="Folder of the lessons; default: the repository's.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results; default: the repository's.")] = None,
     jobs: Annotated[int | None, typer.Option(
-        min=1, help="Lessons or tests at a time; default: half as many as there are cores, at most 6.")] = None,
+        min=1, help="Lessons, tests or rows at a time; default: half as many as cores, at most 6; rows as the GPU "
+                    "holds.")] = None,
 ) -> None:  # fmt: skip
     """Run all that wants a GPU. Exit status: 0 all passed, 1 something failed, 2 no GPU or no checkout: nothing ran.
 
@@ -84,7 +88,7 @@ def command(
         raise typer.BadParameter(f"stages: expected some of {', '.join(STAGES)}, got {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as scratch:
         visit = Visit(root, notebooks or root / "notebooks", results or root / "results", time.monotonic() + limit,
-                      rehearse, Path(scratch), jobs or max(1, min(6, _CORES // 2)))  # fmt: skip
+                      rehearse, Path(scratch), jobs or max(1, min(6, _CORES // 2)), jobs)  # fmt: skip
         failed = run(visit, wanted)
     raise typer.Exit(bool(failed))
 
@@ -220,7 +224,7 @@ def _rows(visit: Visit) -> dict[str, Any]:
 
     profile, keys = ("fast", REHEARSED) if visit.rehearse else ("minutes", ROWS)
     task = "import sys; from btlib.cli.gpu import run_rows; run_rows(*sys.argv[1:])"
-    ended = one(["-c", task, str(visit.folder), profile, *keys], folder=visit.root, seconds=visit.left)
+    ended = one(["-c", task, str(visit.folder), profile, str(visit.rows or ""), *keys], folder=visit.root, seconds=visit.left)
     known, found, failed = papers.every(visit.folder), {}, []
     for key in keys:
         planned = papers.plan(key, profile)
@@ -232,12 +236,13 @@ def _rows(visit: Visit) -> dict[str, Any]:
     return {"passed": sum(each["state"] == "done" for each in found.values()), "failed": failed, "rows": found}
 
 
-def run_rows(folder: str, profile: str, *keys: str) -> None:
-    """Run these rows, as many at a time as the GPU holds; those whose images are missing are left out.
+def run_rows(folder: str, profile: str, workers: str, *keys: str) -> None:
+    """Run these rows; those whose images are missing are left out.
 
     Args:
         folder: of the results.
         profile: of the papers.
+        workers: rows at a time; "": as many as the GPU holds.
         keys: rows, the most wanted first.
     """
     from btlib import papers
@@ -250,7 +255,7 @@ def run_rows(folder: str, profile: str, *keys: str) -> None:
             tasks.append(papers.Task(planned.home, planned.measurement))
         else:
             typer.echo(f"left out: {key}: {stands.state} ({stands.note})")
-    errors = [outcome.error for outcome in papers.run(tasks, folder) if outcome.error]
+    errors = [outcome.error for outcome in papers.run(tasks, folder, workers=int(workers or 0) or None) if outcome.error]
     sys.exit("; ".join(errors) or None)
 
 

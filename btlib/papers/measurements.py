@@ -144,7 +144,8 @@ def _in_minutes(paper: Mapping[str, Any]) -> dict[str, Any]:
     differs = []
     if paper.get("network") in WANT_A_GPU and "training" in paper:
         changed["training"] = "minutes"
-        differs.append("30 epochs of 512 images with one cycle instead of the paper's recipe")
+        epochs = training.RECIPES["minutes"].epochs
+        differs.append(f"{epochs} epochs of 512 images with one cycle instead of the paper's recipe")
     if paper.get("data") == "cifar10":
         changed["data"] = "folder:cifar10-jpg"
         differs.append("CIFAR-10 from JPEG")

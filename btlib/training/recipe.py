@@ -92,7 +92,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     # not a paper's: a ResNet-18 on CIFAR-10 within minutes of a GPU
     "minutes": Recipe(
-        epochs=30, batch_size=512, lr=0.4, optimizer="sgd", schedule="one_cycle", weight_decay=5e-4,
+        epochs=20, batch_size=512, lr=0.4, optimizer="sgd", schedule="one_cycle", weight_decay=5e-4,
         augment="crop+flip", precision="auto",
     ),
 }  # fmt: skip

@@ -16,6 +16,7 @@ from btlib import papers
 from btlib.cli import gpu
 from btlib.cli.app import app
 from btlib.cli.children import one
+from btlib.training import RECIPES
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,9 +73,11 @@ def test_a_stage_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert "lesons" in ran.output
 
 
-def test_when_the_time_is_up_everything_that_was_started_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart", [False, True], ids=["its session", "a session of its own, as a kernel has"])
+def test_when_the_time_is_up_everything_that_was_started_ends(tmp_path: Path, apart: bool) -> None:
     began = time.monotonic()
-    inner = f"import subprocess; subprocess.run([{sys.executable!r}, '-c', 'import time; time.sleep(60)'])"
+    sleeping = f"[{sys.executable!r}, '-c', 'import time; time.sleep(60)'], start_new_session={apart}"
+    inner = f"import subprocess; subprocess.run({sleeping})"
     ended = one(["-c", f"print('begun', flush=True); {inner}"], folder=tmp_path, seconds=2)
     assert ended.timed_out
     assert "begun" in ended.why
@@ -85,8 +88,8 @@ def test_every_row_has_a_plan_in_minutes() -> None:
     for key in gpu.ROWS:
         planned = papers.plan(key, "minutes")
         assert planned.measurement.wants_gpu
-        assert planned.measurement.spec.recipe.epochs == 30
-        assert "30 epochs" in planned.differs
+        assert planned.measurement.spec.recipe == RECIPES["minutes"]
+        assert "20 epochs" in planned.differs
     assert set(gpu.REHEARSED) <= {row.key for table in papers.tables().values() for row in table.rows.values()}
 
 
