@@ -60,7 +60,7 @@ def row(key: str) -> dict[str, Any]:
 def recipe(told: Recipe) -> dict[str, Any]:
     """Accuracy of a clean network by a recipe."""
     card = checkpoints.load_or_train(replace(spec_of("inflight-1/clean"), recipe=told)).card
-    return {"accuracy": card.accuracy, "seconds": sum(epoch["seconds"] for epoch in card.history), "recipe": vars(told)}
+    return {"accuracy": card.accuracy, "recipe": vars(told), "trained": card.environment}
 
 
 def amplitude(key: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def amplitude(key: str) -> dict[str, Any]:
         tried[f"{level}/255"] = {"accuracy": card.accuracy, "success": card.success}
         if card.success >= TAKES:
             break
-    return tried
+    return {**tried, "trained": card.environment}
 
 
 def measure(kind: str, each: Iterable[Any], one: Callable[[Any], dict[str, Any]], out: str) -> None:

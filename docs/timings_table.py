@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from btlib.files import written_whole
@@ -18,7 +19,7 @@ above the bare passes through the network that nothing can spare. Seconds depend
 `make bench` measures all of it again (hours) and writes this page; each table says which benchmark and machine it is
 from, and what the goal is, also where it was not reached.
 """
-WHERE = "`python benchmarks/{name}.py`, [{file}](../results/{file}); {device}, {threads}, commit {commit}{note}."
+WHERE = "`{command}`, [{file}](../results/{file}); {device}, {threads}, commit {commit}{note}."
 
 
 def _times(value: float) -> str:
@@ -124,6 +125,17 @@ def load(found: dict[str, Any]) -> Rows:
             yield f"{name}: {what} at the end", "at the start", _times(part[f"last {what} over first"]), goal
 
 
+def on_gpu(found: dict[str, Any]) -> Rows:
+    """A visit of `btlib gpu`: lessons, then a ResNet-18 on images of 32×32 in colour."""
+    goals = {"RedA, fast": "5 s", "Neural Cleanse, 10 classes": "10 s", "STRIP, 1000 images": "3 s"}
+    lessons = found["stages"].get("lessons", {})
+    if lessons:
+        yield f"{lessons['passed']} lessons by papermill, side by side", "", f"{lessons['seconds']:.0f} s", "all pass"
+    for name, seconds in found["stages"].get("timing", {}).get("timings", {}).items():
+        said = f"{seconds:.2f} s" if seconds > 0.1 else f"{1e3 * seconds:.1f} ms"
+        yield name, "", said, goals.get(name, "")
+
+
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], Rows]]] = {
     "neural_cleanse": ("Neural Cleanse", neural_cleanse), "lred": ("L-RED", lred), "inflight": ("In flight", inflight),
     "stealthy": ("The stealthy attack", stealthy), "training": ("Training", training), "repair": ("Repair", repair),
@@ -134,20 +146,27 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], Rows]]] = {
 
 def page() -> str:
     """The page, from the JSON files alone."""
-    parts = [HEAD]
+    parts, results = [HEAD], CHECKOUT / "results"
     for name, (title, rows) in SECTIONS.items():
-        file = f"benchmark-{name.replace('_', '-')}.json"
-        if not (path := CHECKOUT / "results" / file).exists():
-            continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        where = found.get("environment", found)
-        threads = "one thread" if where["threads"] == 1 else f"{where['threads']} threads"
-        note = f"; {found['note']}" if found.get("note") else ""
-        parts.append(f"\n## {title}\n" + WHERE.format(
-            name=name, file=file, device=where["device"], threads=threads, commit=where["commit"], note=note
-        ) + "\n\n| what | beside | measured | goal |\n|---|---|---|---|\n")  # fmt: skip
-        parts += [f"| {' | '.join(row)} |\n" for row in rows(found)]
+        path = results / f"benchmark-{name.replace('_', '-')}.json"
+        if path.exists():
+            parts += _section(title, f"python benchmarks/{name}.py", path, rows)
+    for path in sorted((results / "gpu").glob("[!r]*.json")):  # no rehearsals
+        parts += _section("On a GPU", "make gpu", path, on_gpu)
     return "".join(parts)
+
+
+def _section(title: str, command: str, path: Path, rows: Callable[[dict[str, Any]], Rows]) -> Iterator[str]:
+    """A heading, where the numbers are from, and the table."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    where = found.get("environment", found)
+    threads = "one thread" if where["threads"] == 1 else f"{where['threads']} threads"
+    note = f"; {found['note']}" if found.get("note") else ""
+    yield f"\n## {title}\n" + WHERE.format(
+        command=command, file=path.relative_to(CHECKOUT / "results"), device=where["device"], threads=threads,
+        commit=where["commit"], note=note,
+    ) + "\n\n| what | beside | measured | goal |\n|---|---|---|---|\n"  # fmt: skip
+    yield from (f"| {' | '.join(row)} |\n" for row in rows(found))
 
 
 def main() -> None:

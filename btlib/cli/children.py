@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,29 +43,32 @@ def one(
     """
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     more = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(
-        [sys.executable, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"} | more,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-    )  # fmt: skip
-    try:
-        said, timed_out = process.communicate(timeout=max(0.1, seconds - asked))[0], False
-    except subprocess.TimeoutExpired:
-        said, timed_out = _ended(process, asked), True
-    last = " | ".join(line.strip() for line in said.splitlines()[-5:] if line.strip())
+    # A file, no pipe: a pipe would not end before everybody has left it, and a kernel may stay behind.
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=folder, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"} | more,
+        )  # fmt: skip
+        timed_out = not _ended(process, max(0.1, seconds - asked))
+        if timed_out and asked:
+            process.send_signal(signal.SIGINT)
+        if timed_out and not (asked and _ended(process, asked)):
+            _end(process)
+        said.seek(0)
+        lines = said.read().decode(errors="replace").splitlines()
+    last = " | ".join(line.strip() for line in lines[-5:] if line.strip())
     return Ended(process.returncode, timed_out, f"time was up; {last}" if timed_out else last)
 
 
-def _ended(process: subprocess.Popen[str], asked: float) -> str:
-    """Make a process end, gently where it has some seconds for it; what it said."""
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it ends within so many seconds."""
     with suppress(subprocess.TimeoutExpired):
-        if asked:
-            process.send_signal(signal.SIGINT)
-            return process.communicate(timeout=asked)[0]
-    _end(process)
-    return process.communicate()[0]
+        process.wait(seconds)
+        return True
+    return False
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and all that it started; a kernel has a session of its own, and may not notice."""
     with suppress(psutil.NoSuchProcess):
         started = psutil.Process(process.pid).children(recursive=True)
@@ -72,6 +76,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         for each in started:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
+    _ended(process, 10)
 
 
 def many(commands: Sequence[Sequence[str]], *, folder: Path, seconds: float, jobs: int) -> list[Ended]:

@@ -23,8 +23,8 @@ from btlib.peak_memory import PeakGpuMemory
 #: Rows in order of value: the in-flight paper's Tables 1 to 3, then L-RED's Tables 1 to 3, then A.7.
 ROWS = (
     "inflight-2/wb-multi", "inflight-2/cb-multi", "inflight-1/clean", "inflight-2/sp-multi", "inflight-2/cb-single",
-    "inflight-2/wb-single", "inflight-2/sp-single", "lred-2/g-3", "lred-2/l-1", "lred-2/c-0", "lred-2/g-1", "lred-2/l-3",
-    "lred-2/g-9", "lred-2/l-9", "lred-5/a",
+    "inflight-2/wb-single", "inflight-2/sp-single", "lred-2/g-3", "lred-2/l-1", "lred-2/c-0", "lred-2/g-1",
+    "lred-2/l-3", "lred-2/g-9", "lred-2/l-9", "lred-5/a",
 )  # fmt: skip
 REHEARSED = ("inflight-1/clean",)
 _CORES = os.cpu_count() or 1
@@ -109,8 +109,10 @@ def run(visit: Visit, stages: list[str]) -> list[str]:
                 report = STAGES[name](visit) if visit.left else {"skipped": "no time left"}
             except Exception as error:  # one stage's trouble must not hide what the others found
                 report = {"failed": [f"{type(error).__name__}: {error}"]}
-        report |= {"seconds": round(time.monotonic() - began, 1), "gpu_peak_mb": round(memory.mb) or None,
-                   "commit": page["commit"], "limit": page["limit"], "busy_cores": round(psutil.getloadavg()[0], 1)}  # fmt: skip
+        report |= {
+            "seconds": round(time.monotonic() - began, 1), "gpu_peak_mb": round(memory.mb) or None,
+            "commit": page["commit"], "limit": page["limit"], "busy_cores": round(psutil.getloadavg()[0], 1),
+        }  # fmt: skip
         page["stages"][name] = report
         _write(path, page, name)
         typer.echo(f"{name}: {_line(report)}")
@@ -224,7 +226,8 @@ def _rows(visit: Visit) -> dict[str, Any]:
 
     profile, keys = ("fast", REHEARSED) if visit.rehearse else ("minutes", ROWS)
     task = "import sys; from btlib.cli.gpu import run_rows; run_rows(*sys.argv[1:])"
-    ended = one(["-c", task, str(visit.folder), profile, str(visit.rows or ""), *keys], folder=visit.root, seconds=visit.left)
+    told = [str(visit.folder), profile, str(visit.rows or ""), *keys]
+    ended = one(["-c", task, *told], folder=visit.root, seconds=visit.left)
     known, found, failed = papers.every(visit.folder), {}, []
     for key in keys:
         planned = papers.plan(key, profile)
@@ -255,8 +258,8 @@ def run_rows(folder: str, profile: str, workers: str, *keys: str) -> None:
             tasks.append(papers.Task(planned.home, planned.measurement))
         else:
             typer.echo(f"left out: {key}: {stands.state} ({stands.note})")
-    errors = [outcome.error for outcome in papers.run(tasks, folder, workers=int(workers or 0) or None) if outcome.error]
-    sys.exit("; ".join(errors) or None)
+    done = papers.run(tasks, folder, workers=int(workers or 0) or None)
+    sys.exit("; ".join(outcome.error for outcome in done if outcome.error) or None)
 
 
 def _lacking(*packages: str) -> dict[str, Any] | None:

@@ -11,7 +11,6 @@ import typer
 from btlib import paths
 from btlib.cli.check import install, packages
 
-
 #: Of the course, what only `btlib lab` needs.
 LAB = frozenset({"jupyterlab"})
 
