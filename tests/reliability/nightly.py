@@ -73,6 +73,12 @@ def one_part(name: str, folder: Path) -> dict[str, Any]:
     return disturbances([name], folder)
 
 
+def commit() -> str:
+    """Of the checkout, asked without btlib: mutation wants to import that itself."""
+    asked = ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def keep(found: dict[str, Any], **more: str) -> None:
     """Put the results of parts, with their surroundings, beside the others', and write the page anew."""
     from btlib import results
@@ -109,10 +115,8 @@ def main() -> int:
             apart(name, "--folder", str(told.folder))
         found = {name: part["found"] for name, part in json.loads(RESULT.read_text(encoding="utf-8")).items()}
     else:
-        from btlib import results
-
         (name,) = parts
-        found = one_part(name, told.folder / results.commit(ROOT))
+        found = one_part(name, told.folder / commit())
         keep(found)
     complaints = {name: wrong(name, found[name]) for name in parts if name in found}
     for name in parts:
