@@ -85,6 +85,30 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
 
 
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A temporary folder for others' temporary files too; gone after the block, or with the next such one if killed.
+
+    Inside, whatever this process asks Python's `tempfile` for lies there; locks are sought there too, so take none.
+
+    Args:
+        name: what it is for.
+
+    Example:
+        >>> with scratch("doctest") as folder, tempfile.NamedTemporaryFile() as file:
+        ...     Path(file.name).parent == folder
+        True
+    """
+    place, before = Path(tempfile.gettempdir()), tempfile.tempdir
+    folder = Path(tempfile.mkdtemp(dir=place, prefix=signed(place, f"btlib-{name}-")))
+    tempfile.tempdir = str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)

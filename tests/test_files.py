@@ -5,11 +5,13 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from btlib.files import folder_written_whole, signed, write_text, written_whole
+from btlib.files import folder_written_whole, scratch, signed, write_text, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -127,3 +129,14 @@ def test_what_others_left_is_not_ones_own(tmp_path: Path) -> None:
     before = names(tmp_path)
     assert signed(tmp_path, ".a.") == mine
     assert names(tmp_path) == before
+
+
+def test_what_a_killed_one_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = "import os, tempfile; from btlib.files import scratch; s = scratch('x'); s.__enter__(); tempfile.mkstemp()"
+    here = os.environ | {"TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", f"{left}; os._exit(9)"], env=here, check=False)
+    (folder,) = tmp_path.iterdir()
+    assert len(list(folder.iterdir())) == 1
+    with mock.patch.object(tempfile, "tempdir", str(tmp_path)), scratch("x") as own:
+        assert list(tmp_path.iterdir()) == [own]
+    assert not list(tmp_path.iterdir())

@@ -1,7 +1,6 @@
 """Run one lesson with papermill: what came of it, in how long, with how much memory."""
 
 import logging
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import nbformat
 
 from btlib.cli.lessons import Lesson, LessonError, read_lesson, title_of
 from btlib.cli.widget_state import widget_outputs
+from btlib.files import scratch
 from btlib.peak_memory import PeakMemory
 
 
@@ -104,8 +104,8 @@ def _execute(
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / path.name
+    with scratch("lesson") as folder:  # papermill and the kernel's manager leave files where they are killed
+        output = folder / path.name
         failure: Exception | None = None
         try:
             papermill.execute_notebook(
