@@ -72,17 +72,23 @@ def run_missing(notebooks: Path, out: Path, number: str | None = None) -> "dict[
     """Executed lessons by name; one whose cells are not as they were when it ran is run, at `fast`, and kept in `out`.
 
     Raises:
-        LessonError: there is no such lesson.
+        LessonError: there is no such lesson, or one does not run to its end.
     """
     from btlib.cli.copies import read
-    from btlib.cli.lessons import find_lessons
+    from btlib.cli.lessons import LessonError, find_lessons
 
-    executed = {}
+    executed: dict[str, NotebookNode] = {}
+    failed: list[LessonRun] = []
     for lesson in find_lessons(notebooks, number):
         path = out / f"{lesson.name}.ipynb"
         if not path.exists() or _cells(read(path)) != _cells(read(lesson.path)):
-            run_course(notebooks, out, number=lesson.number)
+            failed += [run for run in run_course(notebooks, out, number=lesson.number) if run.error]
         executed[lesson.name] = read(path)
+    if failed:
+        stops = "; ".join(f"{run.lesson}: {run.error}" for run in failed)
+        raise LessonError(
+            f"lessons: expected all to run to their end, got {stops}; look into {out}, mend, and try again"
+        )
     return executed
 
 
