@@ -21,7 +21,8 @@ ProfileName = Literal["fast", "full", "paper"]
 def command(
     *,
     lesson: Annotated[str | None, typer.Option(help="Only this lesson, such as 02.")] = None,
-    profile: Annotated[ProfileName, typer.Option(envvar="BTLIB_PROFILE", help="How much work.")] = "fast",
+    profile: Annotated[str, typer.Option(
+        envvar="BTLIB_PROFILE", help="How much work: fast, full, paper, or a .toml file of your own.")] = "fast",
     out: Annotated[Path | None, typer.Option(
         help="Folder for executed lessons and the report; default: build/course.")] = None,
     notebooks: Annotated[Path | None, typer.Option(
@@ -32,8 +33,13 @@ def command(
     In a checkout the site is made beside `out`: once after the first lesson, to be read while the others run, and at
     the end.
     """
+    from btlib import profiles
     from btlib.cli.check import check_kernel
 
+    try:
+        profile = profiles.profile(profile).name
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     folder, out = notebooks or needs.lessons(), out or paths.root() / "build" / "course"
     needs.extra("course")
     kernel = check_kernel()
