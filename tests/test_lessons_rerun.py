@@ -61,11 +61,20 @@ def changed(cells: Sequence[str]) -> list[str]:
     sets = [{name for line in tree.body for name in binds(line)} for tree in trees]
     complaints = []
     for place, tree in enumerate(trees):
-        here = [line for line in tree.body if not isinstance(line, ast.FunctionDef | ast.ClassDef)]
-        for name in sorted({name for line in here for name in _changed_in_place(line)} - sets[place] - imported):
+        here = {name for line in tree.body for name in _changed_in_place(line)
+                if name not in (_own(line) or sets[place])}  # fmt: skip
+        for name in sorted(here - imported):
             complaints += [f"cell {place} changes {name}, which cell {other} sets"
                            for other, names in enumerate(sets) if name in names]  # fmt: skip
     return complaints
+
+
+def _own(line: ast.stmt) -> set[str]:
+    """Names that belong to a function: what it is given, and what it sets."""
+    if not isinstance(line, ast.FunctionDef | ast.ClassDef):
+        return set()
+    stored = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {line.name} | stored | {node.arg for node in ast.walk(line) if isinstance(node, ast.arg)}
 
 
 def _changed_in_place(line: ast.AST) -> Iterator[str]:
@@ -136,6 +145,9 @@ def test_no_cell_changes_what_another_one_has_made(lesson):
         (["x = {}\nx['a'] = 1", "y = x | {'b': 2}"], 0),
         (["import x", "x.append(1)"], 0),
         (["x = {}", "def f(x):\n    x['a'] = 1"], 0),
+        (["x = {}", "def f():\n    x = {}\n    x['a'] = 1"], 0),
+        (["x = {}", "def f():\n    x['a'] = 1"], 1),
+        (["x = {}\ndef f():\n    x['a'] = 1", "f()"], 1),  # called from anywhere
     ],
 )
 def test_changes_in_place_are_noticed(cells, count):

@@ -51,9 +51,7 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
     assert profile(own.name) == own
     assert profile("fast").shipped
     file.write_text('data = "folder:signs"\n')
-    with pytest.raises(
-        ValueError, match="expected data, network, recipe, repeats, train_images, where, got data, repeats"
-    ):
+    with pytest.raises(ValueError, match="expected data, network, .*, where, got data, repeats"):
         profile(str(file))
     with pytest.raises(ValueError, match="No such file"):
         profile(str(tmp_path / "none.toml"))
