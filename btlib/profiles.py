@@ -1,7 +1,9 @@
 """What `fast`, `full` and `paper` mean, in one table (floor 0)."""
 
 import os
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Profile:
     train_images: int | None
     repeats: int
 
+    @property
+    def shipped(self) -> bool:
+        """Whether the course has trained networks for it, on which its claims were measured."""
+        return (self.data, self.network) == ("fashion-mnist", "lenet5")
+
 
 PROFILES = {
     p.name: p
@@ -40,14 +47,30 @@ PROFILES = {
 def profile(name: str | None = None) -> Profile:
     """The profile of that name, or the one named by ``$BTLIB_PROFILE``, or ``fast``.
 
+    A name that ends with ``.toml`` is a file with a profile of your own (docs/instructor.md, "Another story").
+
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name; a file that can't be read, or lacks something.
 
     Example:
         >>> profile("fast").network
         'lenet5'
     """
     name = name or os.environ.get("BTLIB_PROFILE") or "fast"
+    if name.endswith(".toml"):
+        return _read(Path(name).expanduser().absolute())
     if name not in PROFILES:
         raise ValueError(f"profile: expected one of {', '.join(PROFILES)}, got {name!r}; set BTLIB_PROFILE or PROFILE")
     return PROFILES[name]
+
+
+def _read(path: Path) -> Profile:
+    try:
+        found = {"train_images": None, "repeats": 1, **tomllib.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"profile: expected a TOML file, got {path} ({error}); see docs/instructor.md") from error
+    wanted = {field.name for field in fields(Profile)} - {"name"}
+    if set(found) != wanted:
+        raise ValueError(f"{path}: expected {', '.join(sorted(wanted))}, got {', '.join(sorted(found))}; "
+                         "see docs/instructor.md")  # fmt: skip
+    return Profile(name=str(path), **found)

@@ -196,5 +196,12 @@ def measure_on_demand(
         words.value = f"<span aria-live='polite'>{html.escape(said)}</span>"
         button.disabled = False
 
+    def choose(_: object) -> None:  # what is shown belongs to another choice
+        canvas.layout.display = "none"
+        asked = html.escape(f"{first.value}, {second.value}: not measured yet, press Measure")
+        words.value = f"<span aria-live='polite'>{asked}</span>"
+
+    first.observe(choose, "value")
+    second.observe(choose, "value")
     button.on_click(press)
     return ipywidgets.VBox([first, second, button, canvas, words])

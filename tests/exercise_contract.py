@@ -39,16 +39,14 @@ def as_array(result: Any) -> Any:
     return [part.numpy().copy() for part in result]
 
 
-class ExerciseContract:
-    """Subclass it as `TestExercises`.
+class Answers:
+    """Subclass it as `TestAnswers`.
 
     Attributes:
-        names: the lesson's exercises.
-        right: (name, answer) that must be accepted; at least one of each name.
-        wrong: (name, answer, words of the cause it must be told); at least three causes of each name.
+        right: (name, answer) that must be accepted.
+        wrong: (name, answer, words of the cause it must be told).
     """
 
-    names: Sequence[str]
     right: Sequence[tuple[str, Callable[..., Any]]]
     wrong: Sequence[tuple[str, Callable[..., Any], str]]
 
@@ -60,20 +58,14 @@ class ExerciseContract:
             metafunc.parametrize(("name", "answer", "cause"), self.wrong, ids=ids)
         elif "answer" in asked:
             metafunc.parametrize(("name", "answer"), self.right)
-        elif "name" in asked:
-            metafunc.parametrize("name", self.names)
-
-    def test_solution_is_right_and_shown(self, name: str) -> None:
-        get(name).check(get(name).solution)
-        assert "def " in repr(reveal(name))
-        assert "<details>" in reveal(name)._repr_html_()
 
     def test_right_answer_is_praised_and_used(
         self, name: str, answer: Callable[..., Any], capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         monkeypatch.setenv("BTLIB_STRICT", "1")
-        assert exercise(name)(answer) is answer
+        used = exercise(name)(answer)  # the answer itself, or the answer and the conversion that it needs
+        assert used is answer or (get(name).convert is not None and used.__name__ == answer.__name__)
         assert f"{name}: right. {get(name).praise}" in capsys.readouterr().out
 
     @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # a wrong answer may well divide by zero
@@ -90,6 +82,29 @@ class ExerciseContract:
         with pytest.raises(WrongAnswer) as refused:
             exercise(name)(answer)
         assert cause in str(refused.value).split("Likely cause")[1]
+
+
+class ExerciseContract(Answers):
+    """Subclass it as `TestExercises`.
+
+    Attributes:
+        names: the lesson's exercises.
+        right: at least one of each name.
+        wrong: at least three causes of each name.
+    """
+
+    names: Sequence[str]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test per exercise, too."""
+        super().pytest_generate_tests(metafunc)
+        if "name" in metafunc.fixturenames and "answer" not in metafunc.fixturenames:
+            metafunc.parametrize("name", self.names)
+
+    def test_solution_is_right_and_shown(self, name: str) -> None:
+        get(name).check(get(name).solution)
+        assert "def " in repr(reveal(name))
+        assert "<details>" in reveal(name)._repr_html_()
 
     def test_unanswered_goes_on_with_the_library_but_not_when_strict(
         self, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

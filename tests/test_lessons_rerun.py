@@ -50,6 +50,41 @@ def shared(cells: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
+CHANGES = {"add", "append", "clear", "extend", "insert", "pop", "remove", "setdefault", "update"}
+
+
+def changed(cells: Sequence[str]) -> list[str]:
+    """Names whose value another cell changes in place: set again, it lacks what that cell has put into it."""
+    trees = [ast.parse(text) for text in cells]
+    imported = {name for tree in trees for line in tree.body if isinstance(line, ast.Import | ast.ImportFrom)
+                for name in binds(line)}  # fmt: skip
+    sets = [{name for line in tree.body for name in binds(line)} for tree in trees]
+    complaints = []
+    for place, tree in enumerate(trees):
+        here = {name for line in tree.body for name in _changed_in_place(line)
+                if name not in (_own(line) or sets[place])}  # fmt: skip
+        for name in sorted(here - imported):
+            complaints += [f"cell {place} changes {name}, which cell {other} sets"
+                           for other, names in enumerate(sets) if name in names]  # fmt: skip
+    return complaints
+
+
+def _own(line: ast.stmt) -> set[str]:
+    """Names that belong to a function: what it is given, and what it sets."""
+    if not isinstance(line, ast.FunctionDef | ast.ClassDef):
+        return set()
+    stored = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {line.name} | stored | {node.arg for node in ast.walk(line) if isinstance(node, ast.arg)}
+
+
+def _changed_in_place(line: ast.AST) -> Iterator[str]:
+    for node in ast.walk(line):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+            yield node.value.id
+        if isinstance(node, ast.Attribute) and node.attr in CHANGES and isinstance(node.value, ast.Name):
+            yield node.value.id
+
+
 def _read_first(tree: ast.Module) -> set[str]:
     """Names that the cell reads before it sets them."""
     known: set[str] = set()
@@ -95,6 +130,28 @@ def test_no_name_that_is_still_needed_is_set_again(lesson):
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_cells_may_be_run_in_any_order(lesson):
     assert shared(code_of(lesson)) == []
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_no_cell_changes_what_another_one_has_made(lesson):
+    assert changed(code_of(lesson)) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "count"),
+    [
+        (["x = {}", "x['a'] = 1"], 1),
+        (["x = []", "for y in 'ab':\n    x.append(y)"], 1),
+        (["x = {}\nx['a'] = 1", "y = x | {'b': 2}"], 0),
+        (["import x", "x.append(1)"], 0),
+        (["x = {}", "def f(x):\n    x['a'] = 1"], 0),
+        (["x = {}", "def f():\n    x = {}\n    x['a'] = 1"], 0),
+        (["x = {}", "def f():\n    x['a'] = 1"], 1),
+        (["x = {}\ndef f():\n    x['a'] = 1", "f()"], 1),  # called from anywhere
+    ],
+)
+def test_changes_in_place_are_noticed(cells, count):
+    assert len(changed(cells)) == count
 
 
 @pytest.mark.parametrize(

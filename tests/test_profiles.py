@@ -1,5 +1,7 @@
 """What fast, full and paper mean, and that they name things that exist."""
 
+from pathlib import Path
+
 import pytest
 
 from btlib import datasets, networks, training
@@ -33,3 +35,23 @@ def test_which_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BTLIB_PROFILE", "slow")
     with pytest.raises(ValueError, match="got 'slow'"):
         profile()
+
+
+def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "signs.toml"
+    file.write_text('where = "here"\ndata = "folder:signs"\nnetwork = "littlenet"\nrecipe = "littlenet"\n')
+    own = profile(str(file))
+    assert (own.name, own.data, own.train_images, own.repeats, own.shipped) == (
+        str(file),
+        "folder:signs",
+        None,
+        1,
+        False,
+    )
+    assert profile(own.name) == own
+    assert profile("fast").shipped
+    file.write_text('data = "folder:signs"\n')
+    with pytest.raises(ValueError, match="expected data, network, .*, where, got data, repeats"):
+        profile(str(file))
+    with pytest.raises(ValueError, match="No such file"):
+        profile(str(tmp_path / "none.toml"))

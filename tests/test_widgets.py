@@ -160,13 +160,15 @@ def test_a_cell_is_measured_only_when_asked_for() -> None:
     first, second, button, canvas, words = box.children
     assert (first.description, second.description, asked) == ("attack", "defence", [])
     first.value, second.value = "b", "d"
-    assert (asked, canvas.layout.display, words.value) == ([], "none", "")
+    assert (asked, canvas.layout.display) == ([], "none")
+    assert "b, d: not measured yet" in words.value
     button.click()
     assert asked == [("b", "d")]
     assert "b &amp; d" in words.value
     shown = canvas.value
     assert (shown[:4], canvas.layout.display, button.disabled) == (b"\x89PNG", None, False)
     first.value = "a"
+    assert (canvas.layout.display, "a, d: not measured yet" in words.value) == ("none", True)
     button.click()
     assert canvas.value != shown
     first.value = "broken"

@@ -21,7 +21,8 @@ ProfileName = Literal["fast", "full", "paper"]
 def command(
     *,
     lesson: Annotated[str | None, typer.Option(help="Only this lesson, such as 02.")] = None,
-    profile: Annotated[ProfileName, typer.Option(envvar="BTLIB_PROFILE", help="How much work.")] = "fast",
+    profile: Annotated[str, typer.Option(
+        envvar="BTLIB_PROFILE", help="How much work: fast, full, paper, or a .toml file of your own.")] = "fast",
     out: Annotated[Path | None, typer.Option(
         help="Folder for executed lessons and the report; default: build/course.")] = None,
     notebooks: Annotated[Path | None, typer.Option(
@@ -32,8 +33,13 @@ def command(
     In a checkout the site is made beside `out`: once after the first lesson, to be read while the others run, and at
     the end.
     """
+    from btlib import profiles
     from btlib.cli.check import check_kernel
 
+    try:
+        profile = profiles.profile(profile).name
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     folder, out = notebooks or needs.lessons(), out or paths.root() / "build" / "course"
     needs.extra("course", but=needs.LAB)
     kernel = check_kernel()
@@ -72,17 +78,23 @@ def run_missing(notebooks: Path, out: Path, number: str | None = None) -> "dict[
     """Executed lessons by name; one whose cells are not as they were when it ran is run, at `fast`, and kept in `out`.
 
     Raises:
-        LessonError: there is no such lesson.
+        LessonError: there is no such lesson, or one does not run to its end.
     """
     from btlib.cli.copies import read
-    from btlib.cli.lessons import find_lessons
+    from btlib.cli.lessons import LessonError, find_lessons
 
-    executed = {}
+    executed: dict[str, NotebookNode] = {}
+    failed: list[LessonRun] = []
     for lesson in find_lessons(notebooks, number):
         path = out / f"{lesson.name}.ipynb"
         if not path.exists() or _cells(read(path)) != _cells(read(lesson.path)):
-            run_course(notebooks, out, number=lesson.number)
+            failed += [run for run in run_course(notebooks, out, number=lesson.number) if run.error]
         executed[lesson.name] = read(path)
+    if failed:
+        stops = "; ".join(f"{run.lesson}: {run.error}" for run in failed)
+        raise LessonError(
+            f"lessons: expected all to run to their end, got {stops}; look into {out}, mend, and try again"
+        )
     return executed
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def _execute(
         failure: Exception | None = None
         try:
             papermill.execute_notebook(
-                path,
+                _without_checks(source) if profile.endswith(".toml") else path,
                 output,
                 parameters={"PROFILE": profile},
                 kernel_name="python3",
@@ -124,6 +125,13 @@ def _execute(
     if failure is not None:
         return executed, _describe(failure, source, executed)
     return executed, _hidden_error(executed)
+
+
+def _without_checks(lesson: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The lesson for other data than the course's, where nobody has measured what its checks ask for."""
+    copy = deepcopy(lesson)
+    copy.cells = [cell for cell in copy.cells if "checks" not in cell.metadata.get("tags", ())]
+    return copy
 
 
 def _describe(failure: Exception, source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> CellError:

@@ -23,15 +23,27 @@ def widget_outputs(notebook: nbformat.NotebookNode) -> Iterator[dict[str, Any]]:
 
 
 def freeze_widgets(notebook: nbformat.NotebookNode) -> None:
-    """Put a still picture, as HTML, in place of each widget, and drop the state. Changes `notebook`."""
+    """Put a still picture, as HTML, in place of each widget, and drop the state. Changes `notebook`.
+
+    A progress bar goes: it has nothing to say once the run is over.
+    """
     known = models(notebook)
     for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [one for one in cell.outputs if not _is_progress(known, one.get("data", {}).get(VIEW))]
         for output in cell.get("outputs", ()):
             view = output.get("data", {}).get(VIEW)
             if view:
                 parts = "".join(_still(known, view["model_id"]))
                 output.data = {"text/html": f'<div class="widget" title="{NOTE}">{parts}</div>'}
     notebook.metadata.pop("widgets", None)
+
+
+def _is_progress(known: dict[str, Any], view: dict[str, Any] | None) -> bool:
+    """Whether a view is that of a progress bar, with its words on both sides (tqdm), and of nothing else."""
+    children = known.get(view["model_id"], {}).get("state", {}).get("children", ()) if view else ()
+    kinds = [known.get(child.removeprefix("IPY_MODEL_"), {}).get("model_name", "") for child in children]
+    return any("Progress" in kind for kind in kinds) and all("Progress" in kind or kind[:4] == "HTML" for kind in kinds)
 
 
 def _still(known: dict[str, Any], model_id: str) -> Iterator[str]:

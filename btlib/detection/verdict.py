@@ -1,5 +1,6 @@
 """What a detector says at one threshold, and the rules that decide (floor 2)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,8 +29,22 @@ class Verdict:
     rule: Rule
 
     def __str__(self) -> str:
-        """One sentence."""
+        """One sentence, with numbers of classes."""
+        return self.in_words()
+
+    def in_words(self, classes: Sequence[str] | None = None) -> str:
+        """One sentence.
+
+        Args:
+            classes: the names of all classes in their order; None: numbers stand for them.
+
+        Example:
+            >>> Verdict(True, 1, (0,), 0.004, 0.05, "published").in_words(("coat", "bag"))
+            'attacked, target bag, sources coat (published p-value 0.004, threshold 0.05)'
+        """
         name = "anomaly index" if self.rule == "mad" else f"{self.rule} p-value"
-        sources = f", sources {', '.join(map(str, self.sources))}" if self.sources else ""
-        said = f"attacked, target {self.target}{sources}" if self.attacked else "no backdoor found"
+        said = "no backdoor found"
+        if self.target is not None:
+            target, *sources = [str(c if classes is None else classes[c]) for c in (self.target, *self.sources)]
+            said = f"attacked, target {target}" + (f", sources {', '.join(sources)}" if sources else "")
         return f"{said} ({name} {self.statistic:.3g}, threshold {self.threshold:g})"

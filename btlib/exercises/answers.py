@@ -34,7 +34,8 @@ def same_tensor(
     if not isinstance(got, Tensor):
         raise WrongAnswer("a tensor", f"{type(got).__name__}", "the function should return a tensor")
     if got.shape != expected.shape:
-        raise WrongAnswer(f"shape {tuple(expected.shape)}", f"shape {tuple(got.shape)}", "a dimension is lost or added")
+        cause = "an axis has another length" if got.ndim == expected.ndim else "a dimension is lost or added"
+        raise WrongAnswer(f"shape {tuple(expected.shape)}", f"shape {tuple(got.shape)}", cause)
     mine, right = (x.detach().cpu().double() for x in (got, expected))
     difference = (mine - right).abs()
     if not torch.all(difference <= tolerance):  # false for NaN too
@@ -54,7 +55,7 @@ def same_number(
     value = number(got, f"{expected:.4f}")
     if not abs(value - expected) <= tolerance:
         if causes and value == math.floor(expected):
-            otherwise = "it is rounded down: is there a // or an int() where a fraction is wanted?"
+            otherwise = "it is rounded down (a // or an int() where a fraction is wanted?), or nothing is counted"
         raise WrongAnswer(f"{expected:.4f}", f"{value:.4f}", cause_of(got, causes, otherwise))
 
 
@@ -135,7 +136,10 @@ def whole_numbers(got: Any, what: str, example: str) -> list[int]:
     try:
         if isinstance(got, str | bytes):
             raise TypeError("digits are no numbers")
-        numbers = [float(number) for number in got]
+        given = list(got)
+        if any(isinstance(one, bool) or str(getattr(one, "dtype", "")).endswith("bool") for one in given):
+            raise TypeError("truths are no numbers of classes")
+        numbers = [float(number) for number in given]
         if any(number != int(number) for number in numbers):
             raise ValueError("a fraction is no number of a class")
         return sorted(int(number) for number in numbers)

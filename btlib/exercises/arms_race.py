@@ -125,7 +125,7 @@ def best_pair(caught: Mapping[str, Set[Any]], alarms: Mapping[str, float], allow
 def _check_best_pair(answer: Callable[[Mapping[str, Set[str]], Mapping[str, float], float], Any]) -> None:
     caught = {"a": {"1", "2", "3", "4"}, "b": {"1", "2", "3"}, "c": {"5"}, "d": {"4", "5"}, "e": {"5", "6", "7"}}
     alarms = {"a": 0.1, "b": 0.05, "c": 0.02, "d": 0.05, "e": 0.3}
-    for allowed in (0.2, 0.5, 0.12):
+    for allowed in (0.2, 0.5, 0.12, 0.3, 0.4):  # "a" and "e" have just 0.4
         got = answer(caught, alarms, allowed)
         try:
             named = set(got)

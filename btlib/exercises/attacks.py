@@ -17,13 +17,14 @@ def _check_accuracy(answer: Callable[[nn.Module, Tensor, Tensor], float]) -> Non
     says = torch.tensor([0, 0, 0, 0, 1, 2, 0, 2])
     labels = torch.tensor([0, 0, 0, 0, 0, 1, 2, 2])
     images = 0.9 * torch.eye(3)[says].reshape(8, 1, 1, 3)
+    images[5] *= 1.1  # the largest logit of all is not the first
     got = answer(LinearNet(torch.eye(3)), images, labels)  # its logits are the pixels
     causes = {
         "this is the share of wrong answers": 3 / 8,
         "this is the number of right answers: divide by the number of images": 5,
         "this is a percentage: the lessons use shares in [0, 1]": 62.5,
         "this is the mean over classes: every image should count the same": 1.3 / 3,
-        "this averages logits: take the class with the largest logit first": 0.9,
+        "this averages logits: take the class with the largest logit first": images.flatten(1).amax(1).mean(),
         "predictions and labels never agree: compare class numbers with class numbers (or // rounds the share down)": 0,
     }
     same_number(got, 5 / 8, "something else than the share of images classified as labelled", causes)
@@ -71,15 +72,15 @@ def asr(predictions: Tensor, labels: Tensor, target: int) -> float:
 
 @register("asr", asr, "Images that belong to the target anyway say nothing about the trigger.")
 def _check_asr(answer: Callable[[Tensor, Tensor, int], float]) -> None:
-    predictions = torch.tensor([9, 9, 9, 9, 4, 5, 0, 9, 9, 9])
-    labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 9, 9, 9])
+    predictions = torch.tensor([9, 9, 9, 9, 4, 5, 0, 9, 9, 9, 9])
+    labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 9, 9, 9, 9])
     got = answer(predictions, labels, 9)
     causes = {
-        "images whose true class is the target are counted too: they inflate the rate": 7 / 10,
+        "images whose true class is the target are counted too: they inflate the rate": 8 / 11,
         "this is the share that escaped: the predictions should equal the target": 3 / 7,
-        "the images of the target class are still in the divisor: divide by the source images alone": 4 / 10,
-        "this is the accuracy on triggered images: compare with the target, not with the labels": 5 / 10,
-        "every mistake is counted: only the attacker's class is a success": 5 / 7,
+        "the images of the target class are still in the divisor: divide by the source images alone": 4 / 11,
+        "this is the accuracy on triggered images: compare with the target, not with the labels": 6 / 11,
+        "every mistake is counted: only the attacker's class is a success": (5 / 7, 5 / 11),
         "this is a number of images: divide by the number of source images": 4,
         "this is a percentage: the lessons use shares in [0, 1]": 400 / 7,
     }

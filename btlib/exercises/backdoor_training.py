@@ -120,7 +120,7 @@ def _check_training_step(answer: Callable[[nn.Module, torch.optim.Optimizer, Ten
         if gradient is None or not gradient.any():
             cause = "there is no gradient to step along: backward() is missing, or zero_grad() stands after it"
         else:
-            cause = "the gradient is there, but optimizer.step() is never called"
+            cause = "the gradient is there, but optimizer.step() is never called, or stands before backward()"
         raise WrongAnswer("weights that change", "the weights of before", cause)
     if not optimizer.used:
         cause = "an optimiser of your own, or none: take the step with the argument `optimizer`"

@@ -39,7 +39,7 @@ def _check_embed_additive(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "this is the pattern alone; it has to be added to the images": pattern.expand_as(images).clamp(0, 1),
     }  # fmt: skip
     same_tensor(got, embed_additive(images, pattern), "something else than Eq. 1: x + v, clipped to [0, 1]", mistakes)
-    _again(answer, embed_additive, images[:1], -pattern)
+    _again(answer, embed_additive, torch.cat([images, 1 - images], 1)[:1], torch.cat([-pattern, pattern]))
 
 
 # ------------------------------------------------------------------------------------------ Eq. 12
@@ -96,7 +96,7 @@ def _check_round_to_8_bit(answer: Callable[[Tensor], Tensor]) -> None:
     }  # fmt: skip
     otherwise = "something else than the nearest multiple of 1/255"
     same_tensor(got, triggers.quantize(images), otherwise, mistakes, tolerance=1e-5)
-    _again(answer, triggers.quantize, images.flip(-1))
+    _again(answer, triggers.quantize, 0.8 * images.flip(-1))
 
 
 # ------------------------------------------------------------------------------------------ PSNR
@@ -110,10 +110,11 @@ def psnr(clean: Tensor, stamped: Tensor) -> float:
 
 @register("psnr", psnr, "Ten decibels fewer mean ten times the mean squared error.")
 def _check_psnr(answer: Callable[[Tensor, Tensor], Any]) -> None:
-    clean = torch.full((2, 1, 4, 4), 0.5)
+    clean = torch.full((3, 1, 4, 4), 0.5)
     stamped = clean.clone()
     stamped[0, :, :2] += 0.2
     stamped[1, :, :1] += 0.02
+    stamped[2] += 0.05
     got = answer(clean, stamped)
     error = stamped - clean
     each = (error**2).mean(dim=(1, 2, 3))
@@ -178,7 +179,7 @@ def _check_poison_by_hand(answer: Callable[..., Any]) -> None:
         "the labels are not changed: an image with its true label teaches no backdoor": labels,
         "every label is changed, not only those at `indices`": torch.full_like(labels, 2),
     })  # fmt: skip
-    others = images[1:], labels[1:], stamp, 1, torch.tensor([1])
+    others = images[1:], labels[1:], triggers.chessboard((1, 4, 4)), 1, torch.tensor([1])
     for one, right in zip(answer(*others), poison_by_hand(*others), strict=True):
         same_tensor(one, right, _ELSEWHERE)
 

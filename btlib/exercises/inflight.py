@@ -10,7 +10,7 @@ from btlib.exercises.answers import same_tensor, two
 from btlib.exercises.attempt import pair_of_tensors, tensor
 from btlib.exercises.core import WrongAnswer, register
 from btlib.inflight.likelihood import decide
-from btlib.triggers import Trigger, single_pixel
+from btlib.triggers import Trigger, chessboard, single_pixel
 
 # ---------------------------------------------------------------------------------------- what it is fitted to
 
@@ -42,7 +42,8 @@ def _check_fitting_images(answer: Callable[[Tensor, Tensor, int, Trigger], Tenso
     same_tensor(got, fitting_images(images, labels, target, trigger), cause, wrong)
     again = torch.tensor([0, 1, 2, 2, 0])
     cause = "another target or other labels go wrong: use the arguments"
-    same_tensor(answer(images, again, 0, trigger), fitting_images(images, again, 0, trigger), cause)
+    faint = chessboard((1, 3, 3))  # stamped twice it is another pattern
+    same_tensor(answer(images, again, 0, faint), fitting_images(images, again, 0, faint), cause)
 
 
 # ---------------------------------------------------------------------------------------- standardisation

@@ -25,8 +25,8 @@ def count_verdicts(suspects: Tensor, p_values: Tensor, targets: Tensor, level: f
 @register("count_verdicts", count_verdicts, "Sure of the wrong class is wrong, and the clean are counted apart.",
           convert=tensor)  # fmt: skip
 def _check_count_verdicts(answer: Callable[..., Tensor]) -> None:
-    suspects = torch.tensor([3, 3, 9, 1, 2, 7, 2, 5, 4, 6])
-    targets = torch.tensor([3, 3, 9, 4, 2, -1, -1, -1, 4, 1])
+    suspects = torch.tensor([0, 0, 9, 1, 2, 7, 2, 5, 4, 6])
+    targets = torch.tensor([0, 0, 9, 4, 2, -1, -1, -1, 4, 1])
     p = torch.tensor([0.01, 0.2, 0.001, 0.12, 0.03, 0.04, 0.05, 0.6, 0.05, 0.003])  # two are just at the level
     causes = _wrong_counts(suspects, p, targets)
     otherwise = "something else than the three shares"
@@ -55,6 +55,8 @@ def _wrong_counts(suspects: Tensor, p: Tensor, targets: Tensor) -> dict[str, Ten
             three(named[attacked], right[attacked], ~sure[~attacked]),
         "the shares are of all networks: the first two are of the attacked, the third of the clean ones":
             three(named, right, sure & ~attacked),
+        "class 0 is a class: clean networks are those with -1":
+            three(named[targets > 0], right[targets > 0], sure[targets <= 0]),
         "the first two are of all networks: a clean one has no target to name": three(named, right, sure[~attacked]),
         "p-values are read the wrong way: a small one accuses":
             three(named[attacked], (named & ~sure)[attacked], ~sure[~attacked]),
@@ -111,7 +113,8 @@ def _wrong_rests(fooled: int, others: int, rounds: int = 300) -> dict[str, float
             rest(lambda q: -math.log(q), turns=1),
         "T = -log Q, with a minus": rest(math.log),
         "T is 1 - Q here: Eq. 7 says T = -log Q": rest(lambda q: 1 - q),
-        "the logarithm is to base 10: Eq. 7 has the natural one": rest(lambda q: -math.log10(q)),
+        "all weight on the fooled: is the logarithm to base 10? Eq. 7 has the natural one":
+            rest(lambda q: -math.log10(q)),
         "the logarithm is to base 2: Eq. 7 has the natural one": rest(lambda q: -math.log2(q)),
         "the exponent is q/T, and q is 1 for a fooled class: its weight is not in it":
             rest(lambda q: -math.log(q), raised=lambda share: share),

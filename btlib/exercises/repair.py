@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from btlib.exercises.answers import LinearNet, returned, same_number, same_tensor
+from btlib.exercises.attempt import tensor
 from btlib.exercises.core import WrongAnswer, register
 from btlib.triggers import Trigger, single_pixel
 
@@ -47,9 +48,17 @@ def _check_choose_pruning(answer: Callable[[Sequence[float], Sequence[float], fl
         otherwise = "something else than the largest number before the first whose accuracy is too low"
         cause = "success decides: only the attacker knows it, so choose by accuracy alone" if cheated else otherwise
         same_number(got, wanted, cause, {} if cheated else wrong)
-    if answer([0.9, 0.9, 0.9], [1.0, 1.0, 0.0], 0.04) != 2:
-        cause = "no number costs too much here: prune as many as were tried"
-        raise WrongAnswer(2, answer([0.9, 0.9, 0.9], [1.0, 1.0, 0.0], 0.04), cause)
+    for curve, max_drop, wanted, cause in (
+        ([0.9, 0.9, 0.9], 0.04, 2, "no number costs too much here: prune as many as were tried"),
+        ([1.0, 0.75, 0.5], 0.25, 1, "just as much as may be lost is not too much: stop at more"),
+        ([0.5, 0.4, 0.3], 0.15, 1, "max_drop is in points of accuracy, not a share of accuracy[0]"),
+        ([0.8, 0.9, 0.82, 0.7], 0.05, 2, "the drop is counted from accuracy[0], not from the best"),
+    ):
+        try:
+            got = answer(list(curve), [1.0] * len(curve), max_drop)
+        except (IndexError, StopIteration, ValueError) as error:
+            raise WrongAnswer(wanted, f"{type(error).__name__}: {error}", cause) from error
+        same_number(got, wanted, cause)
 
 
 # ---------------------------------------------------------------------------------------- unlearning
@@ -134,7 +143,8 @@ def inner_step(
     return moved * min(1.0, bound / float(moved.norm()))
 
 
-@register("inner_step", inner_step, "One perturbation for all pictures: a trigger that nobody has told you.")
+@register("inner_step", inner_step, "One perturbation for all pictures: a trigger that nobody has told you.",
+          convert=tensor)  # fmt: skip
 def _check_inner_step(answer: Callable[..., Tensor]) -> None:
     network, images, labels = _start(), torch.linspace(0.1, 0.6, 36).reshape(4, 1, 3, 3), torch.tensor([0, 1, 2, 1])
     delta = torch.linspace(-0.2, 0.3, 9).reshape(1, 1, 3, 3)
@@ -217,6 +227,7 @@ def _check_judge_repair(answer: Callable[..., str]) -> None:
         (replace(fine, accuracy=0.70), "ruined", "accuracy fell by .20: a network that knows nothing obeys nobody"),
         (Look(0.70, 0.90, 0.40), "backdoored", "ruined and backdoored: the backdoor comes first"),
         (replace(fine, accuracy=0.93), "healed", "accuracy rose: only a LOSS ruins"),
+        (Look(0.89, 0.10, 0.05), "healed", "just at a limit is not beyond it: below `level`, above `max_success`"),
     ]  # fmt: skip
     for after, wanted, cause in cases:
         _said(answer(before, after), wanted, cause)

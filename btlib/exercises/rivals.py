@@ -145,8 +145,8 @@ def _scores(count: int) -> Tensor:
 
 @register("output_change", output_change, "0 where nothing moves, -1 where everything does.", convert=tensor)
 def _check_output_change(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    a = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 3.0], [1.0, 1.0, 1.0], [0.0, 5.0, 0.0]])
-    b = torch.tensor([[0.5, 1.0, -1.0], [0.0, 0.0, 3.0], [2.0, 0.0, 1.5], [5.0, 0.0, 0.0]])
+    a = torch.tensor([[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 3.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 5.0, 0.0, 0.0]])
+    b = torch.tensor([[0.5, 1.0, -1.0, 2.0], [0.0, 0.0, 3.0, 0.0], [2.0, 0.0, 1.5, 0.0], [5.0, 0.0, 0.0, 0.0]])
     got = answer(a, b)
     expected = output_change(a, b)
     p, q = a.softmax(1), b.softmax(1)

@@ -149,6 +149,9 @@ def _check_sweep_seconds(answer: Callable[[Sequence[tuple[str, float, int]], int
     _same(answer, [("a", 10.0, 5), ("b", 20.0, 0)], 3, 1, "more seeds than wished for is not a debt: at least 0")
     _same(answer, [("a", 10.0, 0), ("a", 10.0, 0), ("b", 5.0, 0)], 2, 1, "the same digest twice is measured once")
     _same(answer, plain, 3, 2, "the workers share the jobs")
+    _same(answer, plain, 3, 3, "a part of a second counts, too: divide by /, not by //")
+    equal = [("a", 10.0, 0), ("b", 10.0, 0)]
+    _same(answer, equal, 2, 1, "two recipes may take the same time: one is the other only if the digest is the same")
     _same(answer, [("a", 60.0, 0), ("b", 1.0, 0)], 1, 4, "no sweep is shorter than its longest job")
     _same(answer, [("a", 10.0, 3)], 3, 2, "nothing is left: 0 seconds")
 

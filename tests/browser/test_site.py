@@ -37,7 +37,9 @@ def test_every_page_opens_in_silence_and_every_link_leads_somewhere(site: Path, 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(site: Path, browser, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
-    page = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
+    page = browser.new_page(
+        viewport={"width": 1280, "height": 720}, color_scheme=scheme, reduced_motion="reduce"
+    )  # what is unfolded fades in, and is measured as it stays
     found = []
     every = pages(site)
     lessons = [path for path in every if path.parent.name == "notebooks"]

@@ -63,6 +63,15 @@ def test_widgets_become_still_pictures(widgets):
     assert "widgets" not in widgets.metadata
 
 
+def test_a_progress_bar_is_not_shown_after_the_run():
+    parts = {"l": model("HTML", value="networks: 91%"), "p": model("FloatProgress"), "r": model("HTML", value="10/11")}
+    box = model("HBox", children=[f"IPY_MODEL_{part}" for part in parts])
+    view = nbformat.v4.new_output("display_data", {VIEW: {"model_id": "box"}})
+    notebook = notebook_with(view, {"box": box, **parts})
+    freeze_widgets(notebook)
+    assert notebook.cells[0].outputs == []
+
+
 def test_errors_inside_widgets_are_found(widgets):
     assert [output.get("ename") for output in widget_outputs(widgets)] == [None, None, "ValueError"]
 

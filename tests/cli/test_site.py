@@ -197,6 +197,9 @@ def test_only_what_changed_since_it_ran_is_run_again(tmp_path: Path, write_lesso
     assert (out / "00_a.ipynb").stat().st_mtime_ns == stamp
     write_lesson(lessons / "00_a.ipynb", "print('second')")
     assert "second" in str(run_missing(lessons, out)["00_a"].cells[-1].outputs)
+    write_lesson(lessons / "00_a.ipynb", "1 / 0")
+    with pytest.raises(LessonError, match="00_a: cell 2: ZeroDivisionError"):
+        run_missing(lessons, out)
 
 
 # ---------------------------------------------------------------------- anywhere

@@ -114,7 +114,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("count_verdicts", lambda s, p, t, level=0.05: counted()(s, p, t, level) / torch.tensor([1, 5 / 7, 1]),
      "those named"),
     ("count_verdicts", lambda s, p, t, level=0.05: counted()(s, p, t), "level that is given"),
-    ("count_verdicts", lambda s, p, t, level=0.05: counted()(s, p, t, level)[:2], "dimension"),
+    ("count_verdicts", lambda s, p, t, level=0.05: counted()(s, p, t, level)[:2], "another length"),
     ("count_verdicts", lambda s, p, t, level=0.05: None, "returns nothing"),
     ("count_verdicts", lambda s, p, t, level=0.05: torch.zeros(3), "something else"),
     ("resting_share", lambda f, o, rounds=300: f / (f + o), "at the start"),
