@@ -48,6 +48,7 @@ class Foreign:
         num_classes: K.
         notes: what was done to file and network to make them fit, in words.
         ours: its name in `networks.NETWORKS`, where it is one of these.
+        classes: names of its outputs, where its file says them.
     """
 
     module: nn.Module
@@ -58,6 +59,7 @@ class Foreign:
     num_classes: int
     notes: tuple[str, ...] = ()
     ours: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Sealed(nn.Module):

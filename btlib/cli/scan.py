@@ -22,8 +22,9 @@ FOUND, BAD_INPUT, SUSPICIOUS = 3, 2, 4  # exit statuses; 1 is what Python itself
 
 def command(
     weights: Annotated[Path, typer.Argument(
-        help="A btlib checkpoint, safetensors or state dict (never unpickled), TorchScript file or torch.export "
-        "archive. The last two run code of their own, with --trust only.", show_default=False)],
+        help="A btlib checkpoint, safetensors or state dict (never unpickled), ONNX or Keras file, Hugging Face folder, "
+        "TorchScript file or torch.export archive. The last two run code of their own, with --trust only.",
+        show_default=False)],
     *,
     images: Annotated[str | None, typer.Option(
         help="Folder with one subfolder of images per class, which sorted as text (10 before 2) are the network's "
@@ -62,7 +63,8 @@ def command(
     invert: Annotated[bool, typer.Option("--invert", help="The network wants black for white.")] = False,
     output: Annotated[str | None, typer.Option(help="Name or number of the output with the logits.")] = None,
     trust: Annotated[bool, typer.Option(
-        "--trust", help="Run the code that TorchScript and torch.export files bring along.")] = False,
+        "--trust", help="Run the code that TorchScript and torch.export files bring along, and Keras files and Hugging "
+        "Face folders may.")] = False,
     level: Annotated[float, typer.Option(help="Share of clean networks that may be flagged.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the draw of images and of the estimates.")] = 0,
     out: Annotated[Path, typer.Option(help="The report, one HTML page.")] = Path("report.html"),

@@ -209,8 +209,12 @@ class Scan:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file; of a folder, of the names and contents of what lies in it."""
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else ():
+        if file.is_file():
+            digest.update(f"{file.name} {fingerprint(file)}\n".encode())
+    return digest.hexdigest() if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def as_json(scan: Scan, version: str) -> dict[str, Any]:

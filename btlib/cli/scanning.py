@@ -50,6 +50,9 @@ def opened(weights: Path, images: str | None, told: Told, classes: Path | None) 
     source = origin(weights, images, told.size)
     source = source if classes is None else source.ordered(scan_images.names_in(classes))
     loaded = foreign.load(weights, source.native, told)
+    if classes is None and loaded.classes:
+        source, note = source.named_by(loaded.classes)
+        loaded = replace(loaded, notes=(*loaded.notes, *note))
     return source.for_outputs(loaded.num_classes), loaded
 
 
