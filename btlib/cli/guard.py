@@ -140,7 +140,7 @@ def read_scan(scan: Path, weights: Path) -> Scanned:
     """
     from btlib.cli import estimates
     from btlib.cli.adapting import ForeignError
-    from btlib.cli.scan_outcome import fingerprint
+    from btlib.cli.scan_json import fingerprint
 
     try:
         numbers = jsons.loads(scan.read_text(encoding="utf-8"))

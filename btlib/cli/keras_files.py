@@ -168,9 +168,10 @@ def _check_plain(config: Any, name: str) -> None:
         config = config | {"compile_config": None}  # its loss and optimiser: not loaded
     other = [said for each in _named(config) if (said := _suspicious(each))]
     if other:
+        named = ", ".join(sorted(set(other))[:3])
         raise ForeignError(
-            f"--trust: expected it for {name}, {_KIND} with more than plain layers ({', '.join(sorted(set(other))[:3])})"
-            ", got none; such layers may run code of their own on this machine: pass --trust if you trust its maker"
+            f"--trust: expected it for {name}, {_KIND} with more than plain layers ({named}), got none; such layers "
+            "may run code of their own on this machine: pass --trust if you trust its maker"
         )
 
 
