@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from btlib import networks, sealed
 from btlib.cli import huggingface, keras_files, onnx_files, state_dicts
 from btlib.cli.adapting import ForeignError
+from btlib.cli.exported import layered
 from btlib.cli.file_kinds import Kind, check_file, file_kind
 from btlib.cli.preprocessing import Convention
 from btlib.cli.probing import Foreign, Sealed, Told, by, check_shape, checked, said_by
@@ -227,7 +228,7 @@ def _with_code(path: Path, kind: Kind, native: Shape, told: Told) -> Foreign:
     if kind == "torchscript":
         return checked(Sealed(loaded.eval().float()), what, shape, False, told, SCRIPT_AGAIN)
     shape, known = _exported_shape(loaded, shape, told.size)
-    return checked(Sealed(loaded.module()), what, shape, known, told, EXPORT_AGAIN)
+    return checked(layered(loaded) if told.layers else Sealed(loaded.module()), what, shape, known, told, EXPORT_AGAIN)
 
 
 @contextmanager

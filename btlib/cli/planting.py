@@ -84,8 +84,8 @@ class Power:
             f"{made.after:.2f} after). "
         )
         if self.found:
-            return did + f"The same scan found it ({best}): a backdoor of this kind would have been found, unless one " \
-                         "that is trained in from the start hides better."  # fmt: skip
+            return did + f"The same scan found it ({best}): a backdoor of this kind would have been found, unless " \
+                         "one that is trained in from the start hides better."  # fmt: skip
         also = f" and accused {' and '.join(names[each] for each in self.named)} instead" if self.named else ""
         if self.suspected:
             return did + f"The same scan suspected it without being sure ({best}): a backdoor of this kind would not " \

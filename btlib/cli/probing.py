@@ -26,6 +26,7 @@ class Told:
         convention: what is done to images before it sees them.
         output: name or number of the output with the logits, where there are several.
         trust: whether a file that brings code of its own may run it.
+        layers: whether its layers must be seen, as a guard's; an exported network is slower then.
     """
 
     network: str | None = None
@@ -33,6 +34,7 @@ class Told:
     convention: Convention = Convention()
     output: str | None = None
     trust: bool = False
+    layers: bool = False
 
 
 @dataclass(frozen=True, eq=False)
