@@ -8,17 +8,16 @@ from typing import Literal
 from btlib import sealed
 from btlib.cli import state_dicts
 from btlib.cli.adapting import ForeignError
+from btlib.cli.huggingface import CONFIG
 from btlib.cli.probing import said_by
 
-Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle"]
+Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle", "huggingface", "onnx", "keras"]
 
-READ = "a state dict, safetensors, a file of btlib, TorchScript or a torch.export archive"
-_KERAS = "a Keras file; load it with Keras on torch in a factory, and pass that as --network module:function"
+READ = "a state dict, safetensors, a file of btlib, TorchScript, torch.export, ONNX, Keras or a Hugging Face folder"
+_HDF, _ONNX = b"\x89HDF", b"\x08"  # the second: the first field of an ONNX model, its version
 _OTHERS = {
-    b"\x89HDF": _KERAS,
     b"version https://git-lfs": "a pointer to a file in Git LFS; run `git lfs pull` where it comes from",
     b"<": "a page (HTML or XML), not the file it was to be; download it again",
-    b"\x08": "an ONNX model; it is not read: save the state dict of the network that it was made from",
     b"PAR1": "a table of numbers (Parquet)",
     b"\x93NUMPY": "an array of numpy",
     b"\x1f\x8b": "packed with gzip; unpack it",
@@ -30,7 +29,7 @@ _OTHERS = {
 
 
 def check_file(path: Path) -> None:
-    """Whether a path leads to a plain file; who opens a pipe waits for ever.
+    """Whether a path leads to a plain file or a Hugging Face folder; who opens a pipe waits for ever.
 
     Raises:
         ForeignError: it does not.
@@ -39,7 +38,7 @@ def check_file(path: Path) -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         raise ForeignError(f"WEIGHTS: expected a file, got {path} ({said_by(error)}); check the path") from None
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not (path / CONFIG).is_file():
         got = "a folder; name the file in it" if stat.S_ISDIR(mode) else "no plain file but a pipe or device; copy it"
         raise ForeignError(f"WEIGHTS: expected a file, got {path}, {got}")
 
@@ -50,8 +49,14 @@ def file_kind(path: Path) -> Kind:
     Raises:
         ForeignError: it is something that is not read.
     """
+    if path.is_dir():
+        return "huggingface"
     with path.open("rb") as file:
         start = file.read(64)
+    if start.startswith(_HDF):
+        return "keras"
+    if start[:1] == _ONNX and start[8:9] != b"{":
+        return "onnx"
     what = next((what for beginning, what in _OTHERS.items() if start.lstrip().startswith(beginning)), "")
     if not start or (what and start[8:9] != b"{"):
         raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {what or 'an empty file; copy it again'}")
@@ -60,7 +65,7 @@ def file_kind(path: Path) -> Kind:
         if names & {"archive_format", "serialized_exported_program.json"}:
             return "export"
         if names & {"config.json", "model.weights.h5"} == {"config.json", "model.weights.h5"}:
-            raise ForeignError(f"WEIGHTS: expected {READ}, got {path.name}, {_KERAS}")
+            return "keras"
         return "torchscript" if "constants.pkl" in names else "pickle"
     if start[8:9] != b"{":
         return "pickle"

@@ -2,6 +2,7 @@
 
 A state dict is data: it is read with `weights_only=True` or by safetensors and fills a network whose code is known.
 TorchScript, torch.export archives and factories bring code of their own, which runs: only for code you trust.
+Hugging Face folders, ONNX and Keras files are read by packages that extras bring.
 """
 
 import logging
@@ -19,10 +20,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from btlib import networks, sealed
-from btlib.cli import state_dicts
+from btlib.cli import huggingface, keras_files, onnx_files, state_dicts
 from btlib.cli.adapting import ForeignError
+from btlib.cli.exported import layered
 from btlib.cli.file_kinds import Kind, check_file, file_kind
-from btlib.cli.probing import Foreign, Sealed, Told, check_shape, checked, said_by
+from btlib.cli.preprocessing import Convention
+from btlib.cli.probing import Foreign, Sealed, Told, by, check_shape, checked, said_by
 from btlib.datasets import DataError, DataSource, Shape
 from btlib.paths import from_here
 from btlib.registry import imported
@@ -33,6 +36,8 @@ EXPORT_AGAIN = (
     "with x of shape (2, C, H, W) and a net that returns logits"
 )
 SCRIPT_AGAIN = "save it again: torch.jit.script(net.eval()).save(path), with a net that returns logits (N, K)"
+#: Who opens the files of other programs.
+OTHERS: dict[str, Any] = {"huggingface": huggingface, "onnx": onnx_files, "keras": keras_files}
 RETURN_LOGITS = "let the factory return a network from images (N, C, H, W) to logits (N, K)"
 
 
@@ -40,7 +45,8 @@ def load(path: Path, native: Shape, told: Told | None = None) -> Foreign:
     """Load anyone's network and make sure that it is one.
 
     Args:
-        path: a sealed file of btlib, safetensors or state dict, TorchScript, or torch.export archive.
+        path: a sealed file of btlib, safetensors or state dict, TorchScript, torch.export archive, ONNX or Keras file,
+            or a Hugging Face folder.
         native: (C, H, W) of the images as stored, for what the file does not say.
         told: what the user says of the network.
 
@@ -54,8 +60,25 @@ def load(path: Path, native: Shape, told: Told | None = None) -> Foreign:
         return _with_code(path, kind, native, told)
     if kind == "sealed":
         return _sealed(path, native, told)
+    if kind in OTHERS:
+        return _other(path, kind, native, told)
     shape = (native[0], told.size, told.size) if told.size else native
     return _filled(told.network, read_weights(path, kind), shape, told, "state dict")
+
+
+def _other(path: Path, kind: Kind, native: Shape, told: Told) -> Foreign:
+    """A network in the format of another program, with what its file says of images where the user says nothing."""
+    found = OTHERS[kind].opened(path, told)
+    channels, *sides = found.size
+    if told.size and kind != "huggingface" and any(side not in (None, told.size) for side in sides):
+        raise ForeignError(f"--size: expected {by(sides)}, what {path.name} is for, got {told.size}; leave --size out")
+    height, width = (told.size or side or usual for side, usual in zip(sides, native[1:], strict=True))
+    if found.convention is not None and told.convention == Convention():
+        told = replace(told, convention=found.convention)
+    loaded = checked(found.module, found.what, (channels or native[0], height, width), channels is not None, told,
+                     "give its state dict, with --network module:function")  # fmt: skip
+    classes = found.classes if len(found.classes) == loaded.num_classes else ()
+    return replace(loaded, notes=(*found.notes, *loaded.notes), classes=classes)
 
 
 def _filled(network: str | None, weights: dict[str, Tensor], shape: Shape, told: Told, what: str) -> Foreign:
@@ -205,7 +228,7 @@ def _with_code(path: Path, kind: Kind, native: Shape, told: Told) -> Foreign:
     if kind == "torchscript":
         return checked(Sealed(loaded.eval().float()), what, shape, False, told, SCRIPT_AGAIN)
     shape, known = _exported_shape(loaded, shape, told.size)
-    return checked(Sealed(loaded.module()), what, shape, known, told, EXPORT_AGAIN)
+    return checked(layered(loaded) if told.layers else Sealed(loaded.module()), what, shape, known, told, EXPORT_AGAIN)
 
 
 @contextmanager

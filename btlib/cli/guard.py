@@ -140,7 +140,7 @@ def read_scan(scan: Path, weights: Path) -> Scanned:
     """
     from btlib.cli import estimates
     from btlib.cli.adapting import ForeignError
-    from btlib.cli.scan_outcome import fingerprint
+    from btlib.cli.scan_json import fingerprint
 
     try:
         numbers = jsons.loads(scan.read_text(encoding="utf-8"))
@@ -216,7 +216,7 @@ def _loading(told: Mapping[str, Any], code: Mapping[str, Any]) -> "Told":
     name = code["network"] or (told.get("network") if told.get("network") in networks.NETWORKS else None)
     try:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told["convention"].items()}
-        return Told(name, told["size"], Convention(**values), told["output"], bool(code["trust"]))
+        return Told(name, told["size"], Convention(**values), told["output"], bool(code["trust"]), layers=True)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ForeignError(f"SCAN: expected how to load the network, got {dict(told)} ({error}); scan again") from None
 
@@ -229,6 +229,6 @@ def _check_layers(network: "Foreign") -> None:
 
     if any(isinstance(part, Sealed | torch.jit.ScriptModule) for part in network.module.modules()):
         raise ForeignError(
-            f"NETWORK: expected a network whose layers can be seen, got a {network.what}, which hides them; give its "
-            "state dict, with --network module:function"
+            f"NETWORK: expected a network whose layers can be seen, got a {network.what}, a program that computes them "
+            "inside; give its state dict, with --network module:function, or export it with torch.export"
         )

@@ -26,6 +26,7 @@ class Told:
         convention: what is done to images before it sees them.
         output: name or number of the output with the logits, where there are several.
         trust: whether a file that brings code of its own may run it.
+        layers: whether its layers must be seen, as a guard's; an exported network is slower then.
     """
 
     network: str | None = None
@@ -33,6 +34,7 @@ class Told:
     convention: Convention = Convention()
     output: str | None = None
     trust: bool = False
+    layers: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,7 @@ class Foreign:
         num_classes: K.
         notes: what was done to file and network to make them fit, in words.
         ours: its name in `networks.NETWORKS`, where it is one of these.
+        classes: names of its outputs, where its file says them.
     """
 
     module: nn.Module
@@ -58,6 +61,7 @@ class Foreign:
     num_classes: int
     notes: tuple[str, ...] = ()
     ours: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Sealed(nn.Module):

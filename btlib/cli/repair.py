@@ -89,7 +89,8 @@ def check_files(weights: Path, outputs: Sequence[Path], scanned: Path | None) ->
     """Whether the network is a file that can be repaired, and nothing given is written over.
 
     Raises:
-        ValueError: it is not; TorchScript and torch.export archives are programs.
+        ValueError: it is not; TorchScript and torch.export archives are programs, and what other programs wrote can't
+            be written back.
     """
     from btlib.cli.file_kinds import check_file, file_kind
 
@@ -97,9 +98,9 @@ def check_files(weights: Path, outputs: Sequence[Path], scanned: Path | None) ->
     for given in (weights, scanned):
         if given is not None:
             scan_command.check_outputs(given, outputs)
-    if file_kind(weights) in ("torchscript", "export"):
-        raise ValueError(f"WEIGHTS: expected weights that can be changed, got {weights.name}, which brings its own "
-                         "code; save its state dict, and pass --network module:function")  # fmt: skip
+    if file_kind(weights) not in ("sealed", "safetensors", "pickle"):
+        raise ValueError(f"WEIGHTS: expected weights that can be changed, got {weights.name}, a whole network in one "
+                         "file or folder; save its state dict, and pass --network module:function")  # fmt: skip
 
 
 def repair_named(method: str) -> "Repair":

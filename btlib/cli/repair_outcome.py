@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib import __version__, metrics
-from btlib.cli import scan_outcome, scan_text
+from btlib.cli import scan_json, scan_text
 from btlib.cli.probing import Foreign
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.cli.scan_outcome import Scan
@@ -198,7 +198,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             {"method": method, "target": target, "success": list(rates)}
             for (method, target), rates in outcome.successes.items()
         ],
-        "first_scan": outcome.first and scan_outcome.as_json(outcome.first, __version__),
+        "first_scan": outcome.first and scan_json.as_json(outcome.first, __version__),
         "repair": None,
     }  # fmt: skip
     if outcome.done is not None and outcome.second is not None:
@@ -208,5 +208,5 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "changed": dict(done.changed), "history": [dict(row) for row in done.history],
             "seconds": round(done.seconds, 2), "same_form": not capped(outcome),
         }  # fmt: skip
-        told["second_scan"] = scan_outcome.as_json(outcome.second, __version__)
+        told["second_scan"] = scan_json.as_json(outcome.second, __version__)
     return told

@@ -22,8 +22,9 @@ FOUND, BAD_INPUT, SUSPICIOUS = 3, 2, 4  # exit statuses; 1 is what Python itself
 
 def command(
     weights: Annotated[Path, typer.Argument(
-        help="A btlib checkpoint, safetensors or state dict (never unpickled), TorchScript file or torch.export "
-        "archive. The last two run code of their own, with --trust only.", show_default=False)],
+        help="A btlib checkpoint, safetensors or state dict (never unpickled), ONNX or Keras file, Hugging Face "
+        "folder, TorchScript file or torch.export archive. The last two run code of their own, with --trust only.",
+        show_default=False)],
     *,
     images: Annotated[str | None, typer.Option(
         help="Folder with one subfolder of images per class, which sorted as text (10 before 2) are the network's "
@@ -61,8 +62,12 @@ def command(
     bgr: Annotated[bool, typer.Option("--bgr", help="The network wants blue, green, red.")] = False,
     invert: Annotated[bool, typer.Option("--invert", help="The network wants black for white.")] = False,
     output: Annotated[str | None, typer.Option(help="Name or number of the output with the logits.")] = None,
+    power: Annotated[bool, typer.Option(
+        "--power", help="Where nothing is found: plant a small box in a copy of the network (some minutes at most), "
+        "scan that likewise, and say whether such a backdoor would have been found. Takes as long again.")] = False,
     trust: Annotated[bool, typer.Option(
-        "--trust", help="Run the code that TorchScript and torch.export files bring along.")] = False,
+        "--trust", help="Run the code that TorchScript and torch.export files bring along, and Keras files and Hugging "
+        "Face folders may.")] = False,
     level: Annotated[float, typer.Option(help="Share of clean networks that may be flagged.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the draw of images and of the estimates.")] = 0,
     out: Annotated[Path, typer.Option(help="The report, one HTML page.")] = Path("report.html"),
@@ -91,7 +96,8 @@ def command(
         convention = Convention(scale, invert, bgr, numbers("--mean", mean), numbers("--std", std))
         told = Told(network, size, convention, output, trust)
         scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed,
-                        references=reference or (), targets=parse_targets(targets), minutes=time_limit)  # fmt: skip
+                        references=reference or (), targets=parse_targets(targets), minutes=time_limit,
+                        power=power)  # fmt: skip
     report(scan, out, json, save_estimates)
     raise typer.Exit(FOUND if scan.targets else SUSPICIOUS if scan.suspects else 0)
 
@@ -126,7 +132,7 @@ def report(scan: "Scan", out: Path, json: Path | None, save_estimates: bool = Fa
     """Print what was found, then write it: what can't be written must not take the verdict along."""
     from btlib import __version__, results
     from btlib.cli import estimates
-    from btlib.cli.scan_outcome import as_json, fingerprint
+    from btlib.cli.scan_json import as_json, fingerprint
     from btlib.cli.scan_report import page
     from btlib.cli.scan_text import as_text
     from btlib.files import write_text

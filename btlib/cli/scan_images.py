@@ -68,6 +68,19 @@ class Origin:
         files = tuple(self.images.files[i] for i in order)
         return replace(self, classes=tuple(names), images=ClassFolders(tuple(names), files))
 
+    def named_by(self, names: Sequence[str]) -> tuple["Origin", list[str]]:
+        """The same with the names that a network's own file gives its outputs, in their order; and what is to be said.
+
+        Case does not matter. Where the names are others altogether, nothing changes and that is said.
+        """
+        mine, theirs = ([" ".join(each.casefold().split()) for each in them] for them in (self.classes, names))
+        if not self.classes or mine == theirs:
+            return replace(self, classes=tuple(names)), []
+        if sorted(mine) == sorted(theirs) and len(set(mine)) == len(mine):
+            return self.ordered([self.classes[mine.index(each)] for each in theirs]), []
+        return self, [f"the network calls its outputs {', '.join(names[:3])}, …, the images' classes are called "
+                      f"{', '.join(self.classes[:3])}, …: they are taken in this order"]  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class CleanImages:

@@ -1,19 +1,17 @@
 """What a scan came to: one judgement per method, one for the network, and what it leaves open."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from btlib.cli.planting import Power
 from btlib.cli.probing import Foreign, Told
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.cli.scan_looks import Look
 from btlib.detection import Detection
 from btlib.files import printable
-from btlib.results import environment
 
 #: Numbers from results/references.json, which a test holds to it.
 WITHOUT_REFERENCES = (
@@ -90,6 +88,7 @@ class Scan:
         references: files of the clean networks that sizes are relative to.
         looks: a closer look at each suspect, where no backdoor was found.
         told: how the network was loaded.
+        power: whether a backdoor planted in a copy is found; None: not asked for.
     """
 
     weights: Path
@@ -105,6 +104,7 @@ class Scan:
     references: Sequence[Path] = ()
     looks: Sequence[Look] = ()
     told: Told = Told()
+    power: Power | None = None
 
     @property
     def name(self) -> str:
@@ -160,9 +160,17 @@ class Scan:
         methods = [judgement.method for judgement in self.judgements if judgement.found]
         return f"Backdoor found: images can be sent to {said} (by {', '.join(methods)})."
 
+    @property
+    def power_sentence(self) -> str:
+        """What a backdoor planted in a copy showed; empty where that was not asked for."""
+        return "" if self.power is None else self.power.sentence(self._class_names)
+
     def _looked(self) -> str:
-        names = {index: self.class_name(index) for index in range(self.network.num_classes)}
-        return " ".join(each.sentence(names) for each in self.looks)
+        return " ".join(each.sentence(self._class_names) for each in self.looks)
+
+    @property
+    def _class_names(self) -> dict[int, str]:
+        return {index: self.class_name(index) for index in range(self.network.num_classes)}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -206,78 +214,3 @@ class Scan:
             "An estimated pattern is the smallest that works, not the attacker's: place and shape often differ.",
             *(pairs if "red-p" in self.detections and not self.references else ()),
         )
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def as_json(scan: Scan, version: str) -> dict[str, Any]:
-    """The scan as plain JSON values."""
-    return {
-        "verdict": {"backdoor": bool(scan.targets), "targets": list(scan.targets), "sentence": scan.verdict,
-                    "kind": scan.kind, "suspects": [_suspect(scan, target) for target in scan.suspects]},
-        "level": scan.level,
-        "references": [printable(str(path)) for path in scan.references],
-        "network": {
-            "file": scan.name, "sha256": fingerprint(scan.weights),
-            "what": scan.network.what, "image_shape": list(scan.network.image_shape),
-            "classes": scan.network.num_classes,
-            "convention": None if scan.network.convention is None else scan.network.convention.options,
-            "notes": list(scan.network.notes),
-            "told": asdict(scan.told) | {"trust": None},
-        },
-        "images": {
-            "source": scan.source.name, "classes": list(scan.source.classes), "changes": scan.images.changes,
-            "accuracy": _numbers([scan.accuracy])[0],
-        },
-        "methods": {judgement.method: _method(scan, judgement) for judgement in scan.judgements},
-        "warnings": list(scan.warnings),
-        "cannot_tell": list(scan.cannot_tell),
-        "seed": scan.seed,
-        "seconds": round(scan.seconds, 1),
-        "btlib": version,
-        "environment": environment(),
-    }  # fmt: skip
-
-
-def _method(scan: Scan, judgement: Judgement) -> dict[str, Any]:
-    detection = scan.detections[judgement.method]
-    return {
-        "found": judgement.found,
-        "says": judgement.says,
-        "suspect": judgement.suspect,
-        "sources": list(judgement.sources),
-        "calibrated_p": judgement.calibrated_p,
-        "level": judgement.level,
-        "published_log10_p": judgement.published_log10_p,
-        "anomaly_index": _numbers([judgement.anomaly_index])[0],
-        "per_class": scan.per_class[judgement.method],
-        "norms": _numbers(detection.norms.tolist()),
-        "pair_norms": [_numbers(row) for row in detection.pair_norms.tolist()] if detection.pairs else None,
-        "norms_are": detection.size_name,
-        "relative_norms": None if detection.references is None else _numbers(detection.relative_norms.tolist()),
-        "success": _numbers([estimate.success for estimate in detection.estimates.values()]),
-        "converged": [estimate.converged for estimate in detection.estimates.values()],
-        "seconds": round(detection.seconds, 2),
-        "settings": {key: value for key, value in detection.settings.items() if not callable(value)},
-    }
-
-
-def _suspect(scan: Scan, target: int) -> dict[str, Any]:
-    """Who is suspected by which method, and what the closer look showed, where there was one."""
-    told: dict[str, Any] = {"target": target, "by": scan.suspects[target]}
-    look = next((look for look in scan.looks if look.target == target), None)
-    if look is None:
-        return told
-    told |= {"sources": list(look.sources), "sources_by": look.by}
-    if look.outcome is None:
-        return told
-    return told | {"method": look.outcome.method, "norms": _numbers(look.outcome.norms.tolist()),
-                   "agrees": look.agrees, "p_after_looking": look.outcome.calibrated_p_value}  # fmt: skip
-
-
-def _numbers(values: Sequence[float]) -> list[float | None]:
-    """JSON has no NaN and no infinity."""
-    return [value if math.isfinite(value) else None for value in values]

@@ -17,6 +17,7 @@ def as_text(scan: Scan) -> str:
         f"network: {scan.name}, {scan.network.what}, {scan.network.num_classes} classes, input {shape}\n"
         f"images: {scan.source.name}{changes}{right}",
         textwrap.fill(scan.verdict, 118),
+        *([textwrap.fill(scan.power_sentence, 118)] if scan.power_sentence else []),
         method_table(scan),
         class_table(scan),
     ]

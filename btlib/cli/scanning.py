@@ -12,6 +12,7 @@ from torch import nn
 from btlib import metrics, networks, training
 from btlib.cli import foreign, meaning, scan_budget, scan_images
 from btlib.cli.file_kinds import file_kind
+from btlib.cli.planting import NotPlantedError, Power, plant
 from btlib.cli.probing import Foreign, Sealed, Told
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.cli.scan_looks import look
@@ -27,7 +28,7 @@ Detectors = Mapping[str, Callable[..., Detection]]
 def run_scan(
     weights: Path, images: str | None, told: Told, detectors: Detectors, *, classes: Path | None = None,
     per_class: int | None = None, level: float = 0.05, seed: int = 0, references: Sequence[Path] = (),
-    targets: tuple[int, ...] | None = None, minutes: float | None = None,
+    targets: tuple[int, ...] | None = None, minutes: float | None = None, power: bool = False,
 ) -> Scan:  # fmt: skip
     """Load network and images, see that they mean the same, run the methods, and put together what they found.
 
@@ -36,13 +37,46 @@ def run_scan(
     """
     source, loaded = opened(weights, images, told, classes)
     wanted = images_wanted(detectors, per_class, loaded.num_classes)
-    clean = scan_images.read(source, loaded.image_shape, max(wanted.values()), seed)
+    planting = scan_budget.per_class(PER_CLASS, loaded.num_classes) if power else 0
+    clean = scan_images.read(source, loaded.image_shape, max(planting, *wanted.values()), seed)
     if per_class and per_class > clean.smallest_class:
         least = source.classes[int(clean.y.bincount().argmin())] if len(clean.y) else "each class"
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
-    return examined(weights, loaded, source, clean, detectors, wanted=wanted, level=level, seed=seed, told=told,
+    scan = examined(weights, loaded, source, clean, detectors, wanted=wanted, level=level, seed=seed, told=told,
                     references=references, targets=targets, minutes=minutes)  # fmt: skip
+    return replace(scan, power=powered(scan, detectors, targets, minutes)) if power else scan
+
+
+def powered(
+    scan: Scan, detectors: Detectors, targets: tuple[int, ...] | None = None, minutes: float | None = None
+) -> Power:
+    """Plant a box in a copy of the network, scan that in the same way, and see whether it is found.
+
+    Args:
+        scan: of the network, which found nothing.
+        detectors, targets, minutes: of that scan.
+    """
+    if scan.targets or not len(scan.images.y):
+        return Power(None, "a backdoor was found already" if scan.targets else "it takes clean images")
+    sizes = next(iter(scan.detections.values())).relative_norms
+    searched = [c for c in range(len(sizes)) if sizes[c] == sizes[c]]
+    target = sorted(searched, key=lambda c: float(sizes[c]))[len(searched) // 2]  # neither the easiest nor the hardest
+    typer.echo(f"power: planting a box for class {target} in a copy, then the same scan of that", err=True)
+    try:
+        made = plant(scan.network.module, scan.images, target, scan.seed)
+    except NotPlantedError as error:
+        return Power(None, str(error))
+    copy = replace(scan.network, module=made.network)
+    second = examined(scan.weights, copy, scan.source, scan.images, detectors, wanted=scan.per_class, level=scan.level,
+                      seed=scan.seed, told=scan.told, targets=targets, minutes=minutes, closer=False)  # fmt: skip
+    found = dict(second.detections)
+    for name, first in scan.detections.items():
+        if first.references is not None:
+            found[name] = found[name].against(first.references)
+    second = replace(second, detections=found)
+    return Power(made, "", target in second.targets, target in second.suspects,
+                 {each.method: each.calibrated_p for each in second.judgements}, second.targets)  # fmt: skip
 
 
 def opened(weights: Path, images: str | None, told: Told, classes: Path | None) -> tuple[Origin, Foreign]:
@@ -50,6 +84,9 @@ def opened(weights: Path, images: str | None, told: Told, classes: Path | None) 
     source = origin(weights, images, told.size)
     source = source if classes is None else source.ordered(scan_images.names_in(classes))
     loaded = foreign.load(weights, source.native, told)
+    if classes is None and loaded.classes:
+        source, note = source.named_by(loaded.classes)
+        loaded = replace(loaded, notes=(*loaded.notes, *note))
     return source.for_outputs(loaded.num_classes), loaded
 
 
@@ -62,7 +99,7 @@ def images_wanted(detectors: Detectors, per_class: int | None = None, classes: i
 def examined(
     weights: Path, loaded: Foreign, source: Origin, clean: CleanImages, detectors: Detectors, *,
     wanted: Mapping[str, int], level: float, seed: int, told: Told, references: Sequence[Path] = (),
-    targets: tuple[int, ...] | None = None, minutes: float | None = None,
+    targets: tuple[int, ...] | None = None, minutes: float | None = None, closer: bool = True,
 ) -> Scan:  # fmt: skip
     """See that network and images mean the same, run the methods, and put together what they found.
 
@@ -76,6 +113,8 @@ def examined(
     plan = scan_budget.Plan()
     if len(clean.y):
         plan = scan_budget.made(detectors, used, loaded.module, clean, targets=targets, minutes=minutes, seed=seed)
+    if references and plan.targets is not None:
+        _check_pairs(detectors, len(plan.targets), loaded.num_classes)
 
     def of_reference(path: Path) -> dict[str, Detection]:
         network = foreign.load(path, source.native, told)
@@ -88,9 +127,20 @@ def examined(
                 told=told)  # fmt: skip
     looks = [
         look(target, method, found, loaded.module, clean, {"seed": seed, "progress": True})
-        for target, method in scan.suspects.items() if len(clean.y)
+        for target, method in scan.suspects.items() if closer and len(clean.y)
     ]  # fmt: skip
     return replace(scan, looks=looks, seconds=time.perf_counter() - began)
+
+
+def _check_pairs(detectors: Detectors, searched: int, classes: int) -> None:
+    """Beside references, what looks at pairs needs all of them: said before hours are spent."""
+    for name, detector in detectors.items():
+        if getattr(detector, "by_pairs", False) and searched < classes:
+            raise ValueError(
+                f"--methods: expected a search of all {classes} classes for {name} beside --reference, which compares "
+                f"all pairs, got one of {searched} (--targets, --time-limit, or more than {scan_budget.MANY} classes); "
+                f"leave out {name}, or what makes the classes fewer"
+            )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Detector(ABC):
         rule: how its verdict decides unless told otherwise, see `Detection.verdict`.
         size_name: what its sizes are, for tables and figures.
         needs_images: whether it can't do without clean images.
+        by_pairs: whether it looks at each source and target; beside references it then needs all targets.
 
     Example:
         >>> from btlib.detection import RedA
@@ -43,6 +44,7 @@ class Detector(ABC):
     rule: ClassVar[Rule] = "calibrated"
     size_name: ClassVar[str] = "size of the pattern"
     needs_images: ClassVar[bool] = True
+    by_pairs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_seed(self.seed))

@@ -117,6 +117,7 @@ class MaskRedP(_MaskDetector):
     per_class: int | None = 20
     inversion: Inversion = PAIRS
     title = "mask RED-P"
+    by_pairs = True
     _annealed = False
 
     def _estimate(self, network: nn.Module, data: DefenseSet, targets: Sequence[int]) -> list[Estimate]:

@@ -110,6 +110,7 @@ class RedP(_PerturbationDetector):
     """
 
     title = "RED-P"
+    by_pairs = True
 
     def _problems(self, data: DefenseSet, targets: Sequence[int]) -> list[Problem]:
         return [(s, t) for t in targets for s in range(data.num_classes) if s != t and data.counts[s]]

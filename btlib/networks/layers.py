@@ -263,15 +263,16 @@ class Network(nn.Module):
 
 
 def reference(network: nn.Module) -> Tensor:
-    """A tensor where the network computes, for `images.to(reference(network))`: the first parameter or buffer.
+    """A tensor where the network computes, for `images.to(reference(network))`: its first with floating point.
 
-    A network without either has an empty float32 tensor on the CPU.
+    Counters and seeds are no such. A network without any parameter or buffer has an empty float32 tensor on the CPU.
 
     Example:
         >>> reference(nn.Flatten()).device
         device(type='cpu')
     """
-    return next(chain(network.parameters(), network.buffers()), torch.zeros(0))
+    tensors = chain(network.parameters(), network.buffers())
+    return next((each for each in tensors if each.is_floating_point()), torch.zeros(0))
 
 
 def sequential(**modules: nn.Module) -> nn.Sequential:

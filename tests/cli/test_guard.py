@@ -9,7 +9,9 @@ from safetensors.torch import save_file
 from toys import TARGET, lit_pixels
 from typer.testing import CliRunner
 
+from btlib.cli import foreign
 from btlib.cli.app import app
+from btlib.cli.probing import Told
 from btlib.cli.scan import BAD_INPUT, FOUND, SUSPICIOUS
 from btlib.datasets import to_uint8
 from btlib.inflight import Guard
@@ -155,3 +157,35 @@ def test_estimates_are_saved_beside_a_json_only(here):
     result = run("scan", "net.safetensors", "--images", "images", "--save-estimates")
     assert result.exit_code == BAD_INPUT
     assert "--json" in result.stderr
+
+
+def exported(scanned):
+    """The planted network as TorchScript and as a torch.export archive, which bring their own code."""
+    middle, last = torch.nn.Linear(SIZE * SIZE, 11), torch.nn.Linear(11, CLASSES, bias=False)
+    weights = planted()
+    middle.load_state_dict({"weight": weights["middle.weight"], "bias": weights["middle.bias"]})
+    last.load_state_dict({"weight": weights["last.weight"]})
+    network = torch.nn.Sequential(torch.nn.Flatten(), middle, torch.nn.ReLU(), last).eval()
+    x = torch.rand(2, 1, SIZE, SIZE)
+    torch.jit.trace(network, x).save(scanned / "net.ts")
+    batch = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(network, (x,), dynamic_shapes=batch), scanned / "net.pt2")
+
+
+def test_an_exported_network_is_guarded_and_a_script_can_not_be(here, scanned):
+    exported(scanned)
+    common = ("--images", "images", "--trust")
+    for name in ("net.pt2", "net.ts"):
+        result = run("scan", name, *common, "--methods", "red-u", "--json", f"{name}.json", "--save-estimates")
+        assert result.exit_code == FOUND, result.output
+    result = run("guard", "net.pt2.json", "net.pt2", *common, "--out", "exported.safetensors")
+    assert result.exit_code == 0, result.output
+    network = foreign.load(scanned / "net.pt2", (1, SIZE, SIZE), Told(trust=True, layers=True)).module
+    guard = Guard.load(scanned / "exported.safetensors", network)
+    x, y = lit_pixels(3, num_classes=CLASSES, size=SIZE, noise=4, seed=7)
+    assert not bool(guard(x).is_trigger.any())
+    x[:, :, -1, -1] = 0.6
+    assert bool(guard(x[y != TARGET]).is_trigger.all())
+    result = run("guard", "net.ts.json", "net.ts", *common)
+    assert (result.exit_code, result.stdout) == (BAD_INPUT, "")
+    assert "expected a network whose layers can be seen, got a TorchScript" in result.stderr

@@ -245,7 +245,7 @@ def test_one_line_for_each_wrong_option(here: Path) -> None:
 
 def test_a_program_is_not_repaired(here: Path) -> None:
     torch.jit.trace(Planted(10.0), torch.rand(2, 1, SIZE, SIZE)).save("net.pth")
-    assert "brings its own code" in refused()
+    assert "a whole network in one file" in refused()
 
 
 class Ruin(Repair):

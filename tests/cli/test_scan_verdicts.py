@@ -144,6 +144,16 @@ def test_pairs_are_judged_beside_a_reference_s_pairs(here):
     assert "red-p's level" not in " ".join(result.stdout.split())  # that is of pairs without references
 
 
+def test_pairs_of_some_classes_can_not_be_judged_beside_references(here):
+    attacked, reference = script("bad.pt", 4.0, 6.0), script("ref0.pt", 0.0, 6.0, 1)
+    common = ("--images", "images", "--per-class", "1", "--targets", "0,2,5", "--reference", reference)
+    result = scan(attacked, *common, "--methods", "red-u,red-p")
+    assert (result.exit_code, result.stdout) == (BAD_INPUT, "")
+    assert "expected a search of all 10 classes for red-p beside --reference" in result.stderr
+    assert "leave out red-p" in result.stderr
+    assert scan(attacked, *common, "--methods", "red-u").exit_code != BAD_INPUT
+
+
 def test_bad_references_are_refused(here):
     attacked = script("bad.pt", 4.0)
     common = (attacked, "--images", "images", "--methods", "red-u")
