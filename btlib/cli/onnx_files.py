@@ -61,7 +61,7 @@ def _any_batch(onnx: Any, graph: Any, batch: int | None) -> list[str]:
     constants |= {node.output[0]: node.attribute[0].t for node in graph.node
                   if node.op_type == "Constant" and node.attribute[0].name == "value"}  # fmt: skip
     for node in graph.node:
-        if node.op_type != "Reshape" or node.input[1] not in constants:
+        if node.op_type != "Reshape" or node.input[1] not in constants or node.input[0] in constants:
             continue
         wanted = onnx.numpy_helper.to_array(constants[node.input[1]]).copy()
         if len(wanted) and wanted[0] == batch:
