@@ -25,7 +25,7 @@ STEPS: dict[str, list[str]] = {
     # the examples in docstrings are tests too
     "pytest": ["pytest", "--doctest-modules", *SHARED, "tests", "btlib"],
 }
-# It runs beside the others on what they leave idle: while they wait for kernels, and when one process has no more files.
+# It runs beside the others on what they leave idle: waits for kernels, and the end, when one process has no more files.
 BESIDE = "types"
 CACHES = ("build", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from btlib import paths
 from btlib.datasets.container import ImageDataset
@@ -35,6 +37,12 @@ MNIST_SUMS = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+IDX_CLASSES = {
+    "FashionMNIST": (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    ),
+    "MNIST": tuple("0123456789"),
+}  # fmt: skip
 
 
 class NamedReader(Reader):
@@ -142,17 +150,29 @@ def idx_reader(name: str, sums: Mapping[str, str], facts: Facts) -> NamedReader:
     """
 
     def read(root: Path, download: bool, size: int) -> ImageDataset:
-        import torchvision
+        if download:
+            import torchvision
 
-        if not download:
+            getattr(torchvision.datasets, name)(str(root), download=True)
+        else:
             for file, md5 in sums.items():
                 _unpack_and_check(root / name / "raw" / file, md5)
-        source = getattr(torchvision.datasets, name)
-        train, test = (source(str(root), train=is_train, download=download) for is_train in (True, False))
-        classes = tuple(c.split(" - ")[0] if name == "MNIST" else c for c in train.classes)
-        return ImageDataset(name, train.data[:, None], train.targets, test.data[:, None], test.targets, classes)
+        # torchvision would read them too; it takes as long to import as torch, and scanning needs nothing else of it
+        parts = (_idx(root / name / "raw" / f"{split}-{what}-ubyte") for split in ("train", "t10k")
+                 for what in ("images-idx3", "labels-idx1"))  # fmt: skip
+        x_train, y_train, x_test, y_test = parts
+        classes = IDX_CLASSES[name]
+        return ImageDataset(name, x_train[:, None], y_train.long(), x_test[:, None], y_test.long(), classes)
 
     return NamedReader(f"{name}/raw", facts, read)
+
+
+def _idx(path: Path) -> Tensor:
+    """The bytes of an IDX file: two zeros, the kind of number, the number of axes, their lengths, and the numbers."""
+    content = bytearray(path.read_bytes())
+    axes = content[3]
+    shape = struct.unpack_from(f">{axes}I", content, 4)
+    return torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
 def _unpack_and_check(path: Path, md5: str) -> None:
