@@ -16,7 +16,7 @@ from btlib.cli import needs
 
 WORKERS = 2
 # Two processes that start and wait for kernels, one thread each, fill two cores and stay off each other's.
-SHARED = ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
+SHARED = ["-n", str(WORKERS), "--dist", "loadfile"]
 STEPS: dict[str, list[str]] = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
