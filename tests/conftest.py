@@ -36,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
         stack.enter_context(emulated_gpu())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: the last one that is begun is short, and no process waits long for it."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test depends on the caller's switches, and none leaves a figure open."""

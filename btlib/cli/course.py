@@ -27,6 +27,7 @@ def command(
         help="Folder for executed lessons and the report; default: build/course.")] = None,
     notebooks: Annotated[Path | None, typer.Option(
         help="Folder of the lessons; default: the repository's notebooks/, or the current folder.")] = None,
+    pages: Annotated[bool, typer.Option(help="Make the site.")] = True,
 ) -> None:  # fmt: skip
     """Run the lessons; all of them, even when one fails, and then say which failed, where and how.
 
@@ -47,7 +48,7 @@ def command(
         typer.echo(kernel, err=True)
         raise typer.Exit(1)
     os.environ["BTLIB_PROFILE"] = profile  # what the kernel's btlib reads
-    show = _shown_beside(out, folder)
+    show = _shown_beside(out, folder, pages)
     with needs.sentences():
         runs = run_course(folder, out, profile, lesson, first=show)
         for run in runs:
@@ -60,15 +61,15 @@ def command(
     raise typer.Exit(bool(failed))
 
 
-def _shown_beside(out: Path, notebooks: Path) -> Callable[[], None]:
-    """A function that makes the site of what has run, and says where; outside of a checkout it says where that lies."""
+def _shown_beside(out: Path, notebooks: Path, pages: bool) -> Callable[[], None]:
+    """A function that makes the site of what has run, and says where; without one it says where that lies."""
     root = paths.repository()
 
     def show() -> None:
         from btlib.cli.site_build import build
 
-        with_pages = root is not None and not needs.lacking("site")
-        page = build(root, notebooks, out, out.parent / "site") if root and with_pages else out
+        made = root and pages and not needs.lacking("site")
+        page = build(root, notebooks, out, out.parent / "site") if root and made else out
         typer.echo(f"pages: {page}")
 
     return show

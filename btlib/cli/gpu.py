@@ -166,8 +166,8 @@ def _lessons(visit: Visit) -> dict[str, Any]:
         return lacking
     numbers = sorted(path.name[:2] for path in visit.notebooks.glob("[0-9][0-9]_*.ipynb"))
     outs = {number: visit.scratch / number for number in numbers}
-    commands = [["-m", "btlib", "course", "--lesson", number, "--out", str(out), "--notebooks", str(visit.notebooks)]
-                for number, out in outs.items()]  # fmt: skip
+    commands = [["-m", "btlib", "course", "--lesson", number, "--out", str(out), "--notebooks", str(visit.notebooks),
+                 "--no-pages"] for number, out in outs.items()]  # fmt: skip
     many(commands, folder=visit.root, seconds=visit.left, jobs=visit.jobs)
     found, failed = {}, []
     for number, out in outs.items():

@@ -81,6 +81,15 @@ def test_every_step_runs_and_one_failure_fails_all(checkout):
     assert [line.split()[:2] for line in done.stdout.splitlines()[-2:]] == [["FAIL", "lint"], ["ok", "format"]]
 
 
+def test_types_are_checked_beside_the_other_steps_and_what_they_say_is_shown(monkeypatch):
+    monkeypatch.setattr(tasks, "STEPS", {"types": ["no_such_module"], "lint": ["platform"]})
+    done = run(app, ["test"])
+    assert done.exit_code == 1
+    assert "--- types: python -m no_such_module\n" in done.output
+    assert "No module named no_such_module" in done.output
+    assert [line.split()[:2] for line in done.output.splitlines()[-2:]] == [["ok", "lint"], ["FAIL", "types"]]
+
+
 def test_lessons_run_in_this_environment_and_each_in_one_process():
     # Else a lesson's kernel is whatever python3 means here, and its cells are shared out among the processes.
     command = " ".join(tasks.STEPS["notebooks"])

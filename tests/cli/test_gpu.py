@@ -48,7 +48,7 @@ def test_the_rehearsal_goes_all_the_way(tmp_path: Path, write_lesson: Any) -> No
     assert page["versions"]["torch"] == version("torch")
     assert page["stages"]["lessons"]["lessons"]["00_good"]["status"] == "passed"
     assert page["stages"]["nbval"]["passed"] == 2
-    assert page["stages"]["tests"]["passed"] == 3  # tests/test_profiles.py
+    assert page["stages"]["tests"]["passed"] == 4  # tests/test_profiles.py
     assert min(page["stages"]["timing"]["timings"].values()) > 0
     assert page["stages"]["rows"]["rows"]["inflight-1/clean"]["state"] == "done"
     assert list((tmp_path / "inflight-1").glob("clean-s0-*.json"))
