@@ -15,22 +15,23 @@ from pathlib import Path
 import nbformat
 import torch
 import torchvision
-import typer
 from PIL import Image
 from toys import TARGET, toy_data
 
 from btlib import attacks, checkpoints, datasets, inflight, papers, paths
 from btlib.checkpoints import Spec
-from btlib.cli.app import app
+from btlib.cli import main
 from btlib.datasets import DataSource
 from btlib.papers import Measurement, Task
 from btlib.papers.measurements import with_network
 from btlib.training import Recipe
 
 # What commands import when they are called is imported now, once for all copies of this process.
-for _name in ("btlib.papers.jobs", "btlib.cli.scanning", "btlib.cli.scan_report", "btlib.cli.scan_text", "btlib.plots",
-              "btlib.cli.repair_outcome", "btlib.cli.export", "btlib.cli.copies", "btlib.cli.report", "btlib.repair",
-              "btlib.cli.estimates", "papermill", "nbconvert", "sklearn.mixture", "matplotlib.pyplot"):  # fmt: skip
+for _name in (
+    "btlib.cli.app", "btlib.papers.jobs", "btlib.cli.scanning", "btlib.cli.scan_report", "btlib.cli.scan_text",
+    "btlib.plots", "btlib.cli.repair_outcome", "btlib.cli.export", "btlib.cli.copies", "btlib.cli.report",
+    "btlib.repair", "btlib.cli.estimates", "papermill", "nbconvert", "sklearn.mixture", "matplotlib.pyplot",
+):  # fmt: skip
     importlib.import_module(_name)
 
 OUT = Path("out")
@@ -90,7 +91,7 @@ def scanned() -> None:
 def command(*arguments: str) -> None:
     """A command of btlib, as a shell would run it; all statuses but that of bad input will do."""
     try:
-        typer.main.get_command(app)(list(arguments))
+        main(arguments)
     except Exception:  # what a shell would show
         traceback.print_exc()
         raise SystemExit(1) from None
