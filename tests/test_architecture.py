@@ -14,7 +14,7 @@ from btlib import detection, inflight
 
 LIBRARY = Path(__file__).parents[1] / "btlib"
 FLOORS = [
-    {"files", "locks", "paths", "peak_memory", "profiles", "registry", "seeds"},
+    {"files", "locks", "memory", "paths", "peak_memory", "profiles", "registry", "seeds"},
     {"datasets", "triggers", "networks", "results", "resume", "sealed"},
     {"detection", "metrics", "poisoning", "training"},
     {"inflight", "checkpoints", "repair"},

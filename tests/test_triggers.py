@@ -295,6 +295,12 @@ def test_a_trigger_that_does_not_fit_is_refused(changes: dict[str, object], says
         make(**changes)
 
 
+def test_a_chessboards_corner_without_a_pixel_is_refused() -> None:
+    assert triggers.local_chessboard((1, 8, 8), size=1).mask.sum() == 1
+    with pytest.raises(ValueError, match=r"size: expected room for at least one pixel .*, got none"):
+        triggers.local_chessboard((1, 8, 9), size=1)  # stamped nothing, and every image was called a trigger
+
+
 def test_images_that_do_not_fit_are_refused() -> None:
     trigger = triggers.box((1, 28, 28))
     with pytest.raises(ValueError, match=r"got \(2, 3, 28, 28\)"):

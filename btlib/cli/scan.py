@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from btlib.files import printable
+from btlib.memory import enough_memory
 
 if TYPE_CHECKING:
     from btlib.cli.scan_outcome import Scan
@@ -113,11 +114,12 @@ def refusing(what: str) -> Iterator[None]:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of others' code; what is to be known of the network is in the report
     try:
-        yield
+        with enough_memory(what):
+            yield
     except ForeignError as error:
         refuse(error)
     except (Exception, SystemExit) as error:  # nor is a network that exits
-        known = isinstance(error, ValueError | TypeError | OSError | RuntimeError)
+        known = isinstance(error, ValueError | TypeError | OSError | RuntimeError | MemoryError)
         refuse(error if known else RuntimeError(f"{what} broke: {type(error).__name__}: {error}"))
 
 

@@ -1,8 +1,8 @@
 """The site made of executed lessons: Sphinx's pages, slides and copies for the cloud in one folder."""
 
-import subprocess
-import sys
-import tempfile
+import io
+import shutil
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import nbformat
@@ -13,7 +13,7 @@ from btlib.cli.copies import read
 from btlib.cli.export import deck
 from btlib.cli.lessons import LessonError, find_lessons
 from btlib.cli.site_pages import write_sources
-from btlib.files import folder_written_whole, write_text
+from btlib.files import folder_written_whole, scratch, write_text
 
 
 def build(root: Path, notebooks: Path, course: Path, out: Path) -> Path:
@@ -36,15 +36,11 @@ def build(root: Path, notebooks: Path, course: Path, out: Path) -> Path:
                           "name another")  # fmt: skip
     lessons = {lesson.name: read(lesson.path) for lesson in find_lessons(notebooks)}
     executed = {name: read(course / f"{name}.ipynb") for name in lessons if (course / f"{name}.ipynb").exists()}
-    with folder_written_whole(out) as part, tempfile.TemporaryDirectory() as scratch:
-        sources, doctrees = Path(scratch) / "sources", Path(scratch) / "doctrees"
-        write_sources(sources, root, executed, {name: lessons[name] for name in lessons if name not in executed})
-        sphinx = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-d", str(doctrees), str(sources), str(part)]
-        done = subprocess.run(sphinx, capture_output=True, text=True, encoding="utf-8")
-        if done.stderr:
-            typer.echo(done.stderr.replace(str(sources), "site"), err=True)
-        if done.returncode:
-            raise LessonError("site: expected Sphinx to end well, got an error; see above")
+    with folder_written_whole(out) as part, scratch("site") as passing:
+        write_sources(
+            passing / "sources", root, executed, {name: lessons[name] for name in lessons if name not in executed}
+        )
+        shutil.copytree(_pages(passing), part, dirs_exist_ok=True)
         for name, notebook in executed.items():
             write_text(part / "slides" / f"{name}.html", deck(notebook))
         if public := anywhere.repository():
@@ -52,3 +48,17 @@ def build(root: Path, notebooks: Path, course: Path, out: Path) -> Path:
                 copy = anywhere.cloud_copy(lesson, f"https://github.com/{public}")
                 write_text(part / "cloud" / f"{name}.ipynb", nbformat.writes(copy))
     return out / "index.html"
+
+
+def _pages(passing: Path) -> Path:
+    """Run Sphinx in this process, so that it ends where this one is ended; myst_nb leaves a folder beside its pages."""
+    from sphinx.cmd.build import build_main
+
+    sources, pages, said = passing / "sources", passing / "pages", io.StringIO()
+    with redirect_stderr(said):
+        status = build_main(["-q", "-b", "html", "-d", str(passing / "doctrees"), str(sources), str(pages)])
+    if said.getvalue():
+        typer.echo(said.getvalue().replace(str(sources), "site"), err=True)
+    if status:
+        raise LessonError("site: expected Sphinx to end well, got an error; see above")
+    return pages

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from btlib.datasets.images import check_count, sample_per_class, to_float
+from btlib.datasets.images import check_count, check_order, sample_per_class, to_float
 from btlib.seeds import generator
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ def _check(split: str, x: Tensor, y: Tensor, num_classes: int) -> None:
             f"x_{split}: expected uint8 images of shape (N, C, H, W), got {x.dtype} {tuple(x.shape)}; "
             "convert floats in [0, 1] with btlib.datasets.to_uint8(x)"
         )
+    check_order(x, f"x_{split}")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:
         raise ValueError(
             f"y_{split}: expected int64 labels of shape ({len(x)},), got {y.dtype} {tuple(y.shape)}; "

@@ -51,7 +51,7 @@ def check_images(images: Tensor, *, name: str = "images", ndim: int | None = 4) 
 
     Raises:
         TypeError: not a floating-point tensor.
-        ValueError: wrong number of dimensions, NaN, or values outside [0, 1] by more than 1e-6.
+        ValueError: wrong number of dimensions, channels at the end, NaN, or values outside [0, 1] by more than 1e-6.
 
     Example:
         >>> import torch
@@ -67,14 +67,35 @@ def check_images(images: Tensor, *, name: str = "images", ndim: int | None = 4) 
         raise ValueError(
             f"{name}: expected shape (N, C, H, W), got {tuple(images.shape)}; add a batch dimension with images[None]"
         )
+    if ndim is not None:
+        check_order(images, name)
     if images.numel() == 0:
         return
-    low, high = (float(v) for v in images.aminmax())
+    low, high = (float(v) for v in images.detach().aminmax())
     if not (low >= -1e-6 and high <= 1 + 1e-6):  # also false for NaN
         raise ValueError(
             f"{name}: expected values in [0, 1], got {low:g}…{high:g}; "
             "divide 8-bit images by 255, and leave normalisation to the network"
         )
+
+
+def check_order(images: Tensor, name: str) -> None:
+    """Channels come before rows and columns: a network that flattens images would take them in any order, in silence.
+
+    Raises:
+        ValueError: more than four channels of rows of at most four pixels: channels at the end.
+
+    Example:
+        >>> check_order(torch.zeros(2, 28, 28, 3), "images")
+        Traceback (most recent call last):
+        ...
+        ValueError: images: expected (N, C, H, W), got channels at the end in (2, 28, 28, 3); use images.movedim(-1, -3)
+    """
+    channels, height, width = images.shape[-3:]
+    if min(channels, height) > 4 >= width:
+        expected = "(N, C, H, W)" if images.ndim == 4 else "(C, H, W)"
+        raise ValueError(f"{name}: expected {expected}, got channels at the end in {tuple(images.shape)}; "
+                         f"use {name}.movedim(-1, -3)")  # fmt: skip
 
 
 def as_float(images: Tensor, *, name: str = "images", ndim: int | None = 4) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from btlib.memory import enough_memory
 from btlib.resume import History, Part, ResumeFile
 from btlib.training.device import keep_freed_memory, seeded
 
@@ -50,6 +51,7 @@ class Stage(ABC):
         return False
 
 
+@enough_memory("training")
 def train(
     stages: Sequence[Stage], file: ResumeFile, *, seed: int, device: torch.device, progress: bool = False,
     title: str = "training",
@@ -74,6 +76,7 @@ def train(
     Raises:
         ValueError: the resume file is of another training, or no whole resume file.
         FloatingPointError: the loss became NaN or infinite.
+        MemoryError: there is too little of it, see `memory.enough_memory`.
 
     Example:
         >>> class Halving(Stage):

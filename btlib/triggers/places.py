@@ -80,6 +80,9 @@ def additive(
     chosen = list(range(shape[0])) if channels is None else list(channels)
     if not all(0 <= c < shape[0] for c in chosen):
         raise ValueError(f"channel: expected 0…{shape[0] - 1}, got {chosen}; this image has {shape[0]} channels")
+    if not cells.any():
+        raise ValueError(f"size: expected room for at least one pixel of the {name}, got none; choose a larger one, or "
+                         "another margin")  # fmt: skip
     pattern[chosen] = amplitude * cells.float()
     return Trigger("additive", pattern, (pattern != 0).any(0, keepdim=True).float(), name=name)
 

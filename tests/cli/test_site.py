@@ -103,6 +103,10 @@ def test_sphinx_has_nothing_to_complain_of(made) -> None:
     assert made[1] == ""
 
 
+def test_nothing_is_left_beside_the_site(made) -> None:
+    assert sorted(path.name for path in made[0].parent.iterdir()) == ["executed", "notebooks", "site"]
+
+
 def test_the_front_page_has_picture_minutes_needs_and_objectives(made) -> None:
     page = read(made, "index.html")
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page))

@@ -6,7 +6,7 @@ import torch
 from toys import toy_data
 
 from btlib.datasets import ImageDataset, as_float, check_images, sample_per_class, to_float, to_uint8
-from btlib.datasets.images import check_class, check_shape, usual_strides
+from btlib.datasets.images import check_class, check_order, check_shape, usual_strides
 
 # ---------------------------------------------------------------------- ImageDataset
 
@@ -150,6 +150,20 @@ def test_a_door_takes_bytes_and_floats_between_0_and_1() -> None:
         as_float(levels[0])
     with pytest.raises(TypeError, match="got torch.int64"):
         as_float(levels.long())
+
+
+def test_channels_at_the_end_are_refused_though_a_flattening_network_would_take_them() -> None:
+    images = torch.zeros(2, 8, 8, 3)
+    for bad in (images, images[..., :1], to_uint8(images)):
+        with pytest.raises(ValueError, match=r"faces: expected \(N, C, H, W\), got channels at the end .*movedim"):
+            as_float(bad, name="faces")
+    with pytest.raises(ValueError, match=r"picture: expected \(C, H, W\), got channels at the end in \(8, 8, 3\)"):
+        check_images(images[0], name="picture", ndim=3)
+    x, y = to_uint8(images), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match=r"x_train: .*got channels at the end in \(2, 8, 8, 3\)"):
+        ImageDataset("toy", x, y, x, y, ("a", "b"))
+    for good in (images.movedim(-1, -3), torch.zeros(2, 8, 1, 1), torch.zeros(2, 3, 8, 3), torch.zeros(0, 1, 8, 8)):
+        check_order(good, "maps of one pixel and narrow pictures are no mistake")
 
 
 def test_one_channel_gets_the_usual_strides() -> None:

@@ -141,8 +141,8 @@ FAULTS = [
     Fault("40 file handles", "train, clean", limit(resource.RLIMIT_NOFILE, 40)),
     Fault("40 file handles", "scan", limit(resource.RLIMIT_NOFILE, 40)),
     Fault("40 file handles", "data, pictures", limit(resource.RLIMIT_NOFILE, 40)),
-    Fault("3 GB of address space, all of it taken", "scan", AS_3_GB, "memory"),
-    Fault("3 GB of address space, all of it taken", "train, clean", AS_3_GB, "memory"),
+    Fault("3 GB of address space, all of it taken", "scan", AS_3_GB, "memory: expected enough for"),
+    Fault("3 GB of address space, all of it taken", "train, clean", AS_3_GB, "memory: expected enough for training"),
 ]
 
 

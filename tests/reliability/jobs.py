@@ -15,22 +15,25 @@ from pathlib import Path
 import nbformat
 import torch
 import torchvision
-import typer
 from PIL import Image
 from toys import TARGET, toy_data
 
 from btlib import attacks, checkpoints, datasets, inflight, papers, paths
 from btlib.checkpoints import Spec
-from btlib.cli.app import app
+from btlib.cli import main
+from btlib.cli.site_build import build
 from btlib.datasets import DataSource
 from btlib.papers import Measurement, Task
 from btlib.papers.measurements import with_network
 from btlib.training import Recipe
 
 # What commands import when they are called is imported now, once for all copies of this process.
-for _name in ("btlib.papers.jobs", "btlib.cli.scanning", "btlib.cli.scan_report", "btlib.cli.scan_text", "btlib.plots",
-              "btlib.cli.repair_outcome", "btlib.cli.export", "btlib.cli.copies", "btlib.cli.report", "btlib.repair",
-              "btlib.cli.estimates", "papermill", "nbconvert", "sklearn.mixture", "matplotlib.pyplot"):  # fmt: skip
+for _name in (
+    "btlib.cli.app", "btlib.papers.jobs", "btlib.cli.scanning", "btlib.cli.scan_report", "btlib.cli.scan_text",
+    "btlib.plots", "btlib.cli.repair_outcome", "btlib.cli.export", "btlib.cli.copies", "btlib.cli.report",
+    "btlib.repair", "btlib.cli.estimates", "papermill", "nbconvert", "myst_nb", "sphinx.cmd.build", "furo",
+    "sklearn.mixture", "matplotlib.pyplot",
+):  # fmt: skip
     importlib.import_module(_name)
 
 OUT = Path("out")
@@ -90,7 +93,7 @@ def scanned() -> None:
 def command(*arguments: str) -> None:
     """A command of btlib, as a shell would run it; all statuses but that of bad input will do."""
     try:
-        typer.main.get_command(app)(list(arguments))
+        main(arguments)
     except Exception:  # what a shell would show
         traceback.print_exc()
         raise SystemExit(1) from None
@@ -226,6 +229,22 @@ def course() -> None:
     command("course", "--notebooks", "lessons", "--out", "out")
 
 
+def site_sources() -> None:
+    """A tiny lesson that has run, one that has not, and what a repository has for its site."""
+    tiny_lesson()
+    shutil.copy("lessons/00_tiny.ipynb", "lessons/01_tiny.ipynb")
+    Path("executed").mkdir()
+    shutil.copy("lessons/00_tiny.ipynb", "executed")
+    shutil.copytree(paths.root() / "docs" / "site", "docs/site")
+    for name in ("docs/backdoor.png", "docs/glossary.md", "README.md"):
+        shutil.copy(paths.root() / name, name)
+
+
+def site() -> None:
+    """The site of these lessons."""
+    build(Path(), Path("lessons"), Path("executed"), OUT)
+
+
 def lessons() -> None:
     """Three of the course's lessons."""
     Path("lessons").mkdir()
@@ -269,7 +288,7 @@ JOBS = {
     "attack, input-aware": Job(attack(INPUT_AWARE), pictures),
     "attack, invisible": Job(attack(INVISIBLE), pictures),
     "sweep, one process": Job(sweep(1), pictures),
-    "sweep, two workers": Job(sweep(2), pictures, 0.2, apart=True, waits=True),
+    "sweep, two workers": Job(sweep(2), pictures, 0.4, apart=True, waits=True),
     "data, unpacked": Job(unpack, packed),
     "data, downloaded": Job(download),
     "data, pictures": Job(picture_folder, pictures, 0.5),
@@ -277,9 +296,10 @@ JOBS = {
     "scan": Job(scan, network, 0.7),
     "guard": Job(guard, scanned),
     "repair": Job(repair_network, network, 0.7),
-    "answers": Job(answers, handed_in, 0.3, apart=True, waits=True),
+    "answers": Job(answers, handed_in, 0.4, apart=True, waits=True),
     "handout": Job(handout, lessons, 0.5),
     "course": Job(course, tiny_lesson, 0.4, waits=True),
+    "site": Job(site, site_sources, 0.4),
 }
 
 
