@@ -55,8 +55,8 @@ class _Network(nn.Module):
     def __init__(self, backdoor: float = 10.0, fails_at: int | None = None) -> None:
         super().__init__()
         self.norm, self.net = nn.BatchNorm2d(1, eps=2**-20), hand_set(backdoor, num_classes=CLASSES, size=SIZE)
+        self.norm.running_var = torch.tensor([1 - 2**-20])  # with eps exactly 1: images stay as they are
         with torch.no_grad():  # as in trained networks, classes differ
-            self.norm.running_var.fill_(1 - 2**-20)  # with eps exactly 1: images stay as they are
             self.net.head.weight[range(CLASSES), range(CLASSES)] += (7 * torch.arange(CLASSES) % CLASSES) / 20 - 0.2
         self.norm.requires_grad_(False)  # a mixture of frozen and free, and of modes: "all" is wrong in any case
         self.train()
