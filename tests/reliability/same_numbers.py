@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toys import TARGET, toy_data
 
 from btlib import attacks, detection, inflight, metrics, networks, poisoning, repair, training, triggers
@@ -34,7 +34,7 @@ def network(trigger: bool = True) -> Network:
     return net.eval()
 
 
-def judged(net: Network, trigger: Callable[[Tensor], Tensor], *bits: Tensor) -> tuple[list[Tensor], dict[str, float]]:
+def judged(net: nn.Module, trigger: Callable[[Tensor], Tensor], *bits: Tensor) -> tuple[list[Tensor], dict[str, float]]:
     """Weights, and shares measured on test images."""
     with torch.no_grad():
         shares = {"accuracy": metrics.accuracy(net, DATA.x_test, DATA.y_test),
