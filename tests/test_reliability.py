@@ -2,10 +2,11 @@
 
 import ast
 import json
+import math
 from pathlib import Path
 
 import pytest
-from reliability import kills, mutants, page
+from reliability import kills, mutants, page, same_numbers
 from reliability.warm import ROOT
 
 from btlib import sealed
@@ -67,6 +68,14 @@ def test_a_torn_file_is_seen_and_a_time_is_not(tmp_path: Path) -> None:
         (out / name).write_bytes(whole[: len(whole) - 3])
         assert [line.split(":")[0] for line in kills.torn(tmp_path)] == [f"out/{name}"]
         (out / name).write_bytes(whole)
+
+
+def test_every_call_whose_numbers_are_compared_gives_some() -> None:
+    for name in ("training", "in-flight likelihoods", "in-flight STRIP", "RED-U"):
+        tensors, shares = same_numbers.CALLS[name]()
+        assert all(tensor.isfinite().all() for tensor in tensors), name
+        assert shares, name
+        assert all(math.isfinite(value) for value in shares.values()), name
 
 
 def test_every_job_gets_its_share_of_the_kills() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toys import TARGET, toy_data
 
 from btlib import attacks, detection, inflight, metrics, networks, poisoning, repair, training, triggers
@@ -34,7 +34,7 @@ def network(trigger: bool = True) -> Network:
     return net.eval()
 
 
-def judged(net: Network, trigger: Callable[[Tensor], Tensor], *bits: Tensor) -> tuple[list[Tensor], dict[str, float]]:
+def judged(net: nn.Module, trigger: Callable[[Tensor], Tensor], *bits: Tensor) -> tuple[list[Tensor], dict[str, float]]:
     """Weights, and shares measured on test images."""
     with torch.no_grad():
         shares = {"accuracy": metrics.accuracy(net, DATA.x_test, DATA.y_test),
@@ -59,7 +59,7 @@ def flagged(detector: Any) -> tuple[list[Tensor], dict[str, float]]:
     """Scores of an in-flight detector: how well they part images from triggers."""
     detector.fit(network(), DATA.x_test, DATA.y_test, target=TARGET, trigger=PIXEL)
     rates = inflight.measure_rates(detector, DATA.x_test, DATA.y_test, trigger=PIXEL)
-    return [detector.scores(PIXEL(DATA.x_test))], {"auc": float(rates.auc)}
+    return [detector.scores(PIXEL(DATA.x_test))], {"auc": float(rates.roc.auc)}
 
 
 def repaired() -> tuple[list[Tensor], dict[str, float]]:
@@ -119,14 +119,18 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, dict[
     return told
 
 
+def other_bits(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The calls that gave other bits."""
+    return sorted(name for name, one in ours["calls"].items() if one["bits"] != theirs["calls"][name]["bits"])
+
+
 def run() -> dict[str, Any]:
     """All comparisons."""
     ours = apart()
     told: dict[str, Any] = {"torch": ours["torch"], "tolerance": {"share": SHARES, "size": SIZES}}
     other_order, two = apart(backwards=True), apart(threads=2)
-    told["other bits in another order"] = sorted(
-        name for name, one in ours["calls"].items() if one["bits"] != other_order["calls"][name]["bits"]
-    )
+    told["other bits in another order"] = other_bits(ours, other_order)
+    told["other bits with two threads"] = other_bits(ours, two)
     told["two threads"] = differences(ours, two)
     if python := os.environ.get(OTHER):
         other = apart(python=python)
