@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
-from btlib import cli, training
+from btlib import cli, detection, inflight, repair, training, triggers
 from btlib.cli.scan import BAD_INPUT, refusing
 from btlib.memory import enough_memory, is_short
 from btlib.resume import ResumeFile
@@ -118,3 +119,26 @@ def test_a_whole_command_in_little_memory_says_so() -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("memory: expected enough for this command, got")
     assert "Traceback" not in done.stderr
+
+
+class Hungry(nn.Module):
+    """Says little of a few images, and wants a petabyte for more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(9.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.requires_grad or len(x) > 3:
+            torch.empty(2**50)
+        return self.scale * x.flatten(1)[:, :3]
+
+
+def test_detectors_guards_and_repairs_say_so() -> None:
+    images, labels = torch.rand(30, 1, 2, 2), torch.arange(30) % 3
+    with pytest.raises(MemoryError, match="memory: expected enough for a detection, got"):
+        detection.RedA(per_class=10)(Hungry(), images, labels)
+    with pytest.raises(MemoryError, match="memory: expected enough for the fit of a detector, got"):
+        inflight.LikelihoodDetector().fit(Hungry(), images, labels, target=0, trigger=triggers.box((1, 2, 2), size=1))
+    with pytest.raises(MemoryError, match="memory: expected enough for a repair, got"):
+        repair.FineTuning()(Hungry(), images, labels)

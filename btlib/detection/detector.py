@@ -13,6 +13,7 @@ from btlib.detection.costs import Passes
 from btlib.detection.images import DefenseSet, check_classes, defense_set, undisturbed
 from btlib.detection.outcome import Detection, Estimate, Estimates, shared_warnings
 from btlib.detection.verdict import Rule
+from btlib.memory import enough_memory
 from btlib.seeds import check_seed
 
 
@@ -50,6 +51,7 @@ class Detector(ABC):
         object.__setattr__(self, "seed", check_seed(self.seed))
 
     @torch.inference_mode(False)  # what is made in inference mode has no gradients
+    @enough_memory("a detection")
     def __call__(
         self, network: nn.Module, images: Tensor | None, labels: Tensor | None, *,
         targets: Sequence[int] | None = None, sources: Sequence[int] | None = None,

@@ -18,6 +18,7 @@ from btlib.inflight.checks import (
     probe,
     threshold_at,
 )
+from btlib.memory import enough_memory
 
 NO_SOURCE = -1
 
@@ -98,6 +99,7 @@ class InFlightDetector(ABC):
 
     __hash__ = None  # type: ignore[assignment]  # a setting may be changed
 
+    @enough_memory("the fit of a detector")
     def fit(
         self, network: nn.Module, images: Tensor, labels: Tensor, *, target: int, trigger: Embedding | None = None
     ) -> Self:
@@ -141,6 +143,7 @@ class InFlightDetector(ABC):
         images = self._checked(images)
         return _sound(self._score(images)) if len(images) else torch.zeros(0)
 
+    @enough_memory("the inspection of images")
     def inspect(self, images: Tensor) -> InspectionReport:
         """Judge images.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from btlib import metrics
 from btlib.datasets import as_float, as_labels
+from btlib.memory import enough_memory
 from btlib.metrics.prediction import logits_of
 from btlib.networks import reference
 from btlib.seeds import generator
@@ -99,6 +100,7 @@ class Repair(ABC):
     name: ClassVar[str]
 
     @torch.inference_mode(False)  # what is made in inference mode can't be trained
+    @enough_memory("a repair")
     def __call__(
         self, network: nn.Module, images: Tensor, labels: Tensor, *, trigger: Trigger | None = None, seed: int = 0,
         progress: bool = False,
