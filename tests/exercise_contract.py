@@ -45,8 +45,10 @@ class Answers:
     Attributes:
         right: (name, answer) that must be accepted.
         wrong: (name, answer, words of the cause it must be told).
+        as_given: whether right answers need no conversion, so that the lesson goes on with them as they are.
     """
 
+    as_given = False
     right: Sequence[tuple[str, Callable[..., Any]]]
     wrong: Sequence[tuple[str, Callable[..., Any], str]]
 
@@ -64,8 +66,9 @@ class Answers:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         monkeypatch.setenv("BTLIB_STRICT", "1")
-        used = exercise(name)(answer)  # the answer itself, or the answer and the conversion that it needs
-        assert used is answer or (get(name).convert is not None and used.__name__ == answer.__name__)
+        used, task = exercise(name)(answer), get(name)
+        converted = task.convert is not None and not self.as_given and used.__name__ == answer.__name__
+        assert used is answer or converted
         assert f"{name}: right. {get(name).praise}" in capsys.readouterr().out
 
     @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # a wrong answer may well divide by zero
@@ -93,6 +96,7 @@ class ExerciseContract(Answers):
         wrong: at least three causes of each name.
     """
 
+    as_given = True
     names: Sequence[str]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
