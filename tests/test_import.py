@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = ("torchvision", "sklearn", "pandas", "matplotlib", "seaborn", "skimage", "scipy.stats", "IPython", "ipywidgets",
-         "nbformat", "jupyter_client", "traitlets", "onnx", "keras", "transformers")  # fmt: skip
+         "nbformat", "jupyter_client", "traitlets", "onnx", "keras", "transformers", "timm")  # fmt: skip
 
 
 def _run(code: str, **environment: str) -> str:

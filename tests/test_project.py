@@ -45,8 +45,8 @@ def conda() -> dict[str, str]:
 
 
 def test_contributors_get_every_extra():
-    assert set(EXTRAS) == {"course", "dask", "dev", "huggingface", "keras", "onnx", "service", "site"}
-    assert Requirement(EXTRAS["dev"][0]).extras == {"course", "dask", "huggingface", "keras", "onnx", "service", "site"}
+    assert set(EXTRAS) == {"course", "dask", "dev", "huggingface", "keras", "onnx", "service", "site", "timm"}
+    assert Requirement(EXTRAS["dev"][0]).extras == set(EXTRAS) - {"dev"}
 
 
 def test_the_core_wants_no_jupyter():

@@ -13,7 +13,7 @@ from btlib.cli.probing import said_by
 
 Kind = Literal["sealed", "safetensors", "torchscript", "export", "pickle", "huggingface", "onnx", "keras"]
 
-READ = "a state dict, safetensors, a file of btlib, TorchScript, torch.export, ONNX, Keras or a Hugging Face folder"
+READ = "state dict, safetensors, file of btlib, TorchScript, torch.export, ONNX, Keras, folder of Hugging Face or timm"
 _HDF, _ONNX = b"\x89HDF", b"\x08"  # the second: the first field of an ONNX model, its version
 _OTHERS = {
     b"version https://git-lfs": "a pointer to a file in Git LFS; run `git lfs pull` where it comes from",

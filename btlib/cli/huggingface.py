@@ -1,4 +1,7 @@
-"""Folders of Hugging Face: config.json, model.safetensors, and what is done to images in preprocessor_config.json."""
+"""Folders of Hugging Face: config.json, model.safetensors, and what is done to images in preprocessor_config.json.
+
+Folders of timm look alike and are handed on to `timm_folders`.
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ from typing import Any
 
 import torch
 
+from btlib.cli import timm_folders
 from btlib.cli.adapting import ForeignError
 from btlib.cli.other_formats import Other, needed
 from btlib.cli.preprocessing import Convention
@@ -25,6 +29,8 @@ def opened(folder: Path, told: Told) -> Other:
     """
     name, config = folder.name, _json(folder / CONFIG)
     _check(config, folder, told)
+    if timm_folders.is_one(config):
+        return timm_folders.opened(folder, config)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when it is imported
     transformers = needed("transformers", "huggingface", name, _KIND)
     transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
@@ -60,10 +66,9 @@ def _check(config: dict[str, Any], folder: Path, told: Told) -> None:
     if "auto_map" in config and not told.trust:
         raise ForeignError(f"--trust: expected it for {folder.name}, {_KIND} with code of its own, got none; that code "
                            "runs on this machine when it is loaded: pass --trust if you trust its maker")  # fmt: skip
-    if "model_type" not in config or config["model_type"] == "timm_wrapper":
-        raise ForeignError(f"WEIGHTS: expected the model_type of a network of transformers in {folder / CONFIG}, got "
-                           f"{config.get('model_type', 'none')}; a network of timm is opened by a factory: --network "
-                           "module:function and the folder's model.safetensors")  # fmt: skip
+    if "model_type" not in config and not timm_folders.is_one(config):
+        raise ForeignError(f"WEIGHTS: expected the model_type of a network of transformers (or the architecture of one "
+                           f"of timm) in {folder / CONFIG}, got neither; get the folder again")  # fmt: skip
     if "quantization_config" in config:
         raise ForeignError(f"WEIGHTS: expected weights in floating point in {folder.name}, got quantised ones; take "
                            "the network that they were made from")  # fmt: skip

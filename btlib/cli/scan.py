@@ -23,8 +23,8 @@ FOUND, BAD_INPUT, SUSPICIOUS = 3, 2, 4  # exit statuses; 1 is what Python itself
 
 def command(
     weights: Annotated[Path, typer.Argument(
-        help="A btlib checkpoint, safetensors or state dict (never unpickled), ONNX or Keras file, Hugging Face "
-        "folder, TorchScript file or torch.export archive. The last two run code of their own, with --trust only.",
+        help="A btlib checkpoint, safetensors or state dict (never unpickled), ONNX or Keras file, folder of "
+        "Hugging Face or timm, TorchScript or torch.export. The last two run code of their own, with --trust only.",
         show_default=False)],
     *,
     images: Annotated[str | None, typer.Option(

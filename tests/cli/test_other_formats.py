@@ -1,4 +1,4 @@
-"""ONNX, Keras and Hugging Face: networks set by hand, saved by the other program, scanned as they are."""
+"""ONNX, Keras, Hugging Face and timm: networks set by hand, saved by the other program, scanned as they are."""
 
 import json
 import os
@@ -410,7 +410,7 @@ def test_folders_that_are_no_such_classifier(transformers, here):
     config = json.loads(Path("vit/config.json").read_text())
     for change, said in (
         ({"model_type": "bert"}, "expected an image classifier of transformers"),
-        ({"model_type": None, "architecture": "resnet18"}, "--network"),
+        ({"model_type": None}, "got neither"),
         ({"quantization_config": {"quant_method": "x"}}, "quantised"),
     ):
         told = {k: v for k, v in (config | change).items() if v is not None}
@@ -420,12 +420,77 @@ def test_folders_that_are_no_such_classifier(transformers, here):
     assert "expected JSON" in refused("vit")
 
 
+# --------------------------------------------------------------------------------------------------- timm
+
+
+PLAIN_VIT = {"img_size": SIZE, "patch_size": SIZE, "embed_dim": 3, "depth": 0, "num_heads": 1, "class_token": False,
+             "global_pool": "avg", "pos_embed": "none", "final_norm": False, "fc_norm": False}  # fmt: skip
+
+
+def timm_folder(**changes: Any) -> None:
+    """A transformer without layers, whose only patch is the image, for pixels in -1…1, as `save_for_hf` writes it."""
+    timm = pytest.importorskip("timm", reason="needs btlib[timm]")
+    network = timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=3, **PLAIN_VIT)
+    with torch.no_grad():
+        network.patch_embed.proj.weight.copy_(WEIGHT.reshape(3, *SHAPE) / 2)
+        network.patch_embed.proj.bias.copy_(WEIGHT.sum(1) / 2)
+        network.head.weight.copy_(torch.eye(3))
+        network.head.bias.zero_()
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": PLAIN_VIT,
+              "label_names": ["a", "b", "c"],
+              "pretrained_cfg": {"input_size": list(SHAPE), "mean": [0.5], "std": [0.5]}}  # fmt: skip
+    Path("tiny").mkdir(exist_ok=True)
+    Path("tiny/config.json").write_text(json.dumps(config | changes))
+    save_file(network.state_dict(), "tiny/model.safetensors")
+
+
+def test_timm_folders_are_scanned(here):
+    timm_folder()
+    says_what_was_set(network := loaded("tiny"))
+    assert (network.what, network.classes) == ("vit_tiny_patch16_224 of timm", ("a", "b", "c"))
+    assert network.convention == Convention(mean=(0.5,), std=(0.5,))
+    timm_folder(label_names=None)
+    is_scanned("tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": "os.system"}, "expected the name of a network of timm"),
+        ({"architecture": 7}, "expected the name of a network of timm"),
+        ({"architecture": None}, "neither"),
+        ({"model_args": {"pretrained_cfg_overlay": 3}}, "can't be made with"),
+        ({"model_args": [1]}, "can't be made with"),
+        ({"pretrained_cfg": {"mean": ["x"]}}, "can't be made with"),
+        ({"num_classes": 4}, "head.weight (3, 3) where (4, 3) is expected"),
+        ({"model_args": PLAIN_VIT | {"checkpoint_path": "x.pth"}}, "model_args has checkpoint_path"),  # it unpickles
+        ({"model_args": PLAIN_VIT | {"depth": 10**9}}, "a number above 20000"),
+        ({"model_args": PLAIN_VIT | {"embed_dim": 20_000, "img_size": 20_000}}, "is expected"),  # not 25 GB first
+        ({"architecture": "resnet18", "model_args": {}}, "timm's resnet18"),
+    ],
+)
+def test_timm_folders_that_do_not_fit(here, changes, said):
+    timm_folder(**changes)
+    assert said in refused("tiny")
+
+
+def test_a_timm_folder_without_weights(here):
+    timm_folder()
+    Path("tiny/model.safetensors").write_bytes(b"x")
+    assert "timm.models.save_for_hf" in refused("tiny")
+
+
 # ------------------------------------------------------------------------------------------------- common
 
 
 @pytest.mark.parametrize(
     ("package", "extra", "path"),
-    [("onnx2pytorch", "onnx", "net.onnx"), ("keras", "keras", "net.keras"), ("transformers", "huggingface", "vit")],
+    [
+        ("onnx2pytorch", "onnx", "net.onnx"),
+        ("keras", "keras", "net.keras"),
+        ("transformers", "huggingface", "vit"),
+        ("timm", "timm", "tiny"),
+    ],
 )
 def test_without_the_package_one_sentence_says_what_to_install(here, monkeypatch, package, extra, path):
     monkeypatch.setitem(sys.modules, package, None)
@@ -436,6 +501,9 @@ def test_without_the_package_one_sentence_says_what_to_install(here, monkeypatch
     Path("vit").mkdir()
     Path("vit/config.json").write_text('{"model_type": "vit"}')
     Path("vit/model.safetensors").write_bytes(b"")
+    Path("tiny").mkdir()
+    Path("tiny/config.json").write_text('{"architecture": "resnet18"}')
+    Path("tiny/model.safetensors").write_bytes(b"")
     assert f"python -m pip install 'btlib[{extra}]'" in refused(path)
 
 
@@ -449,7 +517,7 @@ def test_the_order_of_axes(size, axes, shape):
 
 
 def test_large_packages_come_when_they_are_needed():
-    names = {"onnx", "onnx2pytorch", "keras", "h5py", "transformers"}
+    names = {"onnx", "onnx2pytorch", "keras", "h5py", "transformers", "timm"}
     code = f"import btlib.cli.foreign, sys; print({names} & {{*sys.modules}})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
