@@ -127,7 +127,7 @@ def load(found: dict[str, Any]) -> Rows:
 
 def newcomer(found: dict[str, Any]) -> Rows:
     """From `make lab` in a fresh clone on."""
-    for what, seconds in found["seconds since make lab"].items():
+    for what, seconds in sorted(found["seconds since make lab"].items(), key=lambda row: row[1]):
         yield what, "", f"{seconds:.0f} s", "300 s" if "slider" in what else ""
 
 

@@ -2,8 +2,8 @@
 
 In a file, an exercise's function heads its answers. An answer begins with ``+`` where it is right and with ``-`` where
 it is wrong; a single expression is what the function returns. A line that begins with ``#`` has words of the cause
-that the wrong answer below must be told. Below a head with ``edited``, the lines of an answer take the place of those in
-what the lesson gave that assign the same name, or return.
+that the wrong answer below must be told. Below a head with ``edited``, the lines of an answer take the place of those
+in what the lesson gave that assign the same name, or return.
 """
 
 import ast
