@@ -38,14 +38,40 @@ SEEN = """widget => [
     [...widget.querySelectorAll(".widget-html")].map(one => one.innerText).join(),
 ]"""
 
+# Every text of a lesson with its contrast. Not by axe: it takes what lies below the window's edge for hidden, and in
+# JupyterLab, whose body has no height, all of it.
+CONTRASTS = """() => {
+    const numbers = color => color.match(/[\\d.]+/g).map(Number);
+    const over = ([r, g, b, a = 1], [R, G, B]) => [a * r + (1 - a) * R, a * g + (1 - a) * G, a * b + (1 - a) * B];
+    const part = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    const ground = one => {
+        if (!one) return [255, 255, 255];
+        const color = numbers(getComputedStyle(one).backgroundColor);
+        return color.length === 3 ? color : over(color, ground(one.parentElement));
+    };
+    const found = [];
+    for (const area of document.querySelectorAll(".jp-MarkdownOutput, .jp-OutputArea-output")) {
+        const texts = document.createTreeWalker(area, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) {
+            const text = texts.currentNode, one = text.parentElement, style = getComputedStyle(one);
+            if (!text.data.trim() || !one.checkVisibility() || one.closest("style, script, button:disabled")) continue;
+            const below = ground(one), pair = [luminance(over(numbers(style.color), below)), luminance(below)];
+            const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+            const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+            found.push({text: text.data.trim().slice(0, 60), contrast, needs: large ? 3 : 4.5});
+        }
+    }
+    return found;
+}"""
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
     """The address of a JupyterLab on a copy of the lessons."""
-    folder = tmp_path_factory.mktemp("lab")
-    shutil.copytree(LESSONS, folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(LESSONS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for name, values in SETTINGS.items():
-        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
     with socket.socket() as free:
@@ -54,18 +80,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
-        f"--ServerApp.root_dir={folder / 'notebooks'}",
+        f"--ServerApp.root_dir={tmp_path / 'notebooks'}",
     ]  # fmt: skip
     places = {
-        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
     }
     address = f"http://127.0.0.1:{port}"
-    with (folder / "server.log").open("w") as log:
+    with (tmp_path / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=os.environ | places, stdout=log, stderr=subprocess.STDOUT)
         try:
-            _wait_for(f"{address}/api/status?token={TOKEN}", folder / "server.log")
+            _wait_for(f"{address}/api/status?token={TOKEN}", tmp_path / "server.log")
             yield address
         finally:
             process.terminate()
@@ -86,20 +112,14 @@ def _wait_for(address: str, log: Path) -> None:
 
 
 @pytest.fixture
-def lab(server: str, browser: Browser, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
-    """A page that is watched: an error in its console fails the test. Its last sight is kept; its kernel ends."""
+def lab(server: str, browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """A page that is watched: an error in its console fails the test. Its last sight is kept."""
     page, faults = browser.new_page(viewport={"width": 1280, "height": 720}), list[str]()
     page.on("console", lambda one: faults.append(one.text) if one.type == "error" else None)
     page.on("pageerror", lambda one: faults.append(str(one)))
     yield page
     page.screenshot(path=tmp_path / "last.png")
-    page.goto("about:blank")
     page.close()
-    with urllib.request.urlopen(f"{server}/api/sessions?token={TOKEN}") as answer:
-        sessions = json.load(answer)
-    for session in sessions:
-        address = f"{server}/api/sessions/{session['id']}?token={TOKEN}"
-        urllib.request.urlopen(urllib.request.Request(address, method="DELETE"))
     assert faults == []
 
 
@@ -232,12 +252,10 @@ def another_sight(widget: Locator, before: list[str], seconds: float = 120) -> l
 
 
 def assert_all_can_be_read(page: Page) -> None:
-    """Text and outputs of the lesson have a contrast of 4.5:1."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
-    parts = [[".jp-NotebookPanel .jp-MarkdownOutput"], [".jp-NotebookPanel .jp-OutputArea-output"]]
-    found = axe.run(page, {"include": parts}, {"runOnly": ["color-contrast"]}).response
-    assert [node["html"][:160] for one in found["violations"] for node in one["nodes"]] == []
-    assert found["passes"]
+    """Text and outputs of the lesson have a contrast of 4.5:1, or 3:1 where they are large (WCAG 1.4.3)."""
+    texts = page.evaluate(CONTRASTS)
+    assert len(texts) > 50
+    assert [one for one in texts if not one["contrast"] >= one["needs"]] == []
 
 
 @pytest.mark.parametrize("lesson", sorted(LESSONS.glob("*.ipynb")), ids=lambda path: path.stem)
