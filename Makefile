@@ -81,7 +81,7 @@ bench: .venv  ## measure every timing anew (hours), and write docs/timings.md
 gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 seconds
 	LIMIT=$(LIMIT) $(PY) -m btlib gpu
 
-browser-test: .venv  ## in Chromium: site, slides, lesson 00's slider; in a kernel: all controls
+browser-test: .venv  ## in Chromium: site, slides, every lesson in JupyterLab; in a kernel: random orders
 	$(PY) -m pytest tests/browser -m browser
 
 nightly: .venv  ## an hour of kills, faults, odd input and mutations; docs/reliability.md is made from it
