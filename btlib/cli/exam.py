@@ -20,6 +20,7 @@ def make(
     profile: ProfileOption = "fast",
 ) -> None:
     """Make cases: give for-students/ away, keep keys/."""
+    from btlib.datasets import DataError
     from btlib.exercises import examination
 
     size = chosen_profile(profile)
@@ -27,7 +28,10 @@ def make(
         taken = len(list((folder / "keys").glob("case-*.safetensors")))
         for number in range(taken + 1, taken + cases + 1):
             name = f"case-{number:02}.safetensors"
-            examination.make_case(size, folder / "for-students" / name, folder / "keys" / name, progress=True)
+            try:
+                examination.make_case(size, folder / "for-students" / name, folder / "keys" / name, progress=True)
+            except DataError as error:  # of a profile of one's own
+                raise typer.BadParameter(str(error)) from error
             typer.echo(f"{folder / 'for-students' / name}: give it away; its key is {folder / 'keys' / name}")
 
 
