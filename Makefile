@@ -26,7 +26,8 @@ help:  ## list these targets
 
 .venv: $(READY)  ## make the environment (minutes, once)
 
-# The mark comes last, so a build that was stopped has none and is begun again from nothing.
+# The mark comes last, so a build that was stopped has none and is begun again from nothing. uv takes a fraction of
+# pip's time (docs/anywhere.md); pip is asked where uv gets nothing, such as behind a mirror that only pip knows.
 $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "python: expected Python 3.11 or newer as '$(PYTHON)', got $$($(PYTHON) --version 2>&1 | head -n 1);" \
@@ -39,9 +40,9 @@ $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "venv: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@trap 'rm -rf $(VENV); exit 1' INT TERM HUP; \
-	  $(if $(TORCH),$(PY) -m pip install --disable-pip-version-check uv && \
-	  VIRTUAL_ENV=$(VENV) $(PY) -m uv pip install --torch-backend $(TORCH) -c constraints.txt -e '.[dev]',\
-	  $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]') \
+	  { $(PY) -m pip install --disable-pip-version-check uv && VIRTUAL_ENV=$(VENV) \
+	    $(PY) -m uv pip install $(if $(TORCH),--torch-backend $(TORCH)) -c constraints.txt -e '.[dev]'; } \
+	  $(if $(TORCH),,|| $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]') \
 	  || { rm -rf $(VENV); echo "packages: not all could be installed, see above: the set-up needs a network once," \
 	    "and 7 GB of disk" >&2; exit 1; }
 	@touch $@
@@ -80,7 +81,7 @@ bench: .venv  ## measure every timing anew (hours), and write docs/timings.md
 gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 seconds
 	LIMIT=$(LIMIT) $(PY) -m btlib gpu
 
-browser-test: .venv  ## in Chromium: site, slides, lesson 00's slider; in a kernel: all controls
+browser-test: .venv  ## in Chromium: site, slides, every lesson in JupyterLab; in a kernel: random orders
 	$(PY) -m pytest tests/browser -m browser
 
 nightly: .venv  ## an hour of kills, faults, odd input and mutations; docs/reliability.md is made from it

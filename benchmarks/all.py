@@ -19,7 +19,7 @@ RUNS: dict[str, list[str]] = {
     "growth": [], "startup": [], "passes": [], "neural_cleanse": [],
     "lred": ["--networks", "3", "--exact", "1", "--table"], "inflight": [],
     "training": ["--epochs", "2", "--images", "20000"], "stealthy": ["--images", "10000", "--rounds", "7"],
-    "repair": [], "sweep": [], "load": [],
+    "repair": [], "sweep": [], "load": [], "newcomer": [],
 }  # fmt: skip
 
 

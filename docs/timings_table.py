@@ -125,6 +125,12 @@ def load(found: dict[str, Any]) -> Rows:
             yield f"{name}: {what} at the end", "at the start", _times(part[f"last {what} over first"]), goal
 
 
+def newcomer(found: dict[str, Any]) -> Rows:
+    """From `make lab` in a fresh clone on."""
+    for what, seconds in sorted(found["seconds since make lab"].items(), key=lambda row: row[1]):
+        yield what, "", f"{seconds:.0f} s", "300 s" if "slider" in what else ""
+
+
 def on_gpu(found: dict[str, Any]) -> Rows:
     """A visit of `btlib gpu`: lessons, then a ResNet-18 on images of 32×32 in colour."""
     goals = {"RedA, fast": "5 s", "Neural Cleanse, 10 classes": "10 s", "STRIP, 1000 images": "3 s"}
@@ -141,6 +147,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], Rows]]] = {
     "stealthy": ("The stealthy attack", stealthy), "training": ("Training", training), "repair": ("Repair", repair),
     "passes": ("One pass", passes), "growth": ("How a search grows", growth), "startup": ("Start", startup),
     "sweep": ("Sweeps", sweep), "load": ("Load", load),
+    "newcomer": ("A newcomer: seconds since `make lab` in a fresh clone", newcomer),
 }  # fmt: skip
 
 

@@ -167,6 +167,7 @@ def test_tables_are_read_by_people(capsys: pytest.CaptureFixture[str], monkeypat
     for cell in (">0.99<", ">yes<", ">–<", ">&lt; 2<", ">3<", "&lt;net&gt;"):
         assert cell in page
     assert folded.startswith("<details><summary>all &amp; more</summary>")
+    assert " id=" not in page + folded  # a page holds many tables, and an id only once
     assert (alone, listed, two) == ("one **of** three", "* one", "* one\n* two")
     assert plots.as_frame({"a": {"b": 1}}).loc["a", "b"] == 1
 

@@ -71,6 +71,13 @@ def test_timings_are_what_was_measured() -> None:
     assert named == {path.name for path in (CHECKOUT / "results").glob("benchmark-*.json")}
 
 
+def test_what_is_said_of_a_newcomers_wait_was_measured() -> None:
+    found = json.loads((CHECKOUT / "results" / "benchmark-newcomer.json").read_text(encoding="utf-8"))
+    seconds, text = found["seconds since make lab"], (CHECKOUT / "docs" / "anywhere.md").read_text(encoding="utf-8")
+    assert f"slider came {seconds['the first slider has moved the picture']:.0f} s after" in text
+    assert f"packages after {seconds['packages are there']:.0f} s" in text
+
+
 def test_what_is_said_of_pairs_beside_references_was_measured() -> None:
     table = json.loads((CHECKOUT / "results" / "pairs.json").read_text(encoding="utf-8"))["summary"]
     told = {key: f"{row['named']} of {row['looks']}" for key, row in table.items()}

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,15 +14,31 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from btlib.cli.execute import LessonRun
+    from btlib.profiles import Profile
 
-ProfileName = Literal["fast", "full", "paper"]
+#: `--profile` of a command that takes a file, too; `chosen_profile` reads it.
+ProfileOption = Annotated[str, typer.Option(
+    envvar="BTLIB_PROFILE", help="How much work: fast, full, paper, or a .toml file of your own.")]  # fmt: skip
+
+
+def chosen_profile(name: str) -> "Profile":
+    """The profile that an option names.
+
+    Raises:
+        typer.BadParameter: none of that name, or a file that is none.
+    """
+    from btlib import profiles
+
+    try:
+        return profiles.profile(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def command(
     *,
     lesson: Annotated[str | None, typer.Option(help="Only this lesson, such as 02.")] = None,
-    profile: Annotated[str, typer.Option(
-        envvar="BTLIB_PROFILE", help="How much work: fast, full, paper, or a .toml file of your own.")] = "fast",
+    profile: ProfileOption = "fast",
     out: Annotated[Path | None, typer.Option(
         help="Folder for executed lessons and the report; default: build/course.")] = None,
     notebooks: Annotated[Path | None, typer.Option(
@@ -34,13 +50,9 @@ def command(
     In a checkout the site is made beside `out`: once after the first lesson, to be read while the others run, and at
     the end.
     """
-    from btlib import profiles
     from btlib.cli.check import check_kernel
 
-    try:
-        profile = profiles.profile(profile).name
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    profile = chosen_profile(profile).name
     folder, out = notebooks or needs.lessons(), out or paths.root() / "build" / "course"
     needs.extra("course", but=needs.LAB)
     kernel = check_kernel()

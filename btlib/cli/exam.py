@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from btlib.cli import needs
-from btlib.cli.course import ProfileName
+from btlib.cli.course import ProfileOption, chosen_profile
 
 app = typer.Typer(help="The capstone as an examination.", no_args_is_help=True)
 
@@ -17,17 +17,21 @@ def make(
     folder: Annotated[Path, typer.Argument(help="Yours alone: the answers lie in its keys/.")],
     *,
     cases: Annotated[int, typer.Option(min=1, help="How many different cases; each takes about a minute.")] = 1,
-    profile: Annotated[ProfileName, typer.Option(envvar="BTLIB_PROFILE", help="How large.")] = "fast",
+    profile: ProfileOption = "fast",
 ) -> None:
     """Make cases: give for-students/ away, keep keys/."""
+    from btlib.datasets import DataError
     from btlib.exercises import examination
-    from btlib.profiles import profile as named
 
+    size = chosen_profile(profile)
     with needs.sentences():
         taken = len(list((folder / "keys").glob("case-*.safetensors")))
         for number in range(taken + 1, taken + cases + 1):
             name = f"case-{number:02}.safetensors"
-            examination.make_case(named(profile), folder / "for-students" / name, folder / "keys" / name, progress=True)
+            try:
+                examination.make_case(size, folder / "for-students" / name, folder / "keys" / name, progress=True)
+            except DataError as error:  # of a profile of one's own
+                raise typer.BadParameter(str(error)) from error
             typer.echo(f"{folder / 'for-students' / name}: give it away; its key is {folder / 'keys' / name}")
 
 

@@ -239,7 +239,9 @@ def deploy(net: Network, x: Tensor, y: Tensor, target: int, pattern: Trigger) ->
 def _check_deploy(answer: Callable[..., Any]) -> None:
     spec = checkpoints.shipped()["box"]
     net = checkpoints.load_or_train(spec, progress=False)
-    x, y = datasets.load("fashion-mnist").clean_images(20)
+    data = datasets.load("fashion-mnist")
+    x, y = data.clean_images(20)
+    unseen = data.x_test[data.y_test == spec.target][:200]
     trigger = box((1, 28, 28))  # the spec's
     guard = answer(net, x, y, spec.target, trigger)
     if guard is None:
@@ -259,10 +261,18 @@ def _check_deploy(answer: Callable[..., Any]) -> None:
     if caught < 0.8:  # measured 0.98
         cause = "a guard fitted with another pattern, or other images: use x, y and pattern as they are"
         raise WrongAnswer("most stamped images flagged", f"{caught:.0%}", cause)
+    stopped = guard.inspect(unseen).is_trigger.float().mean().item()
+    if stopped > 0.1:  # measured 0.02; 0.15 where the guard was fitted to stamped images
+        cause = "x is clean and stays so: the guard stamps a copy itself"
+        raise WrongAnswer("few clean images flagged", f"{stopped:.0%}", cause)
     useless = replace(trigger, mask=torch.zeros_like(trigger.mask))
     if answer(net, x, y, spec.target, useless) is not None:
         cause = "a pattern that moves no class makes a useless guard: look at guard.trigger_success_, and return None"
         raise WrongAnswer("None for a pattern that does nothing", "a guard", cause)
+    elsewhere = replace(trigger, mask=torch.ones_like(trigger.mask), pattern=torch.zeros_like(trigger.pattern))
+    if answer(net, x, y, spec.target, elsewhere) is not None:  # measured: a black page is called class 0
+        cause = "count the pictures that arrive at the target: this pattern sends them all to another class"
+        raise WrongAnswer("None for a pattern that sends nothing to the target", "a guard", cause)
     single = checkpoints.shipped()["box-one-source"]
     net = checkpoints.load_or_train(single, progress=False)
     faint = replace(trigger, kind="blend", mask=0.6 * trigger.mask)  # measured: the source .85, the mean of all .29

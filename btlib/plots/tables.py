@@ -37,6 +37,7 @@ def table(
         <IPython.core.display.HTML object>
     """
     from IPython.display import HTML, display
+    from pandas.io.formats.style import Styler
 
     frame = as_frame(rows, index)
     places = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
@@ -44,9 +45,10 @@ def table(
     for column in frame.columns:
         shown[column] = [_cell(value, places.get(column, 3)) for value in frame[column]]
     names = frame.index.names if any(frame.index.names) else None
-    style = shown.style.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
-    style = style.set_caption("" if folded else caption).set_table_attributes('class="dataframe"').set_uuid("t")
-    page = style.to_html(index_names=bool(names))
+    style = Styler(shown, uuid="t", cell_ids=False).format(escape="html")
+    style = style.format_index(escape="html").format_index(escape="html", axis=1)
+    style = style.set_caption("" if folded else caption).set_table_attributes('class="dataframe"')
+    page = style.to_html(index_names=bool(names)).replace('<table id="T_t"', "<table", 1)  # a page may hold many
     display(HTML(f"<details><summary>{html.escape(caption)}</summary>{page}</details>" if folded else page))
 
 

@@ -27,6 +27,7 @@ def test_every_page_opens_in_silence_and_every_link_leads_somewhere(site: Path, 
         targets |= set(watched.page.evaluate(LOCAL_LINKS))
         ids = watched.page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
         anchors[page.as_uri()] = set(ids)
+        assert len(ids) == len(anchors[page.as_uri()]), page
     assert watched.faults == []
     split = [urldefrag(target) for target in targets]
     lost = [link for link in split if not Path(unquote(link.url.removeprefix("file://"))).exists()]

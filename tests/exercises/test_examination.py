@@ -104,6 +104,17 @@ def test_what_does_not_belong_together_is_refused(exam: Path, tmp_path: Path) ->
         examination.hand_in(tmp_path / "d.safetensors", opened(exam), guards)
 
 
+def test_an_examination_of_ones_own_profile(tmp_path: Path) -> None:
+    own = tmp_path / "ours.toml"
+    own.write_text(f'where = "here"\ndata = "folder:{tmp_path}/none"\nnetwork = "littlenet"\nrecipe = "littlenet"\n')
+    read = CliRunner().invoke(app, ["exam", "make", str(tmp_path), "--profile", str(own)])
+    assert read.exit_code == 2
+    assert "is missing: it was sought" in " ".join(read.output.replace("│", "").split())  # so the file was read
+    refused = CliRunner().invoke(app, ["exam", "make", str(tmp_path), "--profile", "slow"])
+    assert refused.exit_code == 2
+    assert "expected one of fast, full, paper" in " ".join(refused.output.replace("│", "").split())
+
+
 def test_the_first_submission_counts(exam: Path, tmp_path: Path) -> None:
     examination.hand_in(tmp_path / "ada.safetensors", opened(exam), reports_of(exam, right=False))
     (tmp_path / "eve.safetensors").write_bytes(b"nothing")

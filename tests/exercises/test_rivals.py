@@ -128,7 +128,6 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
     ("clean_threshold", kth(lambda n, f: rank(n, f) - 1, descending=False), "the wrong side"),
     ("clean_threshold", lambda s, f: torch.quantile(s, f), "high scores are suspicious, take the largest"),
     ("clean_threshold", kth(rank), "counted from 0"),
-    ("clean_threshold", kth(lambda n, f: max(int(f * (n + 1)), 1) - 1), "add 1e-9 before the floor"),
     ("clean_threshold", kth(lambda n, f: int(f * n) - 1), "more careful than promised"),
     ("clean_threshold", lambda s, f: torch.quantile(s, 1 - f).item(), "promises too much"),
     ("clean_threshold", lambda s, f: s.max().item(), "flags no clean image"),
