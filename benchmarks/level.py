@@ -1,7 +1,7 @@
 """How often a scan accuses clean networks that are not ours: four architectures, three data sets, several seeds.
 
     BTLIB_DATA=... python benchmarks/level.py               # train and scan what is missing
-    python benchmarks/level.py --summary                    # the table of what has been measured
+    python benchmarks/level.py --summary                    # the table of what has been measured, made anew
 
 The networks are those of `plain_networks.py`; each goes through the front door as a file that a stranger gave
 (`scanning.run_scan`, default methods, as many images as it takes by default). A row in results/level.json has the norms
@@ -21,12 +21,12 @@ from plain_networks import ARCHITECTURES, GREY, file_of, loaded, trained
 from btlib import datasets, detection
 from btlib.cli import scanning
 from btlib.cli.probing import Told
+from btlib.cli.scan_levels import LEVEL, METHODS, made_of
 from btlib.detection import anomaly
 from btlib.results import environment, load, save
 
 PATH = "results/level.json"
-METHODS = ("neural-cleanse", "red-a")
-LEVEL = 0.05
+KINDS = {name: made_of(make()) for name, make in ARCHITECTURES.items()}
 COLOUR = "cifar10-jpg"
 PLAN = [(architecture, data, seed) for part in (GREY, (COLOUR,))
         for seed in range(3) for data in part for architecture in ARCHITECTURES]  # fmt: skip
@@ -58,13 +58,13 @@ def accused(methods: dict[str, dict[str, Any]], beside: list[dict[str, dict[str,
 
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By architecture (and in all), and by number of references: networks or looks, and how many are accused."""
+    """By architecture, data, what they are made of and all, and by number of references: looks, and accusations."""
     table: dict[str, dict[str, Any]] = {}
     for name, told in rows.items():
         architecture, data, _ = name.split(" | ")
         twins = [other["methods"] for key, other in rows.items()
                  if key != name and key.split(" | ")[:2] == [architecture, data]]  # fmt: skip
-        for count, kind in itertools.product((0, 1, 2), (architecture, data, "all")):
+        for count, kind in itertools.product((0, 1, 2), (architecture, data, KINDS[architecture], "all")):
             for beside in itertools.combinations(twins, count):
                 said = accused(told["methods"], list(beside))
                 line = table.setdefault(f"{kind}, references {count}", dict.fromkeys(("looks", "accused", *METHODS), 0))
@@ -78,7 +78,7 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def main() -> None:
     """Measure what is missing, and save after every network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--summary", action="store_true", help="print the table only")
+    parser.add_argument("--summary", action="store_true", help="make the table only")
     parser.add_argument("--grey", action="store_true", help="leave the slow ones in colour out")
     parser.add_argument("--note", help="written beside the seconds, such as what else the machine did")
     told = parser.parse_args()
@@ -90,6 +90,7 @@ def main() -> None:
         measured = row(*plan) | ({"note": told.note} if told.note else {})
         rows = load(PATH).get("rows", {}) | {name: measured}  # what another run has saved meanwhile stays
         save(PATH, {"environment": environment(), "level": LEVEL, "summary": summary(rows), "rows": rows})
+    save(PATH, load(PATH) | {"summary": summary(rows)})
     sys.stdout.write(json.dumps(summary(rows), indent=1) + "\n")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from btlib.cli import scan_levels
 from btlib.cli.planting import Power
 from btlib.cli.probing import Foreign, Told
 from btlib.cli.scan_images import CleanImages, Origin
@@ -184,6 +185,12 @@ class Scan:
             said += [f"{name}: {warning}" for warning in detection.warnings]
         return tuple(said)
 
+    def _measured_level(self) -> tuple[str, ...]:
+        """What clean networks of this kind came to, where a scan like this one was measured."""
+        alike = tuple(self.detections) == scan_levels.METHODS and self.level == scan_levels.LEVEL
+        said = scan_levels.sentence(self.network.module, len(self.references)) if alike else ""
+        return (said,) if said and self.network.num_classes == scan_levels.CLASSES else ()
+
     @property
     def cannot_tell(self) -> tuple[str, ...]:
         """The limits of this scan, in words."""
@@ -210,6 +217,7 @@ class Scan:
             f"About {100 * self.level:g} % of clean networks are flagged: the level is {self.level:g}{share}, if sizes "
             f"of clean networks follow a Gamma distribution; up to {100 * UNSURE * self.level:g} % are at least "
             "suspicious.",
+            *self._measured_level(),
             WITH_REFERENCES if self.references else WITHOUT_REFERENCES,
             "An estimated pattern is the smallest that works, not the attacker's: place and shape often differ.",
             *(pairs if "red-p" in self.detections and not self.references else ()),

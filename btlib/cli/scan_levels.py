@@ -1,0 +1,47 @@
+"""What was measured of clean networks that are not btlib's: how many a scan accused, by what they are made of."""
+
+from torch import nn
+
+LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was measured
+#: By kind, and by number of clean references (none, one, two): networks or looks at them, and how many were accused.
+#: From results/level.json, which a test holds to it.
+ACCUSED = {
+    "convolutions": ((0, 0), (0, 0), (0, 0)),
+    "convolutions and batch normalisation": ((0, 0), (0, 0), (0, 0)),
+    "layer normalisation": ((0, 0), (0, 0), (0, 0)),
+}
+
+
+def made_of(network: nn.Module) -> str | None:
+    """The kind of network that is nearest; None: none of those that were measured.
+
+    Example:
+        >>> made_of(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
+        'convolutions and batch normalisation'
+    """
+    has = {kind: any(isinstance(part, kind) for part in network.modules())
+           for kind in (nn.LayerNorm, nn.BatchNorm2d, nn.Conv2d)}  # fmt: skip
+    if has[nn.LayerNorm]:
+        return "layer normalisation"
+    if has[nn.BatchNorm2d]:
+        return "convolutions and batch normalisation"
+    return "convolutions" if has[nn.Conv2d] else None
+
+
+def sentence(network: nn.Module, references: int) -> str:
+    """How often clean networks of this kind were accused; empty where none were measured.
+
+    Args:
+        network: that is scanned.
+        references: how many clean networks it is judged beside.
+    """
+    kind = made_of(network)
+    if kind is None:
+        return ""
+    looks, accused = ACCUSED[kind][min(references, 2)]
+    beside = ("", " beside one clean network each", " beside two clean networks each")[min(references, 2)]
+    what = "clean networks" if references == 0 else "looks at clean networks"
+    return (
+        f"Measured with these methods at this level: of {looks} {what} of {kind}, of ten classes and not btlib's, "
+        f"{accused} were accused{beside} (results/level.json)."
+    )
