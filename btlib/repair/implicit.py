@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from tqdm.auto import tqdm
 
 from btlib import metrics
+from btlib.detection.perturbation import clipped
 from btlib.repair.base import History, Repair, Task, require
 from btlib.training import Recipe, learning_rate, optimizer_for
 
@@ -62,7 +63,7 @@ class ImplicitUnlearning(Repair):
     name: ClassVar[str] = "implicit unlearning"
     rounds: int = 1
     ascents: int = 8
-    bound: float = 4.0
+    bound: float = 3.0
     share: float = 0.03
     terms: int = 1
     by_class: bool = True
@@ -91,7 +92,7 @@ class ImplicitUnlearning(Repair):
 
     def _asked(self, task: Task) -> Answers:
         """What the network says of images with δ."""
-        return (lambda images: task.network(images.clamp(0, 1))) if self.clip else task.network
+        return (lambda images: task.network(clipped(images))) if self.clip else task.network
 
     def _wanted(self, task: Task) -> Tensor:
         """The probabilities (N, K) that images are to have, with δ or without."""

@@ -233,7 +233,7 @@ def test_the_ascent_finds_the_backdoors_pixel(backdoored: nn.Module, images: Ima
 class Sleeping(nn.Module):
     """Classes 0 and 1 are a dark and a light first pixel; the second opens a door to class 2, from .3 on.
 
-    Below that, the door is ajar by a hundredth: it tempts an ascent to class 2, which has little else to climb, and not
+    Below that, the door is ajar by a tenth: it tempts an ascent to class 2, which has little else to climb, and not
     one of the mean loss, which most of the images want to climb by their first pixel.
     """
 
@@ -243,7 +243,7 @@ class Sleeping(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = x.flatten(1).unbind(1)
-        door = self.gain * ((second - 0.3).relu() + 0.01 * second) - 5
+        door = self.gain * ((second - 0.3).relu() + 0.1 * second) - 5
         return torch.stack([10 * (0.5 - first), 10 * (first - 0.5), door], 1)
 
 
@@ -273,7 +273,7 @@ def test_what_images_with_the_perturbation_are_to_say() -> None:
 def test_the_published_form_is_at_hand() -> None:
     published = repair.implicit.AS_PUBLISHED
     assert (published.bound, published.share, published.terms, published.ascents) == (10.0, 0.01, 5, 50)
-    assert not (published.by_class or published.clip or published.soft)
+    assert (published.by_class, published.clip, published.soft) == (False, False, False)
 
 
 def test_the_worst_noise_misleads_more_than_chance(backdoored: nn.Module, images: Images) -> None:
