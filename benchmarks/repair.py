@@ -39,6 +39,7 @@ from zoo import of_table_4
 from btlib import attacks, checkpoints, datasets, detection, inflight, metrics, repair
 from btlib.cli import foreign
 from btlib.cli.file_kinds import file_kind
+from btlib.repair.implicit import AS_PUBLISHED
 from btlib.results import environment, load, save
 
 PATH, COSTS = "results/repair.json", "results/benchmark-repair.json"
@@ -52,6 +53,7 @@ ESTIMATES: dict[str, type[detection.Detector]] = {
 }  # fmt: skip
 METHODS: dict[str, tuple[repair.Repair, type[detection.Detector] | None]] = {
     **{name: (kind(), None) for name, kind in repair.REPAIRS.items() if name != "unlearning"},
+    "implicit unlearning, as published": (AS_PUBLISHED, None),
     **{f"unlearning, {name}": (repair.Unlearning(), detector) for name, detector in ESTIMATES.items()},
     "unlearning, mask RED-A on a fifth": (repair.Unlearning(share=0.2), detection.MaskRedA),  # the paper's share
 }  # fmt: skip

@@ -18,6 +18,7 @@ def make(
     *,
     cases: Annotated[int, typer.Option(min=1, help="How many different cases; each takes about a minute.")] = 1,
     profile: Annotated[ProfileName, typer.Option(envvar="BTLIB_PROFILE", help="How large.")] = "fast",
+    later: Annotated[bool, typer.Option("--later", help="Adaptive attacks may be among them.")] = False,
 ) -> None:
     """Make cases: give for-students/ away, keep keys/."""
     from btlib.exercises import examination
@@ -27,8 +28,9 @@ def make(
         taken = len(list((folder / "keys").glob("case-*.safetensors")))
         for number in range(taken + 1, taken + cases + 1):
             name = f"case-{number:02}.safetensors"
-            examination.make_case(named(profile), folder / "for-students" / name, folder / "keys" / name, progress=True)
-            typer.echo(f"{folder / 'for-students' / name}: give it away; its key is {folder / 'keys' / name}")
+            case, key = folder / "for-students" / name, folder / "keys" / name
+            examination.make_case(named(profile), case, key, later=later, progress=True)
+            typer.echo(f"{case}: give it away; its key is {key}")
 
 
 @app.command()
