@@ -152,7 +152,9 @@ def measured(case: Case, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     one_pass = min(seconds(lambda: metrics.predict(case.network, case.images))[1] for _ in range(3))
     trigger, estimation = None, 0.0
     if detector is not None:
-        find = partial(detector(seed=case.seed), case.network, case.images, case.labels, targets=[case.target])
+        fewest = int(case.labels.bincount().min())
+        look = detector(seed=case.seed, per_class=min(detector().per_class or fewest, fewest))
+        find = partial(look, case.network, case.images, case.labels, targets=[case.target])
         found, estimation = seconds(find)
         trigger = found.estimates[case.target].trigger
     cost: dict[str, Any] = {"one pass": one_pass, "estimation": estimation}
