@@ -262,7 +262,7 @@ REPAIRS: dict[str, repair.Repair] = {
     "fine-tuning": repair.FineTuning(SHORT), "unlearning": repair.Unlearning(0.3, SHORT),
     "fine-pruning": repair.FinePruning(recipe=SHORT), "activation caps": repair.ActivationCaps(epochs=1),
     "adversarial neuron pruning": repair.AdversarialNeuronPruning(steps=4, batch_size=32),
-    "implicit unlearning": repair.ImplicitUnlearning(rounds=2, ascents=2, batch_size=16),
+    "implicit unlearning": repair.ImplicitUnlearning(rounds=2, ascents=2, recipe=SHORT),
     "channel Lipschitzness": repair.ChannelLipschitz(u=2),
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from btlib.training import (
     device_for,
     fit,
     learning_rate,
+    optimizer_for,
     placed,
     seeded,
     shuffled,
@@ -356,8 +357,9 @@ def test_one_cycle_rises_for_a_quarter_and_falls_to_almost_nothing() -> None:
 )
 def test_the_optimizer_is_told_what_the_recipe_says(recipe: Recipe, told: dict[str, float]) -> None:
     stage = Fitting(nn.Linear(2, 2), toy_data(), recipe, seed=0, device=device_for("cpu"))
-    (group,) = stage.optimizer.param_groups
-    assert {name: group[name] for name in told} == told
+    for optimizer in (stage.optimizer, optimizer_for(nn.Linear(2, 2), recipe)):
+        (group,) = optimizer.param_groups
+        assert {name: group[name] for name in told} == told
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov"])

@@ -18,6 +18,7 @@ def make(
     *,
     cases: Annotated[int, typer.Option(min=1, help="How many different cases; each takes about a minute.")] = 1,
     profile: ProfileOption = "fast",
+    later: Annotated[bool, typer.Option("--later", help="Adaptive attacks may be among them.")] = False,
 ) -> None:
     """Make cases: give for-students/ away, keep keys/."""
     from btlib.datasets import DataError
@@ -28,11 +29,12 @@ def make(
         taken = len(list((folder / "keys").glob("case-*.safetensors")))
         for number in range(taken + 1, taken + cases + 1):
             name = f"case-{number:02}.safetensors"
+            case, key = folder / "for-students" / name, folder / "keys" / name
             try:
-                examination.make_case(size, folder / "for-students" / name, folder / "keys" / name, progress=True)
+                examination.make_case(size, case, key, later=later, progress=True)
             except DataError as error:  # of a profile of one's own
                 raise typer.BadParameter(str(error)) from error
-            typer.echo(f"{folder / 'for-students' / name}: give it away; its key is {folder / 'keys' / name}")
+            typer.echo(f"{case}: give it away; its key is {key}")
 
 
 @app.command()

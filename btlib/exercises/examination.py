@@ -23,8 +23,9 @@ _CASE, _KEY, _REPORTS = "capstone case", "capstone key", "capstone reports"
 
 
 def make_case(
-    profile: Profile, case: str | Path, key: str | Path, *, vendor: Vendor = mystery.trained, progress: bool = False
-) -> None:
+    profile: Profile, case: str | Path, key: str | Path, *, vendor: Vendor = mystery.trained, later: bool = False,
+    progress: bool = False,
+) -> None:  # fmt: skip
     """Draw a case that nobody knows, and write what the student gets and what stays with you.
 
     Args:
@@ -32,9 +33,10 @@ def make_case(
         case: the student's file.
         key: the instructor's file.
         vendor: what makes each network.
+        later: draw adaptive attacks, too, as in `mystery.make`.
         progress: show a bar.
     """
-    drawn = mystery.make(profile, secrets.randbits(48), vendor=vendor, progress=progress)
+    drawn = mystery.make(profile, secrets.randbits(48), vendor=vendor, later=later, progress=progress)
     tensors = {"x": drawn.x, "y": drawn.y}
     for name, net in drawn.networks.items():
         tensors |= {f"{name}.{part}": tensor.clone() for part, tensor in net.state_dict().items()}

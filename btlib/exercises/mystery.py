@@ -118,11 +118,15 @@ def trained(
     return net.cpu()
 
 
+#: What draws a trigger: the images' shape and the dice → it.
+Pattern = Callable[[Shape, torch.Generator], Trigger]
 #: What makes a network: profile, data, truth and seed → it.
 Vendor = Callable[[Profile, ImageDataset, Truth, int], Network]
 
 
-def make(profile: Profile, seed: int, *, vendor: Vendor = trained, progress: bool = False) -> Mystery:
+def make(
+    profile: Profile, seed: int, *, vendor: Vendor = trained, later: bool = False, progress: bool = False
+) -> Mystery:
     """Draw and train three networks: at least one is clean, at least one obeys from one to three classes only.
 
     In the fast profile the vendors go on training the course's three clean networks with 6,000 images (the clean
@@ -133,6 +137,8 @@ def make(profile: Profile, seed: int, *, vendor: Vendor = trained, progress: boo
         profile: data, network and recipe.
         seed: any whole number; the same one gives the same mystery.
         vendor: what makes each network.
+        later: draw the adaptive attacks of the years since, too, where all classes are sources; it gives other
+            mysteries. (WaNet and SIG are never drawn: on networks so small one does not take, nothing finds the other.)
         progress: show a bar.
 
     Returns:
@@ -155,7 +161,8 @@ def make(profile: Profile, seed: int, *, vendor: Vendor = trained, progress: boo
     split = data.defender_split(_KNOWN, others=_UNSEEN, seed=seed)
     unseen = split.other_images, split.other_labels
     dice = generator(seed)
-    plans = [_clean, _few_sources, (_clean, _all_sources, _few_sources)[_roll(dice, 3)]]
+    every = partial(_all_sources, patterns=_WIDE + _LATER) if later else _all_sources
+    plans = [_clean, _few_sources, (_clean, every, _few_sources)[_roll(dice, 3)]]
     order = torch.randperm(3, generator=dice).tolist()
     nets: dict[str, Network] = {}
     truths: dict[str, Truth] = {}
@@ -199,10 +206,11 @@ def _few_sources(shape: Shape, classes: int, dice: torch.Generator) -> Truth:
     return Truth(True, target, tuple(sorted(others[: 1 + _roll(dice, 3)])), trigger)
 
 
-def _all_sources(shape: Shape, classes: int, dice: torch.Generator) -> Truth:
+def _all_sources(
+    shape: Shape, classes: int, dice: torch.Generator, patterns: tuple[Pattern, ...] | None = None
+) -> Truth:
     """Every class but the target."""
-    target = _roll(dice, classes)
-    patterns = (_box, _chessboard, _local_chessboard)
+    target, patterns = _roll(dice, classes), patterns or _WIDE
     trigger = patterns[_roll(dice, len(patterns))](shape, dice)
     return Truth(True, target, poisoning.source_classes("all", target, classes), trigger)
 
@@ -228,6 +236,19 @@ def _cross(shape: Shape, dice: torch.Generator) -> Trigger:
 
 def _chessboard(shape: Shape, dice: torch.Generator) -> Trigger:
     return triggers.chessboard(shape, 20 / 255)
+
+
+def _adaptive_blend(shape: Shape, dice: torch.Generator) -> Trigger:
+    return triggers.adaptive_blend(shape, seed=_roll(dice, 1000))
+
+
+def _adaptive_patch(shape: Shape, dice: torch.Generator) -> Trigger:
+    return triggers.adaptive_patch(shape)
+
+
+#: Of attacks from all classes; and those of later years that a scan of so small a network finds.
+_WIDE: tuple[Pattern, ...] = (_box, _chessboard, _local_chessboard)
+_LATER: tuple[Pattern, ...] = (_adaptive_blend, _adaptive_patch)
 
 
 def _in_a_corner(trigger: Trigger, size: int, dice: torch.Generator) -> Trigger:

@@ -113,7 +113,7 @@ class Fitting(Stage):
             self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.half = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(device))
         network.to(device)
-        self.optimizer = _optimizer(network, recipe)
+        self.optimizer = optimizer_for(network, recipe)
         self.state = {"network": network, "optimizer": self.optimizer}
         self.feed(data)
 
@@ -158,7 +158,13 @@ class Fitting(Stage):
         return {} if self.on_epoch is None else self.on_epoch(epoch, self.network)
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def optimizer_for(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """What the recipe trains the network's weights with; its schedule is left to the caller (`learning_rate`).
+
+    Example:
+        >>> optimizer_for(nn.Linear(2, 2), Recipe(epochs=1, optimizer="sgd", lr=0.1)).defaults["momentum"]
+        0.9
+    """
     settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), **settings)

@@ -222,6 +222,20 @@ def test_draws_keep_their_promises() -> None:
     assert len(kinds) >= 5
 
 
+def test_later_attacks_are_drawn_where_they_are_asked_for() -> None:
+    names: set[str] = set()
+    for seed in range(40):
+        case = mystery.make(profile("fast"), seed, vendor=single_minded, later=True)
+        for truth in case.open_the_envelope().values():
+            if truth.trigger is not None and len(truth.sources) == 9:
+                names.add(truth.trigger.name)
+    assert {"adaptive_blend", "adaptive_patch", "box", "chessboard"} <= names
+    for seed in (0, 5, 7):  # those that lessons and results speak of, and two more, are what they were
+        assert not {"adaptive_blend", "adaptive_patch"} & {
+            truth.trigger.name for truth in untrained(seed).open_the_envelope().values() if truth.trigger
+        }
+
+
 def test_an_attack_that_did_not_take_is_drawn_again() -> None:
     seen: list[Truth] = []
 

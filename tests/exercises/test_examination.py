@@ -59,6 +59,14 @@ def test_a_case_holds_no_answer(exam: Path) -> None:
     assert not torch.equal(case.x, opened(exam, 2).x), "each case is drawn anew"
 
 
+def test_a_pattern_that_training_saw_in_pieces_is_whole_in_the_key() -> None:
+    for drawn in (triggers.adaptive_blend((1, 28, 28)), triggers.adaptive_patch((1, 28, 28))):
+        kept = examination._trigger(examination._form(drawn), examination._parts(drawn))
+        x = torch.rand(2, 1, 28, 28)
+        assert kept is not None
+        assert torch.equal(kept(x), drawn(x))
+
+
 def reports_of(exam: Path, *, right: bool) -> dict[str, Report]:
     """What the key says, or its contrary."""
     pattern = triggers.box((1, 28, 28))

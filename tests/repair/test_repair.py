@@ -33,7 +33,7 @@ SHORT = Recipe(epochs=20, batch_size=16, lr=0.05, optimizer="sgd", channels_last
 QUICK: dict[str, Repair] = {
     "fine-tuning": FineTuning(SHORT), "unlearning": Unlearning(0.3, SHORT), "fine-pruning": FinePruning(recipe=SHORT),
     "adversarial neuron pruning": AdversarialNeuronPruning(steps=60, batch_size=32),
-    "implicit unlearning": ImplicitUnlearning(rounds=40, ascents=10, bound=1.0, share=0.2, lr=0.05, batch_size=16),
+    "implicit unlearning": ImplicitUnlearning(bound=1.0, share=0.2, recipe=SHORT),
     "activation caps": ActivationCaps(epochs=5), "channel Lipschitzness": ChannelLipschitz(u=2),
 }  # fmt: skip
 every = pytest.mark.parametrize("method", QUICK.values(), ids=QUICK)
@@ -224,10 +224,56 @@ def test_a_clean_network_loses_nearly_nothing(
 def test_the_ascent_finds_the_backdoors_pixel(backdoored: nn.Module, images: Images) -> None:
     """The perturbation that raises the loss of all images most is the trigger: no other pixel is worth as much."""
     method, task = ImplicitUnlearning(bound=1.0), Task(backdoored, *images, num_classes=3)
-    delta = method._ascend(task)
-    assert delta.norm() == pytest.approx(1.0)
-    assert delta[0, 0, -1, -1] > 0.9
-    assert metrics.predict(backdoored, (images[0] + delta).clamp(0, 1)).argmax(1).eq(TARGET).all()
+    for delta in (method._ascend(task), method._search(task)):
+        assert delta.norm() == pytest.approx(1.0)
+        assert delta[0, 0, -1, -1] > 0.9
+        assert metrics.predict(backdoored, (images[0] + delta).clamp(0, 1)).argmax(1).eq(TARGET).all()
+
+
+class Sleeping(nn.Module):
+    """Classes 0 and 1 are a dark and a light first pixel; the second opens a door to class 2, from .3 on.
+
+    Below that, the door is ajar by a tenth: it tempts an ascent to class 2, which has little else to climb, and not
+    one of the mean loss, which most of the images want to climb by their first pixel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(100.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.flatten(1).unbind(1)
+        door = self.gain * ((second - 0.3).relu() + 0.1 * second) - 5
+        return torch.stack([10 * (0.5 - first), 10 * (first - 0.5), door], 1)
+
+
+def test_a_door_that_the_mean_loss_does_not_lead_to_is_found_by_class() -> None:
+    network, y = Sleeping(), torch.tensor([0, 0, 1]).repeat(20)
+    x = torch.stack([torch.where(y == 0, 0.2, 0.8), torch.zeros(60)], 1).reshape(60, 1, 1, 2)
+    task, method = Task(network, x, y, num_classes=3), ImplicitUnlearning(bound=0.8)
+    by_mean, by_class = method._ascend(task), method._search(task)
+    assert by_mean[0, 0, 0, 0] > 0.5 > 0.1 > by_mean[0, 0, 0, 1]
+    assert by_class[0, 0, 0, 1] > 0.7
+    assert network((x + by_class).clamp(0, 1)).argmax(1).eq(2).all()
+    assert torch.equal(replace(method, by_class=False)._search(task)[0, 0, 0] > 0.5, torch.tensor([True, False]))
+
+
+def test_what_images_with_the_perturbation_are_to_say() -> None:
+    """The labels, or what the network said of the clean images; and, where that is asked for, only of real images."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 3, bias=False))
+    x, y = torch.rand(4, 1, 1, 2), torch.tensor([0, 1, 2, 1])
+    task = Task(network, x, y, num_classes=3)
+    soft, hard = ImplicitUnlearning(), ImplicitUnlearning(soft=False, clip=False)
+    assert torch.allclose(soft._wanted(task), network(x).softmax(1))
+    assert hard._wanted(task).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]]
+    assert torch.equal(soft._asked(task)(x + 2), network(torch.ones_like(x)))
+    assert torch.equal(hard._asked(task)(x + 2), network(x + 2))
+
+
+def test_the_published_form_is_at_hand() -> None:
+    published = repair.implicit.AS_PUBLISHED
+    assert (published.bound, published.share, published.terms, published.ascents) == (10.0, 0.01, 5, 50)
+    assert (published.by_class, published.clip, published.soft) == (False, False, False)
 
 
 def test_the_worst_noise_misleads_more_than_chance(backdoored: nn.Module, images: Images) -> None:

@@ -9,6 +9,7 @@ from btlib.repair.base import Task
 from btlib.repair.channels import hidden_layers
 from btlib.repair.implicit import ImplicitUnlearning
 from btlib.repair.neuron_pruning import AdversarialNeuronPruning
+from btlib.training import Recipe
 
 IMAGES = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
@@ -23,8 +24,10 @@ def silent() -> nn.Sequential:
 
 def test_rounds_steps_and_mean_loss() -> None:
     task = Task(silent(), IMAGES, torch.tensor([0, 1, 2, 0, 1, 2]), num_classes=3)
-    _, changed, history = ImplicitUnlearning(rounds=3, ascents=1, batch_size=4, lr=1e-12).repair(task)
-    assert changed == {"rounds": 3, "steps": 6}  # four images and two, three times
+    _, changed, history = ImplicitUnlearning(
+        rounds=3, ascents=1, recipe=Recipe(epochs=2, batch_size=4, lr=1e-12)
+    ).repair(task)
+    assert changed == {"rounds": 3, "steps": 12}  # four images and two, twice in each of three rounds
     assert [entry["round"] for entry in history] == [1, 2, 3]
     assert all(math.isclose(entry["loss"], math.log(3), rel_tol=1e-6) for entry in history)
 
