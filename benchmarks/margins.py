@@ -2,7 +2,7 @@
 
     python benchmarks/margins.py
 
-The networks that btlib ships, and those of `zoo.py` on Fashion-MNIST that are remembered in $BTLIB_CHECKPOINTS. One
+The networks that btlib ships, and the LeNet-5 of `zoo.py` that are remembered in $BTLIB_CHECKPOINTS. One
 row per network in results/margins.json; rows that are there are not run again. RED-A's numbers are those of the same
 network in results/detection-verdicts.json. Hardware: two cores, seven seconds a row.
 """
@@ -55,8 +55,10 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def beside(row: dict[str, Any], name: str, clean: dict[str, list[float]]) -> bool:
-    """Whether it is accused (of the target, if it has one) beside the clean networks, itself left out."""
-    sizes = np.array([[1 / m for m in margins] for other, margins in clean.items() if other != name])
+    """Whether it is accused (of the target, if it has one) beside the clean networks of its data, itself left out."""
+    digits = name.startswith("mnist")
+    sizes = np.array([[1 / m for m in margins] for other, margins in clean.items()
+                      if other != name and other.startswith("mnist") == digits])  # fmt: skip
     if len(sizes) == 0:
         return False
     ratio = anomaly.relative(1 / np.array(row["margins"]), sizes)
@@ -75,7 +77,7 @@ def main() -> None:
     measured = load("results/detection-verdicts.json")["rows"]
     rows = load(PATH).get("rows", {})
     specs = {f"shipped {name}": spec for name, spec in checkpoints.shipped().items()}
-    specs |= {name: spec for name, spec in zoo.specs().items() if "fashion-mnist lenet5 " in name}
+    specs |= {name: spec for name, spec in zoo.specs().items() if " lenet5 " in f" {name}"}
     for name, spec in specs.items():
         if name in rows or spec.network != "lenet5" or checkpoints.find(spec) is None:
             continue
