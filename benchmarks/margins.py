@@ -48,10 +48,21 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
             "published < .05": sum(r and m["log_p"] < -2.9957 for r, m in zip(right, members, strict=True)),
             "calibrated < .05": sum(r and m["calibrated_p"] < LEVEL for r, m in zip(right, members, strict=True)),
         }
+        both = [m for m in members if m["RED-A"] is not None]
+        told[kind]["also by RED-A"] = {
+            "networks": len(both),
+            "RED-A, calibrated < .05": sum(flagged(m["RED-A"], m["target"]) for m in both),
+            "MM-BD, calibrated < .05": sum(flagged(m, m["target"]) for m in both),
+        }
     clean = {name: m["margins"] for name, m in rows.items() if m["target"] is None}
     for kind, members in (("clean", clean), ("attacked", {n: m for n, m in rows.items() if m["target"] is not None})):
         told[kind]["beside all other clean ones"] = sum(beside(rows[name], name, clean) for name in members)
     return told
+
+
+def flagged(row: dict[str, Any], target: int | None) -> bool:
+    """Whether it is accused, of the target if there is one."""
+    return row["calibrated_p"] < LEVEL and target in (None, row["suspect"])
 
 
 def beside(row: dict[str, Any], name: str, clean: dict[str, list[float]]) -> bool:
