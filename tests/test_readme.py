@@ -84,9 +84,13 @@ def test_what_is_said_of_pairs_beside_references_was_measured() -> None:
     clean = {key: f"{row['wrong']} of {row['looks']}" for key, row in table.items()}
     for name in ("scanning", "choices"):
         text = " ".join((CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8").split())
-        assert told["patch, references 2"] in text
-        assert told["chessboard, references 2"] in text
+        assert told["lenet, patch, references 2"] in text
+        assert told["lenet, chessboard, references 2"] in text
     text = " ".join((CHECKOUT / "docs" / "scanning.md").read_text(encoding="utf-8").split())
-    assert f"accused {clean['clean, references 2']} clean ones" in text
-    one = [told["patch, references 1"], told["chessboard, references 1"], clean["clean, references 1"]]
+    assert f"accused {clean['lenet, clean, references 2']} clean ones" in text
+    one = [
+        told["lenet, patch, references 1"],
+        told["lenet, chessboard, references 1"],
+        clean["lenet, clean, references 1"],
+    ]
     assert f"(one reference: {', '.join(one)};" in text

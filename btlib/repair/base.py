@@ -91,6 +91,12 @@ class Task:
         return Task(self.network, x, y, self.num_classes, self.trigger, self.seed, self.progress)
 
 
+_BROKEN = (
+    "network: expected finite weights after {}, got others: its steps were too long for it; pass a recipe with "
+    "a lower lr, or take another repair"
+)
+
+
 class Repair(ABC):
     """A way to take a backdoor out of a network with clean images only.
 
@@ -119,7 +125,7 @@ class Repair(ABC):
             A `Repaired`.
 
         Raises:
-            TypeError, ValueError: bad images, labels or network, or one that this repair can't work on.
+            TypeError, ValueError: bad images, labels or network, or one that this repair can't work on or breaks.
         """
         began = time.perf_counter()
         x, y, classes = _checked(network, images, labels)
@@ -127,7 +133,12 @@ class Repair(ABC):
         learns = [parameter.requires_grad for parameter in copy.parameters()]
         with seeded(seed, x.device), torch.enable_grad():
             task = Task(copy.requires_grad_(True), x, y, classes, trigger, seed, progress)
-            summary, changed, history = self.repair(task)
+            try:
+                summary, changed, history = self.repair(task)
+            except FloatingPointError:  # training's
+                raise ValueError(_BROKEN.format(self.name)) from None
+        if not all(bool(parameter.isfinite().all()) for parameter in copy.parameters()):
+            raise ValueError(_BROKEN.format(self.name))
         for parameter, learned in zip(copy.parameters(), learns, strict=True):
             parameter.requires_grad_(learned).grad = None
         return Repaired(copy.eval(), self, summary, changed, tuple(history), time.perf_counter() - began)

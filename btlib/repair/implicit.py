@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
 from btlib import metrics
@@ -19,6 +20,9 @@ Answers = Callable[[Tensor], Tensor]  # images → logits
 _REGULARISATION = 1e-3  # of ‖δ‖² in the inner objective, as in the authors' code
 _STEP = 0.1  # β of the fixed-point map δ ↦ δ - β ∂G/∂δ, likewise
 _SEEN, _JUDGED = 50, 250  # images that a step of the ascent looks at, and those that judge what it found
+_LONGEST = (
+    5.0  # gradient of the weights; on LeNet-5 the longest is 3, where batch normalisation stands still it runs away
+)
 _DIFFERENCE = 0.1  # length in image space of the finite differences: a hundredth of the bound
 
 
@@ -134,6 +138,7 @@ class ImplicitUnlearning(Repair):
         if self.terms and delta.grad is not None:
             some = slice(0, max(worn, len(images) // 4))  # enough for the inner objective
             self._add_response(ask, images[some], task.labels[chosen[some]], delta.detach(), delta.grad)
+        clip_grad_norm_(task.network.parameters(), _LONGEST)
         optimizer.step()
         return loss.item()
 

@@ -147,6 +147,12 @@ def test_settings_outside_their_range_are_refused(kind: type[Repair], setting: d
         kind(**setting)
 
 
+@pytest.mark.parametrize("kind", [FineTuning, ImplicitUnlearning])
+def test_a_repair_that_breaks_the_network_is_refused(kind: type, backdoored: nn.Module, images: Images) -> None:
+    with pytest.raises(ValueError, match="expected finite weights after"):
+        kind(recipe=replace(kind().recipe, lr=1e38))(backdoored, *images)
+
+
 def test_unlearning_asks_for_a_trigger_that_makes_images(backdoored: nn.Module, images: Images) -> None:
     with pytest.raises(ValueError, match="trigger: expected an estimated trigger, got None"):
         Unlearning()(backdoored, *images)
