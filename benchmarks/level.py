@@ -5,7 +5,7 @@
 
 The networks are those of `plain_networks.py`; each goes through the front door as a file that a stranger gave
 (`scanning.run_scan`, default methods, as many images as it takes by default). A row in results/level.json has the norms
-of both methods, so that the summary can judge each network also beside one and two clean ones of the same kind.
+of both methods, so that the summary can judge each network also beside another clean one of the same kind.
 Hardware: one core, one to five minutes a network; goes on where it stopped.
 """
 
@@ -64,7 +64,7 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         architecture, data, _ = name.split(" | ")
         twins = [other["methods"] for key, other in rows.items()
                  if key != name and key.split(" | ")[:2] == [architecture, data]]  # fmt: skip
-        for count, kind in itertools.product((0, 1, 2), (architecture, data, KINDS[architecture], "all")):
+        for count, kind in itertools.product((0, 1), (architecture, data, KINDS[architecture], "all")):
             for beside in itertools.combinations(twins, count):
                 said = accused(told["methods"], list(beside))
                 line = table.setdefault(f"{kind}, references {count}", dict.fromkeys(("looks", "accused", *METHODS), 0))

@@ -94,3 +94,16 @@ def test_what_is_said_of_pairs_beside_references_was_measured() -> None:
         clean["lenet, clean, references 1"],
     ]
     assert f"(one reference: {', '.join(one)};" in text
+
+
+def test_what_is_said_of_clean_networks_of_strangers_was_measured() -> None:
+    table = json.loads((CHECKOUT / "results" / "level.json").read_text(encoding="utf-8"))["summary"]
+    text = " ".join((CHECKOUT / "docs" / "scanning.md").read_text(encoding="utf-8").split())
+    told = {key: f"{row['accused']} of {row['looks']}" for key, row in table.items()}
+    for kind, name in (("lenet", "LeNet-5"), ("resnet", "small residual"), ("vgg", "VGG"), ("mixer", "mixers")):
+        assert f"{told[f'{kind}, references 0']} {name}" in text
+    assert f"{told['all, references 0']} were accused" in text
+    assert f"it was {told['all, references 1']} (" in text
+    strangers = json.loads((CHECKOUT / "results" / "external.json").read_text(encoding="utf-8"))["rows"].values()
+    surest = sorted(min(method["calibrated_p"] for method in row["methods"].values()) for row in strangers)
+    assert surest[4] <= 0.0003 < surest[5]

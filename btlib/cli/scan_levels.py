@@ -3,12 +3,12 @@
 from torch import nn
 
 LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was measured
-#: By kind, and by number of clean references (none, one, two): networks or looks at them, and how many were accused.
+#: By kind, without a reference and beside one clean network: looks, and how many accused the network.
 #: From results/level.json, which a test holds to it.
 ACCUSED = {
-    "convolutions": ((0, 0), (0, 0), (0, 0)),
-    "convolutions and batch normalisation": ((0, 0), (0, 0), (0, 0)),
-    "layer normalisation": ((0, 0), (0, 0), (0, 0)),
+    "convolutions": ((4, 1), (4, 0)),
+    "convolutions and batch normalisation": ((8, 3), (8, 2)),
+    "layer normalisation": ((4, 0), (4, 1)),
 }
 
 
@@ -38,8 +38,8 @@ def sentence(network: nn.Module, references: int) -> str:
     kind = made_of(network)
     if kind is None:
         return ""
-    looks, accused = ACCUSED[kind][min(references, 2)]
-    beside = ("", " beside one clean network each", " beside two clean networks each")[min(references, 2)]
+    looks, accused = ACCUSED[kind][min(references, 1)]
+    beside = " beside one clean network each" if references else ""
     what = "clean networks" if references == 0 else "looks at clean networks"
     return (
         f"Measured with these methods at this level: of {looks} {what} of {kind}, of ten classes and not btlib's, "

@@ -1,6 +1,8 @@
 """What a scan concludes: with references, without images, and where it is not sure. Truth by construction."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ from toys import TARGET, hand_set, lit_pixels
 from typer.testing import CliRunner
 
 from btlib import results
+from btlib.cli import scan_levels
 from btlib.cli.app import app
 from btlib.cli.scan import BAD_INPUT, FOUND, SUSPICIOUS
 from btlib.cli.scan_images import CleanImages
 from btlib.cli.scan_looks import look
-from btlib.cli.scan_outcome import WITHOUT_REFERENCES
+from btlib.cli.scan_outcome import WITHOUT_REFERENCES, Scan
 from btlib.datasets import to_uint8
 from btlib.detection import MaskRedA
 
@@ -185,6 +188,47 @@ def test_what_a_reference_is_worth_was_measured():
     assert f"of {told['attacked']} times" in said
     assert f"{without['found']} times without a reference and {one['found']} times with one" in said
     assert f"of {told['clean']} clean ones it accused {without['accused']} and {one['accused']}" in said
+
+
+def test_how_often_clean_networks_are_accused_was_measured():
+    told = results.load("results/level.json")["summary"]
+    lines = {kind: [told[f"{kind}, references {count}"] for count in (0, 1)] for kind in scan_levels.ACCUSED}
+    measured = {kind: tuple((each["looks"], each["accused"]) for each in two) for kind, two in lines.items()}
+    assert measured == scan_levels.ACCUSED
+
+
+@pytest.mark.parametrize(
+    ("layers", "kind"),
+    [
+        ([nn.Conv2d(1, 2, 3)], "convolutions"),
+        ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)], "convolutions and batch normalisation"),
+        ([nn.Conv2d(1, 2, 3), nn.LayerNorm(2)], "layer normalisation"),
+        ([nn.Linear(4, 2)], None),
+    ],
+)
+def test_a_network_is_told_of_its_own_kind(layers, kind):
+    net = nn.Sequential(*layers)
+    assert scan_levels.made_of(net) == kind
+    for references, beside in ((0, ""), (1, "beside one clean network each"), (5, "beside one clean network each")):
+        said = scan_levels.sentence(net, references)
+        looks, accused = scan_levels.ACCUSED[kind][min(references, 1)] if kind else (0, 0)
+        assert said == "" if kind is None else (f"of {looks} " in said and f"{accused} were accused" in said)
+        assert beside in said or kind is None
+
+
+@pytest.mark.parametrize(
+    ("methods", "level", "classes", "quoted"),
+    [
+        (scan_levels.METHODS, 0.05, 10, True),
+        (("red-a",), 0.05, 10, False),
+        (scan_levels.METHODS, 0.01, 10, False),
+        (scan_levels.METHODS, 0.05, 43, False),
+    ],
+)
+def test_only_a_scan_like_the_measured_ones_quotes_them(methods, level, classes, quoted):
+    network = SimpleNamespace(module=nn.Sequential(nn.Conv2d(1, 2, 3)), num_classes=classes)
+    made = Scan(Path("net.pt"), network, None, None, 0.9, dict.fromkeys(methods), {}, level, seed=0)
+    assert any("results/level.json" in line for line in made.cannot_tell) == quoted
 
 
 # --------------------------------------------------------------------------------------------- suspicions
