@@ -187,9 +187,10 @@ class Scan:
 
     def _measured_level(self) -> tuple[str, ...]:
         """What clean networks of this kind came to, where a scan like this one was measured."""
-        alike = tuple(self.detections) == scan_levels.METHODS and self.level == scan_levels.LEVEL
-        said = scan_levels.sentence(self.network.module, len(self.references)) if alike else ""
-        return (said,) if said and self.network.num_classes == scan_levels.CLASSES else ()
+        scanned = (tuple(self.detections), self.level, self.network.num_classes)
+        measured = (scan_levels.METHODS, scan_levels.LEVEL, scan_levels.CLASSES)
+        said = scan_levels.sentence(self.network.module, len(self.references)) if scanned == measured else ""
+        return (said,) if said else ()
 
     @property
     def cannot_tell(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Every repair: what all of them keep, and what each does to a backdoor that is known by construction."""
 
+import math
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from functools import partial
@@ -276,10 +277,19 @@ def test_what_images_with_the_perturbation_are_to_say() -> None:
     assert torch.equal(hard._asked(task)(x + 2), network(x + 2))
 
 
+def test_no_step_is_longer_than_the_limit_allows(backdoored: nn.Module, images: Images) -> None:
+    """One step of plain descent at rate 1 moves all weights together by the gradient's length."""
+    step = Recipe(epochs=1, batch_size=len(images[1]), lr=1.0, optimizer="sgd", momentum=0.0, weight_decay=0.0)
+    for longest in (1e-3, 1e-2):
+        after = ImplicitUnlearning(bound=1.0, longest=longest, recipe=step)(backdoored, *images).network
+        pairs = zip(backdoored.parameters(), after.parameters(), strict=True)
+        assert math.hypot(*((a - b).norm().item() for a, b in pairs)) == pytest.approx(longest, rel=1e-2)
+
+
 def test_the_published_form_is_at_hand() -> None:
     published = repair.implicit.AS_PUBLISHED
     assert (published.bound, published.share, published.terms, published.ascents) == (10.0, 0.01, 5, 50)
-    assert (published.by_class, published.clip, published.soft) == (False, False, False)
+    assert (published.by_class, published.clip, published.soft, published.longest) == (False, False, False, math.inf)
 
 
 def test_the_worst_noise_misleads_more_than_chance(backdoored: nn.Module, images: Images) -> None:
