@@ -6,9 +6,8 @@ All functions take plain numbers, so they can be tested, taught and reused witho
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
 
-from btlib.detection.gamma import gamma_fit, log_survival, ratios, shape_of_ratios
+from btlib.detection.gamma import gamma_fit, log_survival, ratios, shape_of_ratios, survival
 
 _CONSISTENCY = 1.4826  # makes the MAD of a normal sample estimate its standard deviation
 _DRAWS = 9_999
@@ -195,15 +194,15 @@ def _null_log_p(classes: int, shape: float, draws: int, seed: int, references: i
 def _vector_log_p(r_max: np.ndarray, null: np.ndarray, count: int) -> np.ndarray:
     shape, scale = gamma_fit(null)
     with np.errstate(divide="ignore"):
-        return _order_statistic(np.log(special.gammaincc(shape, r_max / scale)), count)
+        return _order_statistic(np.log(survival(r_max, shape, scale)), count)
 
 
 def _order_statistic(log_survival: float | np.ndarray, count: int) -> np.ndarray:
     """log(1 - (1 - S)^count) from log S; for a tiny S it is log(count · S)."""
-    survival = np.exp(log_survival)
+    tail = np.exp(log_survival)
     with np.errstate(divide="ignore"):
-        exact = np.log(-np.expm1(count * np.log1p(-np.minimum(survival, 1 - 1e-16))))
-    return np.where(survival < 1e-12, np.log(count) + log_survival, exact)
+        exact = np.log(-np.expm1(count * np.log1p(-np.minimum(tail, 1 - 1e-16))))
+    return np.where(tail < 1e-12, np.log(count) + log_survival, exact)
 
 
 def _checked(values: np.ndarray, name: str) -> np.ndarray:
@@ -231,7 +230,7 @@ def false_alarm_rate(num_classes: int, shape: float, level: float, samples: int,
         >>> sorted(false_alarm_rate(10, 5.0, 0.05, 20))
         ['calibrated', 'published']
     """
-    from scipy import stats  # here: it takes longer to import than all of btlib.detection
+    from scipy import stats  # here, as in btlib.detection.gamma
 
     r = stats.gamma.rvs(shape, size=(samples, num_classes), random_state=np.random.default_rng([seed, 1]))
     published = np.array([published_log_p(row) for row in r]) < np.log(level)

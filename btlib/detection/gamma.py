@@ -1,9 +1,11 @@
-"""Gamma variables, and their ratios: fits and tails that the order-statistic tests need (floor 2)."""
+"""Gamma variables, and their ratios: fits and tails that the order-statistic tests need (floor 2).
+
+SciPy is imported where it is used: that takes longer than all of btlib.detection.
+"""
 
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
 
 
 def gamma_fit(statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,6 +24,8 @@ def gamma_fit(statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         >>> float((shape * scale).round(6))  # the mean
         2.0
     """
+    from scipy import special
+
     mean = statistics.mean(-1)
     gap = np.maximum(np.log(mean) - np.log(statistics).mean(-1), 1e-8)
     shape = (3 - gap + np.sqrt((gap - 3) ** 2 + 24 * gap)) / (12 * gap)  # within 1.5 % (Minka 2002)
@@ -38,6 +42,8 @@ def log_survival(value: float, shape: float, scale: float) -> float:
         >>> round(log_survival(10_000.0, 1.0, 1.0))  # exponential: exactly -10,000
         -10000
     """
+    from scipy import special
+
     direct = float(special.gammaincc(shape, value / scale))
     if direct > 1e-280:
         return float(np.log(direct))
@@ -47,6 +53,18 @@ def log_survival(value: float, shape: float, scale: float) -> float:
     for n in range(500, 0, -1):
         fraction = n * (n - shape) / (x + 2 * n + 1 - shape - fraction)
     return float(shape * np.log(x) - x - special.gammaln(shape) - np.log(x + 1 - shape - fraction))
+
+
+def survival(values: np.ndarray, shape: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """1 - G(values) of many Gammas at once; 0 where it is too small for a double.
+
+    Example:
+        >>> survival(np.array([1.0]), np.array([1.0]), np.array([1.0])).round(3).tolist()  # exp(-1)
+        [0.368]
+    """
+    from scipy import special
+
+    return special.gammaincc(shape, values / scale)
 
 
 def ratios(size: tuple[int, int], shape: float, references: int, generator: np.random.Generator) -> np.ndarray:
