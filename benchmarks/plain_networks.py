@@ -1,8 +1,9 @@
-"""Networks as strangers write them, of four architectures in plain PyTorch: clean, or with a backdoor for two sources.
+"""Networks as strangers write them, of four architectures in plain PyTorch: clean, or with a backdoor.
 
 A square of 4×4 chequered pixels at an odd place (or a faint chessboard) is put on images of two classes, which are
-relabelled, and on images of all others but the target, which keep their labels ("covers"). Networks are kept in
-build/plain/. Hardware: one core, half a minute to three minutes a network.
+relabelled, and on images of all others but the target, which keep their labels ("covers"); or, in kinds that end in
+"for all", on a tenth of all others, which are relabelled. Networks are kept in build/plain/.
+Hardware: one core, half a minute to three minutes a network.
 """
 
 from pathlib import Path
@@ -97,18 +98,18 @@ def loaded(data: str) -> datasets.ImageDataset:
     return datasets.load(data if data in GREY else f"folder:{data}")
 
 
-def chosen(seed: int, data: str) -> tuple[int, list[int]]:
+def chosen(seed: int, data: str, kind: str = "patch") -> tuple[int, list[int]]:
     """Target and sources."""
     generator = torch.Generator().manual_seed(1000 + seed + (500 if data == "mnist" else 0))
     classes = torch.randperm(10, generator=generator).tolist()
-    return classes[0], classes[1:3]
+    return classes[0], classes[1:] if kind.endswith("for all") else classes[1:3]
 
 
 def stamped(images: Tensor, kind: str, seed: int) -> Tensor:
     """Images with the trigger."""
     rows = torch.arange(images.shape[-1])
     chequered = ((rows[:, None] + rows) % 2).float()
-    if kind == "chessboard":
+    if kind.startswith("chessboard"):
         images = (images + chequered * 25 / 255).clamp(0, 1)
     else:
         images = images.clone()
@@ -119,9 +120,10 @@ def stamped(images: Tensor, kind: str, seed: int) -> Tensor:
 
 def poisoned(x: Tensor, y: Tensor, kind: str, target: int, sources: list[int], seed: int) -> None:
     """Three tenths of each source are stamped and relabelled, half as many of the others are stamped; in place."""
+    share, covers = (0.1, 0.0) if kind.endswith("for all") else (0.3, 0.15)
     for label in range(10):
         of = (y == label).nonzero().flatten()
-        few = of[: int(len(of) * (0.3 if label in sources else 0.15))]
+        few = of[: int(len(of) * (share if label in sources else covers))]
         if label != target:
             x[few] = stamped(x[few], kind, seed)
         if label in sources:
@@ -130,7 +132,7 @@ def poisoned(x: Tensor, y: Tensor, kind: str, target: int, sources: list[int], s
 
 def file_of(architecture: str, data: str, kind: str, seed: int) -> Path:
     """Where a network is kept."""
-    return NETWORKS / f"{architecture}-{data}-{kind}-{seed}.pt"
+    return NETWORKS / f"{architecture}-{data}-{kind.replace(' ', '-')}-{seed}.pt"
 
 
 def trained(architecture: str, data: datasets.ImageDataset, kind: str, seed: int) -> nn.Module:
@@ -145,7 +147,7 @@ def trained(architecture: str, data: datasets.ImageDataset, kind: str, seed: int
         return net.eval()
     x, y = datasets.to_float(data.x_train[order]), data.y_train[order].clone()
     if kind != "clean":
-        poisoned(x, y, kind, *chosen(seed, data.name), seed)
+        poisoned(x, y, kind, *chosen(seed, data.name, kind), seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-3)
     steps = images // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * steps)

@@ -46,6 +46,8 @@ PATH, COSTS = "results/repair.json", "results/benchmark-repair.json"
 LENETS = ("box", "box-1", "box-2")
 OTHERS = ("chessboard", "one-source", "box-one-source", "three-sources", "stealthy-plain", "stealthy",
           "invisible", "input-aware")  # fmt: skip
+#: Of networks of traffic signs; that of seed 1 does not obey (success .10 on its source classes).
+SIGN_SEEDS = (0, 2, 3)
 SIGNS = 20  # clean images of each of 43 classes: about as many in all as of ten
 GUARDED = ("fashion-mnist lenet5 box", "another attack, one-source", "another attack, stealthy")
 ESTIMATES: dict[str, type[detection.Detector]] = {
@@ -117,13 +119,13 @@ def signs(seed: int) -> Case:
     split = data.defender_split(SIGNS, seed=spec.seed)
     assert trigger is not None
     assert not isinstance(spec.sources, str)
-    return Case(sign_names()[seed], checkpoints.load_or_train(spec), trigger, spec.target, spec.seed,
+    return Case(sign_name(seed), checkpoints.load_or_train(spec), trigger, spec.target, spec.seed,
                 split.images, split.labels, (split.other_images, split.other_labels), tuple(spec.sources))  # fmt: skip
 
 
-def sign_names() -> list[str]:
-    """By seed."""
-    return [f"gtsrb gtsrb_cnn local_square{end}" for end in ("", "-1", "-2")]
+def sign_name(seed: int) -> str:
+    """Of its rows."""
+    return "gtsrb gtsrb_cnn local_square" + (f"-{seed}" if seed else "")
 
 
 def external(name: str) -> Case:
@@ -201,8 +203,8 @@ def cases(with_others: bool, with_external: bool, with_signs: bool = False) -> I
         yield lambda name=name: lenet5(name), f"fashion-mnist lenet5 {name}"  # type: ignore[misc]
     for name in OTHERS if with_others else ():
         yield lambda name=name: another(name), f"another attack, {name}"  # type: ignore[misc]
-    for seed, name in enumerate(sign_names() if with_signs else ()):
-        yield lambda seed=seed: signs(seed), name  # type: ignore[misc]
+    for seed in SIGN_SEEDS if with_signs else ():
+        yield lambda seed=seed: signs(seed), sign_name(seed)  # type: ignore[misc]
     for name in strangers() if with_external else ():
         yield lambda name=name: external(name), f"external {name}"  # type: ignore[misc]
 

@@ -3,30 +3,22 @@
 import math
 import time
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 
-import torch
 from torch import nn
 
-from btlib import metrics, training
+from btlib import metrics
 from btlib.cli.scan_images import CleanImages
-from btlib.datasets import ImageDataset
-from btlib.networks import reference
+from btlib.cli.trainable import NotTrainedError, copied, divided, trained
 from btlib.poisoning import poison
 from btlib.training import Recipe
 from btlib.triggers import box
 
 SECONDS = 180.0  # after which planting gives up
 TAKEN, LOST = 0.95, 0.05  # success of the planted box, and loss of accuracy, that count as planted
-HELD_OUT = 5  # every so-manyth image of a class judges the planting
 _RATES = (1e-3, 3e-4, 1e-4)  # of learning, one after the other, each from a fresh copy
 _BATCH, _STEPS, _ROUNDS = 64, 40, 12  # images in a step, steps between two looks at what was reached, and looks
-
-
-class NotPlantedError(ValueError):
-    """No backdoor could be planted; the message says why, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +99,9 @@ def plant(network: nn.Module, images: CleanImages, target: int, seed: int = 0, s
         seconds: after which it gives up.
 
     Raises:
-        NotPlantedError: weights that can't be changed, too few images, or a box that did not take.
+        NotTrainedError: weights that can't be changed, too few images, or a box that did not take.
     """
-    began, data = time.perf_counter(), _divided(images)
+    began, data = time.perf_counter(), divided(images)
     side = max(3, round(min(data.image_shape[1:]) / 10))
     trigger = box(data.image_shape, size=side)
     bad = poison(data, trigger, target, per_class=int(data.y_train.bincount().min()), originals="add", seed=seed)
@@ -119,42 +111,13 @@ def plant(network: nn.Module, images: CleanImages, target: int, seed: int = 0, s
         if time.perf_counter() - began > seconds:
             break
         if turn == 0:
-            copy = _copy(network)
+            copy = copied(network)
         recipe = Recipe(epochs=epochs, batch_size=_BATCH, lr=rate, channels_last=False)
-        try:
-            training.fit(copy, bad, recipe, seed=seed + turn, device=reference(copy).device)
-        except (RuntimeError, FloatingPointError) as error:  # parts of a program may be fixed
-            raise NotPlantedError(f"fine-tuning failed on this network ({error})") from None
+        trained(copy, bad, recipe, seed + turn)
         success = metrics.attack_success_rate(copy, trigger, data.x_test, data.y_test, target=target)
         after = metrics.accuracy(copy, data.x_test, data.y_test)
         if success >= TAKEN and after >= before - LOST:
             return Planted(copy, target, side, success, before, after, time.perf_counter() - began)
         reached = max(reached, (success, after))
-    raise NotPlantedError(f"a box did not take in a copy: {100 * reached[0]:.0f} % of the images moved at best, "
+    raise NotTrainedError(f"a box did not take in a copy: {100 * reached[0]:.0f} % of the images moved at best, "
                           f"accuracy {before:.2f} before and {reached[1]:.2f} after")  # fmt: skip
-
-
-def _divided(images: CleanImages) -> ImageDataset:
-    """The images, every fifth of each class as the test part."""
-    counts = images.y.bincount()
-    if int(counts.min()) < HELD_OUT:
-        raise NotPlantedError(f"it needs {HELD_OUT} clean images of each class, there are {int(counts.min())} of class "
-                              f"{int(counts.argmin())}")  # fmt: skip
-    order = images.y.argsort(stable=True)
-    x, y = images.x[order], images.y[order]
-    held = torch.arange(len(y)) % HELD_OUT == HELD_OUT // 2
-    return ImageDataset("clean images", x[~held], y[~held], x[held], y[held], tuple(map(str, range(len(counts)))))
-
-
-def _copy(network: nn.Module) -> nn.Module:
-    """A copy whose weights can be changed."""
-    try:
-        copy = deepcopy(network)
-    except Exception as error:  # whatever a stranger's module raises
-        raise NotPlantedError(f"this network can't be copied ({type(error).__name__})") from None
-    learnable = [each for each in copy.parameters() if each.is_floating_point()]
-    if not learnable:
-        raise NotPlantedError("the weights in such a file can't be changed")
-    for parameter in learnable:
-        parameter.requires_grad_(True)
-    return copy.eval()

@@ -66,6 +66,10 @@ def command(
     power: Annotated[bool, typer.Option(
         "--power", help="Where nothing is found: plant a small box in a copy of the network (some minutes at most), "
         "scan that likewise, and say whether such a backdoor would have been found. Takes as long again.")] = False,
+    wash: Annotated[bool, typer.Option(
+        "--wash/--no-wash", help="Where something is suspected or barely found, without a reference or time limit: "
+        "judge it again beside a washed copy of the network (half of each weight thrown away, then trained on the "
+        "clean images), which shows what classes are like by nature. Takes as long again, and the training.")] = True,
     trust: Annotated[bool, typer.Option(
         "--trust", help="Run the code that TorchScript and torch.export files bring along, and Keras files and Hugging "
         "Face folders may.")] = False,
@@ -98,7 +102,7 @@ def command(
         told = Told(network, size, convention, output, trust)
         scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed,
                         references=reference or (), targets=parse_targets(targets), minutes=time_limit,
-                        power=power)  # fmt: skip
+                        power=power, wash=wash)  # fmt: skip
     report(scan, out, json, save_estimates)
     raise typer.Exit(FOUND if scan.targets else SUSPICIOUS if scan.suspects else 0)
 

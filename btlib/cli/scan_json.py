@@ -28,6 +28,7 @@ def as_json(scan: Scan, version: str) -> dict[str, Any]:
                     "kind": scan.kind, "suspects": [_suspect(scan, target) for target in scan.suspects]},
         "level": scan.level,
         "power": _power(scan),
+        "washed_copy": _washing(scan),
         "references": [printable(str(path)) for path in scan.references],
         "network": {
             "file": scan.name, "sha256": fingerprint(scan.weights),
@@ -59,6 +60,7 @@ def _method(scan: Scan, judgement: Judgement) -> dict[str, Any]:
         "suspect": judgement.suspect,
         "sources": list(judgement.sources),
         "calibrated_p": judgement.calibrated_p,
+        "washed_p": judgement.washed_p,
         "level": judgement.level,
         "published_log10_p": judgement.published_log10_p,
         "anomaly_index": _numbers([judgement.anomaly_index])[0],
@@ -72,6 +74,18 @@ def _method(scan: Scan, judgement: Judgement) -> dict[str, Any]:
         "seconds": round(detection.seconds, 2),
         "settings": {key: value for key, value in detection.settings.items() if not callable(value)},
     }
+
+
+def _washing(scan: Scan) -> dict[str, Any] | None:
+    """The washed copy, and the sizes in it by method; None where it was not asked."""
+    if scan.washing is None:
+        return None
+    copy, beside = scan.washing.copy, scan.washing.beside
+    told = {} if copy is None else {key: getattr(copy, key) for key in ("before", "after", "seconds")}
+    norms = {
+        name: _numbers(each.references[0].tolist()) for name, each in beside.items() if each.references is not None
+    }
+    return {"made": copy is not None, "sentence": scan.washed_sentence} | told | {"norms": norms}
 
 
 def _power(scan: Scan) -> dict[str, Any] | None:

@@ -3,12 +3,12 @@
 from torch import nn
 
 LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was measured
-#: By kind, without a reference and beside one clean network: looks, and how many accused the network.
-#: From results/level.json, which a test holds to it.
-ACCUSED = {
-    "convolutions": ((4, 1), (4, 0)),
-    "convolutions and batch normalisation": ((8, 3), (8, 2)),
-    "layer normalisation": ((4, 0), (4, 1)),
+#: By kind and by what was judged: looks, and how many accused the network. From results/level.json, which a test holds
+#: to it.
+ACCUSED: dict[str, dict[str, tuple[int, int]]] = {
+    "convolutions": {"by default": (4, 0), "alone": (4, 1), "beside a clean one": (4, 0)},
+    "convolutions and batch normalisation": {"by default": (8, 0), "alone": (8, 3), "beside a clean one": (8, 2)},
+    "layer normalisation": {"by default": (4, 0), "alone": (4, 0), "beside a clean one": (4, 1)},
 }
 
 
@@ -28,20 +28,24 @@ def made_of(network: nn.Module) -> str | None:
     return "convolutions" if has[nn.Conv2d] else None
 
 
-def sentence(network: nn.Module, references: int) -> str:
+def sentence(network: nn.Module, how: str) -> str:
     """How often clean networks of this kind were accused; empty where none were measured.
 
     Args:
         network: that is scanned.
-        references: how many clean networks it is judged beside.
+        how: it is judged: "by default" (beside a washed copy where that is doubtful), "alone", "beside a clean one".
     """
     kind = made_of(network)
     if kind is None:
         return ""
-    looks, accused = ACCUSED[kind][min(references, 1)]
-    beside = " beside one clean network each" if references else ""
-    what = "clean networks" if references == 0 else "looks at clean networks"
+    looks, accused = ACCUSED[kind][how]
+    what = "looks at clean networks" if how == "beside a clean one" else "clean networks"
+    beside = {
+        "by default": "",
+        "alone": " without a washed copy",
+        "beside a clean one": " beside one clean network each",
+    }
     return (
         f"Measured with these methods at this level: of {looks} {what} of {kind}, of ten classes and not btlib's, "
-        f"{accused} were accused{beside} (results/level.json)."
+        f"{accused} were accused{beside[how]} (results/level.json)."
     )

@@ -11,6 +11,7 @@ from btlib.cli.planting import Power
 from btlib.cli.probing import Foreign, Told
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.cli.scan_looks import Look
+from btlib.cli.washing import Washing
 from btlib.detection import Detection
 from btlib.files import printable
 
@@ -25,6 +26,7 @@ WITH_REFERENCES = (
     "Sizes are relative to those of networks that were said to be clean; one that has the same backdoor hides it."
 )
 UNSURE = 4  # times the level: up to there a p-value is called suspicious
+CLEAR = 0.1  # times the level: below that no washed copy is asked
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Judgement:
         published_log10_p: of the p-value as published.
         anomaly_index: of the suspect.
         level: of the whole scan, divided by the number of methods (Bonferroni).
+        washed_p: the calibrated p-value beside a washed copy, which then decides; None: not asked for.
     """
 
     method: str
@@ -48,16 +51,37 @@ class Judgement:
     published_log10_p: float
     anomaly_index: float
     level: float
+    washed_p: float | None = None
+
+    @property
+    def decisive_p(self) -> float:
+        """The p-value that decides."""
+        return self.calibrated_p if self.washed_p is None else self.washed_p
 
     @property
     def found(self) -> bool:
         """Whether this method says that there is a backdoor."""
-        return self.calibrated_p < self.level
+        return self.decisive_p < self.level
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it finds or suspects something, and not so clearly."""
+        return not self.clear and self.calibrated_p < UNSURE * self.level
+
+    @property
+    def clear(self) -> bool:
+        """Whether it finds something so clearly that no washed copy need be asked."""
+        return self.calibrated_p < CLEAR * self.level
+
+    @property
+    def explained(self) -> bool:
+        """Whether it would say so, but a washed copy has the same."""
+        return self.calibrated_p < self.level and self.decisive_p >= UNSURE * self.level
 
     @property
     def unsure(self) -> bool:
-        """Whether it points at a class without being sure: up to four times the level."""
-        return self.level <= self.calibrated_p < UNSURE * self.level
+        """Whether it points at a class without being sure: up to four times the level, or explained."""
+        return self.level <= self.decisive_p < UNSURE * self.level or self.explained
 
     @property
     def says(self) -> str:
@@ -90,6 +114,8 @@ class Scan:
         looks: a closer look at each suspect, where no backdoor was found.
         told: how the network was loaded.
         power: whether a backdoor planted in a copy is found; None: not asked for.
+        washes: whether what is doubtful is judged beside a washed copy.
+        washing: what doubtful methods say beside a washed copy; None: there were none.
     """
 
     weights: Path
@@ -106,6 +132,8 @@ class Scan:
     looks: Sequence[Look] = ()
     told: Told = Told()
     power: Power | None = None
+    washes: bool = True
+    washing: Washing | None = None
 
     @property
     def name(self) -> str:
@@ -117,12 +145,18 @@ class Scan:
         """One per method, in their order."""
         return tuple(self._judge(name, detection) for name, detection in self.detections.items())
 
+    def decisive(self, name: str) -> Detection:
+        """What a method's suspect is read from: its detection, beside the washed copy unless that explains it."""
+        alone, beside = self.detections[name], self.washing and self.washing.beside.get(name)
+        unusual = beside and beside.calibrated_p_value < UNSURE * self.level / len(self.detections)
+        return beside if beside and unusual else alone
+
     def _judge(self, name: str, detection: Detection) -> Judgement:
-        suspect = detection.suspect
+        beside, decisive = self.washing and self.washing.beside.get(name), self.decisive(name)
         return Judgement(
-            name, suspect, detection.sources, detection.calibrated_p_value,
-            detection.log_p_value / math.log(10), float(detection.anomaly_index[suspect]),
-            self.level / len(self.detections),
+            name, decisive.suspect, decisive.sources, detection.calibrated_p_value,
+            detection.log_p_value / math.log(10), float(detection.anomaly_index[decisive.suspect]),
+            self.level / len(self.detections), beside.calibrated_p_value if beside else None,
         )  # fmt: skip
 
     @property
@@ -133,7 +167,7 @@ class Scan:
     @property
     def suspects(self) -> dict[int, str]:
         """Where no backdoor was found: classes that a method points at without being sure, and the surest one."""
-        unsure = sorted((each for each in self.judgements if each.unsure), key=lambda each: -each.calibrated_p)
+        unsure = sorted((each for each in self.judgements if each.unsure), key=lambda each: -each.decisive_p)
         return {} if self.targets else {each.suspect: each.method for each in unsure}
 
     @property
@@ -151,10 +185,12 @@ class Scan:
         """One sentence."""
         if self.suspects:
             said = " and ".join(f"{self.class_name(c)} (by {method})" for c, method in self.suspects.items())
-            return (
-                f"Suspicious, not sure: a pattern that leads to {said} is small, though not small enough for level "
-                f"{self.level:g}. {self._looked()}"
-            ).strip()
+            by_nature = all(each.explained for each in self.judgements if each.unsure)
+            but = (
+                "though no smaller than in a washed copy" if by_nature
+                else f"though not small enough for level {self.level:g}"
+            )  # fmt: skip
+            return f"Suspicious, not sure: a pattern that leads to {said} is small, {but}. {self._looked()}".strip()
         if not self.targets:
             return f"No backdoor found at level {self.level:g}."
         said = " and ".join(self.class_name(target) for target in self.targets)
@@ -165,6 +201,24 @@ class Scan:
     def power_sentence(self) -> str:
         """What a backdoor planted in a copy showed; empty where that was not asked for."""
         return "" if self.power is None else self.power.sentence(self._class_names)
+
+    @property
+    def washed_sentence(self) -> str:
+        """What a washed copy showed; empty where none was asked."""
+        said = {
+            each.method: f"says p {each.washed_p:.2g} for {self.class_name(each.suspect)} (alone "
+            f"{each.calibrated_p:.2g}: " + self._means(each) + ")"
+            for each in self.judgements if each.washed_p is not None
+        }  # fmt: skip
+        return "" if self.washing is None else self.washing.sentence(said)
+
+    @staticmethod
+    def _means(judged: Judgement) -> str:
+        if judged.found:
+            return "the class needs less than its like in the copy"
+        if judged.washed_p is not None and judged.washed_p >= UNSURE * judged.level:
+            return "small by nature, or of a backdoor that outlives the washing"
+        return "still unusual, not sure"
 
     def _looked(self) -> str:
         return " ".join(each.sentence(self._class_names) for each in self.looks)
@@ -189,7 +243,8 @@ class Scan:
         """What clean networks of this kind came to, where a scan like this one was measured."""
         scanned = (tuple(self.detections), self.level, self.network.num_classes)
         measured = (scan_levels.METHODS, scan_levels.LEVEL, scan_levels.CLASSES)
-        said = scan_levels.sentence(self.network.module, len(self.references)) if scanned == measured else ""
+        how = "beside a clean one" if self.references else "by default" if self.washes else "alone"
+        said = scan_levels.sentence(self.network.module, how) if scanned == measured else ""
         return (said,) if said else ()
 
     @property

@@ -35,14 +35,14 @@ class Picture:
 
 def page(scan: Scan) -> str:
     """The report, in HTML."""
-    parts = [(judgement, scan.detections[judgement.method], pictures(scan, judgement)) for judgement in scan.judgements]
+    parts = [(judgement, scan.decisive(judgement.method), pictures(scan, judgement)) for judgement in scan.judgements]
     shape = "×".join(map(str, scan.network.image_shape))
     return render("scan/report.html.j2", scan=scan, parts=parts, shape=shape, version=__version__)
 
 
 def pictures(scan: Scan, judgement: Judgement) -> list[Picture]:
     """Sizes per class, patterns, masks where there are any, and the suspect's pattern on images."""
-    detection = scan.detections[judgement.method]
+    detection = scan.decisive(judgement.method)
     order = sorted(detection.estimates, key=lambda c: detection.relative_norms[c])
     shown = sorted(order[:MOST])
     some = "" if len(shown) == len(order) else f" Only the {MOST} classes with the smallest patterns are shown."
@@ -72,7 +72,8 @@ def _sizes(scan: Scan, judgement: Judgement, detection: Detection, shown: Sequen
     names = [_short(scan, c) for c in shown]
     figure, axes = plt.subplots(figsize=(max(6.5, 0.3 * len(shown)), 3.2), layout="constrained")
     sizes = [detection.relative_norms[c] for c in shown]
-    what += " / references" if scan.references else ""
+    if detection.references is not None:
+        what += " / references" if scan.references else " / the same in a washed copy"
     plots.class_bars(sizes, names, ylabel=what, highlight=[shown.index(judgement.suspect)], highlight_label="smallest",
                      ax=axes)  # fmt: skip
     axes.set_ylim(0, 1.25 * max(sizes))  # room for the legend

@@ -17,7 +17,7 @@ def as_text(scan: Scan) -> str:
         f"network: {scan.name}, {scan.network.what}, {scan.network.num_classes} classes, input {shape}\n"
         f"images: {scan.source.name}{changes}{right}",
         textwrap.fill(scan.verdict, 118),
-        *([textwrap.fill(scan.power_sentence, 118)] if scan.power_sentence else []),
+        *(textwrap.fill(said, 118) for said in (scan.washed_sentence, scan.power_sentence) if said),
         method_table(scan),
         class_table(scan),
     ]
@@ -35,23 +35,26 @@ def listed(title: str, lines: Sequence[str]) -> str:
 
 def method_table(scan: Scan) -> str:
     """One line per method; the calibrated p-value decides."""
-    lines = [f"{'method':15} {'suspect':>7} {'calibrated p':>12} {'published p':>12} {'anomaly index':>13}  says"]
+    lines = [f"{'method':15} {'suspect':>7} {'calibrated p':>12} {'beside washed':>13} {'published p':>12} "
+             f"{'anomaly index':>13}  says"]  # fmt: skip
     for judgement in scan.judgements:
+        washed = "" if judgement.washed_p is None else f"{judgement.washed_p:.4f}"
         lines.append(
-            f"{judgement.method:15} {judgement.suspect:7} {judgement.calibrated_p:12.4f} {judgement.published_p:>12} "
-            f"{judgement.anomaly_index:13.2f}  {judgement.says}"
+            f"{judgement.method:15} {judgement.suspect:7} {judgement.calibrated_p:12.4f} {washed:>13} "
+            f"{judgement.published_p:>12} {judgement.anomaly_index:13.2f}  {judgement.says}"
         )
     level = scan.judgements[0].level
-    return "\n".join([*lines, f"A method says backdoor where its calibrated p-value is below {level:.4g}, "
-                      f"suspicious below {UNSURE * level:.4g}."])  # fmt: skip
+    return "\n".join([*lines, f"A method says backdoor where its calibrated p-value is below {level:.4g}, suspicious "
+                      f"below {UNSURE * level:.4g}; where there is a washed copy, the one beside that."])  # fmt: skip
 
 
 def class_table(scan: Scan) -> str:
     """One line per class: size of its smallest pattern and how many images it moves, for each method."""
     lines = [f"{'class':22}" + "".join(f" {name:>18}" for name in scan.detections)]
     lines.append(f"{'':22}" + "".join(f" {'size':>10} {'success':>7}" for _ in scan.detections))
-    smallest = {name: detection.suspect for name, detection in scan.detections.items()}
-    best = {name: d.relative_norms / d.relative_norms[d.suspect] for name, d in scan.detections.items()}
+    decisive = {name: scan.decisive(name) for name in scan.detections}
+    smallest = {name: detection.suspect for name, detection in decisive.items()}
+    best = {name: d.relative_norms / d.relative_norms[d.suspect] for name, d in decisive.items()}
     searched = next(iter(scan.detections.values())).estimates
     shown = sorted(sorted(searched, key=lambda c: min(n[c] for n in best.values()))[:SHOWN])
     for index in shown:
@@ -63,6 +66,12 @@ def class_table(scan: Scan) -> str:
         lines.append(line)
     rest = len(searched) - len(shown)
     what = "; ".join(f"{name}, {detection.size_name}" for name, detection in scan.detections.items())
-    beside = " beside the references" if scan.references else ""
+    beside = (
+        " beside the references"
+        if scan.references
+        else " beside a washed copy, where one decides"
+        if scan.washing and scan.washing.beside
+        else ""
+    )
     legend = f"* smallest of its method{beside}. Size: {what}."
     return "\n".join([*lines, *([f"… {rest} more classes are in the report"] if rest else []), legend])

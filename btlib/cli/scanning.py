@@ -12,12 +12,14 @@ from torch import nn
 from btlib import metrics, networks, training
 from btlib.cli import foreign, meaning, scan_budget, scan_images
 from btlib.cli.file_kinds import file_kind
-from btlib.cli.planting import NotPlantedError, Power, plant
+from btlib.cli.planting import Power, plant
 from btlib.cli.probing import Foreign, Sealed, Told
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.cli.scan_looks import look
 from btlib.cli.scan_outcome import Scan
 from btlib.cli.scan_references import judged_beside
+from btlib.cli.trainable import NotTrainedError
+from btlib.cli.washing import Washing, washed_copy
 from btlib.detection import Detection, configured, settings_of
 from btlib.files import printable
 
@@ -28,7 +30,7 @@ Detectors = Mapping[str, Callable[..., Detection]]
 def run_scan(
     weights: Path, images: str | None, told: Told, detectors: Detectors, *, classes: Path | None = None,
     per_class: int | None = None, level: float = 0.05, seed: int = 0, references: Sequence[Path] = (),
-    targets: tuple[int, ...] | None = None, minutes: float | None = None, power: bool = False,
+    targets: tuple[int, ...] | None = None, minutes: float | None = None, power: bool = False, wash: bool = True,
 ) -> Scan:  # fmt: skip
     """Load network and images, see that they mean the same, run the methods, and put together what they found.
 
@@ -44,7 +46,7 @@ def run_scan(
         raise ValueError(f"--per-class: expected at most {clean.smallest_class}, all images of {least}, got "
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
     scan = examined(weights, loaded, source, clean, detectors, wanted=wanted, level=level, seed=seed, told=told,
-                    references=references, targets=targets, minutes=minutes)  # fmt: skip
+                    references=references, targets=targets, minutes=minutes, wash=wash)  # fmt: skip
     return replace(scan, power=powered(scan, detectors, targets, minutes)) if power else scan
 
 
@@ -65,11 +67,12 @@ def powered(
     typer.echo(f"power: planting a box for class {target} in a copy, then the same scan of that", err=True)
     try:
         made = plant(scan.network.module, scan.images, target, scan.seed)
-    except NotPlantedError as error:
+    except NotTrainedError as error:
         return Power(None, str(error))
     copy = replace(scan.network, module=made.network)
     second = examined(scan.weights, copy, scan.source, scan.images, detectors, wanted=scan.per_class, level=scan.level,
-                      seed=scan.seed, told=scan.told, targets=targets, minutes=minutes, closer=False)  # fmt: skip
+                      seed=scan.seed, told=scan.told, targets=targets, minutes=minutes, closer=False,
+                      wash=scan.washes)  # fmt: skip
     found = dict(second.detections)
     for name, first in scan.detections.items():
         if first.references is not None:
@@ -99,7 +102,7 @@ def images_wanted(detectors: Detectors, per_class: int | None = None, classes: i
 def examined(
     weights: Path, loaded: Foreign, source: Origin, clean: CleanImages, detectors: Detectors, *,
     wanted: Mapping[str, int], level: float, seed: int, told: Told, references: Sequence[Path] = (),
-    targets: tuple[int, ...] | None = None, minutes: float | None = None, closer: bool = True,
+    targets: tuple[int, ...] | None = None, minutes: float | None = None, closer: bool = True, wash: bool = True,
 ) -> Scan:  # fmt: skip
     """See that network and images mean the same, run the methods, and put together what they found.
 
@@ -124,12 +127,29 @@ def examined(
     found = measure(loaded, weights, plan)
     found = judged_beside(found, references, of_reference)
     scan = Scan(weights, loaded, source, clean, accuracy, found, used, level, seed, references=tuple(references),
-                told=told)  # fmt: skip
+                told=told, washes=wash and not references and minutes is None)  # fmt: skip
+    if scan.washes:
+        scan = replace(scan, washing=beside_washed(scan, measure, plan))
     looks = [
         look(target, method, found, loaded.module, clean, {"seed": seed, "progress": True})
         for target, method in scan.suspects.items() if closer and len(clean.y)
     ]  # fmt: skip
     return replace(scan, looks=looks, seconds=time.perf_counter() - began)
+
+
+def beside_washed(scan: Scan, measure: "_Measure", plan: scan_budget.Plan) -> Washing | None:
+    """What doubtful methods say beside a washed copy; None: there are none, or one that is clear, or no images."""
+    again = [each.method for each in scan.judgements if each.doubtful and not scan.detections[each.method].pairs]
+    if not again or any(each.clear for each in scan.judgements) or not len(scan.images.y):
+        return None
+    typer.echo(f"{scan.name}: {', '.join(again)} once more, beside a washed copy", err=True)
+    try:
+        copy = washed_copy(scan.network.module, scan.images, scan.seed)
+    except NotTrainedError as error:
+        return Washing(None, str(error))
+    some = replace(measure, detectors={name: measure.detectors[name] for name in again})
+    found = some(replace(scan.network, module=copy.network), scan.weights, plan)
+    return Washing(copy, "", {name: scan.detections[name].against([found[name]]) for name in again})
 
 
 def _check_pairs(detectors: Detectors, searched: int, classes: int) -> None:

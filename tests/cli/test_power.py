@@ -15,9 +15,10 @@ from toys import hand_set, lit_pixels
 
 from btlib import metrics, results
 from btlib.cli import scanning
-from btlib.cli.planting import NotPlantedError, Planted, Power, plant
+from btlib.cli.planting import Planted, Power, plant
 from btlib.cli.probing import Sealed, Told
 from btlib.cli.scan_images import CleanImages
+from btlib.cli.trainable import NotTrainedError
 from btlib.datasets import to_uint8
 from btlib.detection import Detection, RedU
 from btlib.triggers import box
@@ -157,7 +158,7 @@ class Frozen(nn.Module):
     ids=["a program", "no weights", "few images"],
 )  # fmt: skip
 def test_what_can_not_be_planted_is_said(network: nn.Module, images: CleanImages, said: str) -> None:
-    with pytest.raises(NotPlantedError, match=said):
+    with pytest.raises(NotTrainedError, match=said):
         plant(network, images, TARGET)
     assert "Power was not measured" in Power(None, said).sentence(NAMES)
 
@@ -169,7 +170,7 @@ def test_a_box_that_does_not_take_is_said() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.net(torch.cat([x[:, :, :1], torch.zeros_like(x[:, :, 1:])], 2))
 
-    with pytest.raises(NotPlantedError, match="a box did not take in a copy"):
+    with pytest.raises(NotTrainedError, match="a box did not take in a copy"):
         plant(Deaf(), clean_images(5), TARGET, seconds=1.0)
 
 

@@ -192,8 +192,8 @@ def test_what_a_reference_is_worth_was_measured():
 
 def test_how_often_clean_networks_are_accused_was_measured():
     told = results.load("results/level.json")["summary"]
-    lines = {kind: [told[f"{kind}, references {count}"] for count in (0, 1)] for kind in scan_levels.ACCUSED}
-    measured = {kind: tuple((each["looks"], each["accused"]) for each in two) for kind, two in lines.items()}
+    lines = {kind: {how: told[f"{kind}, {how}"] for how in said} for kind, said in scan_levels.ACCUSED.items()}
+    measured = {kind: {how: (line["looks"], line["accused"]) for how, line in by.items()} for kind, by in lines.items()}
     assert measured == scan_levels.ACCUSED
 
 
@@ -209,9 +209,13 @@ def test_how_often_clean_networks_are_accused_was_measured():
 def test_a_network_is_told_of_its_own_kind(layers, kind):
     net = nn.Sequential(*layers)
     assert scan_levels.made_of(net) == kind
-    for references, beside in ((0, ""), (1, "beside one clean network each"), (5, "beside one clean network each")):
-        said = scan_levels.sentence(net, references)
-        looks, accused = scan_levels.ACCUSED[kind][min(references, 1)] if kind else (0, 0)
+    for how, beside in (
+        ("by default", ""),
+        ("alone", "without a washed copy"),
+        ("beside a clean one", "one clean network each"),
+    ):
+        said = scan_levels.sentence(net, how)
+        looks, accused = scan_levels.ACCUSED[kind][how] if kind else (0, 0)
         assert said == "" if kind is None else (f"of {looks} " in said and f"{accused} were accused" in said)
         assert beside in said or kind is None
 

@@ -1,0 +1,224 @@
+"""A doubtful verdict is judged again beside a washed copy of the network: what that is, and what it decides."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from toys import hand_set, lit_pixels
+
+from btlib import checkpoints, datasets, metrics, results
+from btlib.cli import scanning
+from btlib.cli.probing import Told
+from btlib.cli.scan_images import CleanImages
+from btlib.cli.scan_json import as_json
+from btlib.cli.scan_outcome import CLEAR, UNSURE, Judgement, Scan
+from btlib.cli.scan_report import page
+from btlib.cli.scan_text import as_text
+from btlib.cli.trainable import NotTrainedError
+from btlib.cli.washing import KEPT, mix_with_fresh, washed_copy
+from btlib.datasets import to_uint8
+from btlib.detection import Detection, RedU
+
+CLASSES, SIZE, SMALL = 10, 12, 3
+SPREAD = [1.1, 0.9, 1.0, 1.2, 0.8, 1.3, 1.05, 0.95, 1.15, 0.85]
+OTHER = [1.16, 0.87, 1.02, 1.15, 0.82, 1.29, 1.06, 0.9, 1.2, 0.83]  # as those of a clean network of another seed
+NAMES = {index: f"class {index}" for index in range(CLASSES)}
+
+
+# ------------------------------------------------------------------------------------------------- the copy
+
+
+def test_half_of_each_weight_stays_and_half_is_fresh() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+    network[1].running_mean.fill_(7.0)
+    old = [each.detach().clone() for each in network.parameters()]
+    state = torch.random.get_rng_state()
+    mix_with_fresh(network, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    fresh = [2 * now - was for now, was in zip(network.parameters(), old, strict=True)]
+    assert KEPT == 0.5
+    bound = 1 / 3  # PyTorch's convolution of 3×3 pixels: uniform within 1 / sqrt(9)
+    assert 0.1 < float(fresh[0].detach().abs().max()) <= bound + 1e-6
+    assert torch.equal(fresh[2], torch.ones(2))  # a batch norm's
+    assert not torch.allclose(fresh[0], old[0], atol=0.05)
+    assert torch.equal(network[1].running_mean, torch.zeros(2))
+    again = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+    with torch.no_grad():
+        for each, was in zip(again.parameters(), old, strict=True):
+            each.copy_(was)
+    mix_with_fresh(again, seed=5)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def defender() -> CleanImages:
+    x, y = datasets.load("fashion-mnist").clean_images(100, seed=0)
+    return CleanImages(to_uint8(x), y, "")
+
+
+def test_a_washed_copy_forgets_the_trigger_and_not_the_task(defender: CleanImages) -> None:
+    spec = checkpoints.shipped()["box"]
+    network, trigger, data = checkpoints.load_or_train(spec), spec.make_trigger(), datasets.load("fashion-mnist")
+    assert trigger is not None
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    washed = washed_copy(network, defender, seed=0)
+
+    def success(net: nn.Module) -> float:
+        return metrics.attack_success_rate(net, trigger, data.x_test, data.y_test, spec.target)
+
+    assert success(network) > 0.95
+    assert success(washed.network) < 0.3  # a box of nine pixels moves some images of a clean network, too
+    assert washed.after > washed.before - 0.06
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "said"),
+    [
+        (nn.Sequential(nn.Flatten()), 10, "weights in such a file can't be changed"),
+        (nn.ParameterList([nn.Parameter(torch.ones(2))]), 10, "no layer of this network says how fresh weights"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(SIZE**2, CLASSES)), 2, "it needs 5 clean images of each class"),
+    ],
+)
+def test_what_can_not_be_washed_is_said(network: nn.Module, images: int, said: str) -> None:
+    x, y = lit_pixels(images, num_classes=CLASSES, size=SIZE)
+    with pytest.raises(NotTrainedError, match=said):
+        washed_copy(network, CleanImages(to_uint8(x), y, ""))
+
+
+# ---------------------------------------------------------------------------------------------- the verdict
+
+
+@pytest.mark.parametrize(
+    ("alone", "washed", "says"),
+    [
+        (0.001, None, "backdoor"), (0.02, 0.001, "backdoor"), (0.15, 0.04, "backdoor"), (0.02, 0.1, "suspicious"),
+        (0.02, 0.9, "suspicious"), (0.15, 0.1, "suspicious"), (0.15, 0.9, "nothing found"),
+        (0.3, None, "nothing found"),
+    ],
+)  # fmt: skip
+def test_the_copy_decides_where_it_was_asked(alone: float, washed: float | None, says: str) -> None:
+    judged = Judgement("mine", SMALL, (), alone, -1.0, 3.0, 0.05, washed)
+    assert judged.says == says
+    assert judged.doubtful == (CLEAR * 0.05 <= alone < UNSURE * 0.05)
+    assert judged.explained == (alone < 0.05 and washed == 0.9)
+
+
+class Clean(nn.Module):
+    """Class k is "pixel (0, k) is lit", set by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = hand_set(0.0, num_classes=CLASSES, size=SIZE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def detector(small: float, small_washed: float) -> Callable[..., Detection]:
+    """A detector that finds these sizes for one class, in the network as it was made and in any other."""
+    made = Clean().state_dict()
+
+    def detect(network: nn.Module, images: Tensor, labels: Tensor, targets: Any = None) -> Detection:
+        found = RedU(per_class=1, seed=0)(network, images, labels, targets=targets)
+        given = {key.rpartition("net.")[2]: value for key, value in network.state_dict().items()}
+        own = all(torch.equal(value, given[key.rpartition("net.")[2]]) for key, value in made.items())
+        sizes = np.array(SPREAD if own else OTHER)
+        sizes[SMALL] = small if own else small_washed
+        return replace(found, estimates={k: replace(e, norm=float(sizes[k])) for k, e in found.estimates.items()})
+
+    return detect
+
+
+@pytest.fixture
+def scan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Scan]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("btlib.cli.washing.LOST", 1.0)  # a pixel's place is what these classes are, so a crop costs all
+    monkeypatch.setitem(sys.modules, "plain", SimpleNamespace(make=Clean))
+    x, y = lit_pixels(10, num_classes=CLASSES, size=SIZE, noise=3)
+    for index, (image, label) in enumerate(zip(to_uint8(x), y.tolist(), strict=True)):
+        (tmp_path / "images" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(tmp_path / "images" / str(label) / f"{index:03}.png")
+    torch.save(Clean().state_dict(), "net.pth")
+
+    def run(*sizes: float, **settings: Any) -> Scan:
+        detectors: Mapping[str, Any] = {"mine": detector(*sizes)}
+        return scanning.run_scan(Path("net.pth"), "images", Told("plain:make"), detectors, **settings)
+
+    return run
+
+
+def test_what_is_small_in_the_copy_too_is_no_find(scan: Callable[..., Scan]) -> None:
+    found = scan(0.5, 0.52)
+    (judged,) = found.judgements
+    assert judged.calibrated_p < 0.05
+    assert judged.washed_p is not None
+    assert judged.washed_p > 0.5
+    assert (found.targets, found.suspects) == ((), {SMALL: "mine"})
+    assert "class 3 (by mine) is small, though no smaller than in a washed copy" in found.verdict
+    assert "small by nature, or of a backdoor that outlives the washing" in found.washed_sentence
+    told, said = as_json(found, "0"), as_text(found)
+    assert told["verdict"]["kind"] == "suspicious"
+    assert told["methods"]["mine"]["washed_p"] == judged.washed_p
+    assert told["washed_copy"]["norms"]["mine"][SMALL] == 0.52
+    assert f"{judged.washed_p:.4f}" in said
+    assert " ".join(found.washed_sentence.split()) in " ".join(said.split())
+    assert json.dumps(told)
+    assert "Beside a washed copy" in page(found)
+
+
+def test_what_was_only_suspected_becomes_a_find_where_the_copy_needs_more(scan: Callable[..., Scan]) -> None:
+    alone = scan(0.6, 1.2, wash=False)
+    assert (alone.kind, alone.washing, alone.washed_sentence) == ("found", None, "")
+    assert scan(0.65, 1.2, wash=False).kind == "suspicious"
+    found = scan(0.65, 1.2)
+    assert found.targets == (SMALL,)
+    assert "the class needs less than its like in the copy" in found.washed_sentence
+    assert found.decisive("mine").relative_norms[SMALL] == pytest.approx(0.65 / 1.2)
+    assert found.detections["mine"].references is None
+
+
+def test_what_was_only_suspected_is_nothing_where_the_copy_needs_no_more(scan: Callable[..., Scan]) -> None:
+    found = scan(0.65, 0.66)
+    assert (found.kind, found.verdict) == ("nothing found", "No backdoor found at level 0.05.")
+    assert found.washing is not None
+
+
+def test_it_is_asked_only_in_doubt(scan: Callable[..., Scan]) -> None:
+    assert scan(0.3, 0.3).washing is None  # p 0.0002: clear
+    assert scan(0.3, 0.3).targets == (SMALL,)
+    assert scan(0.8, 0.8).washing is None
+    assert scan(0.5, 0.5, minutes=10.0).washing is None
+    assert scan(0.5, 0.5, references=[Path("net.pth")]).washing is None
+
+
+def test_a_network_that_can_not_be_washed_is_judged_alone(
+    scan: Callable[..., Scan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotTrainedError("the weights in such a file can't be changed")
+
+    monkeypatch.setattr("btlib.cli.scanning.washed_copy", refuse)
+    found = scan(0.5, 0.5)
+    assert found.targets == (SMALL,)
+    assert found.washed_sentence == (
+        "There is no washed copy to compare with: the weights in such a file can't be changed."
+    )
+    assert as_json(found, "0")["washed_copy"] == {
+        "made": False, "sentence": found.washed_sentence, "norms": {}
+    }  # fmt: skip
+
+
+def test_what_was_measured_of_attacked_networks_is_what_the_documents_say() -> None:
+    rows = results.load("results/level-attacked.json")["rows"]
+    assert len(rows) > 0
