@@ -16,12 +16,18 @@ def table() -> str:
     rows = json.loads((CHECKOUT / "results" / "external.json").read_text(encoding="utf-8"))["rows"]
     lines = [f"| {' | '.join(TITLES)} |", "|" + "---|" * len(TITLES)]
     for name, row in rows.items():
-        p = [f"{row['methods'][method]['calibrated_p']:.4f}" for method in ("neural-cleanse", "red-a")]
+        p = [_p(row["methods"][method]) for method in ("neural-cleanse", "red-a")]
         guard = [f"{row['guard'][rate]:.3f}" for rate in ("tpr", "fpr", "sia")]
-        named = ", ".join(map(str, row["targets"])) or "none"
+        suspected = "".join(f", {target} suspected" for target in row.get("suspects", ()))
+        named = ", ".join(map(str, row["targets"])) or f"none{suspected}"
         cells = [name, str(row["target"]), named, *p, str(round(row["seconds"])), *guard]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _p(told: dict[str, float]) -> str:
+    washed = told.get("washed_p")
+    return f"{told['calibrated_p']:.4f}" + ("" if washed is None else f" (beside a washed copy {washed:.4f})")
 
 
 def page(text: str) -> str:

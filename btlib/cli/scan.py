@@ -67,9 +67,9 @@ def command(
         "--power", help="Where nothing is found: plant a small box in a copy of the network (some minutes at most), "
         "scan that likewise, and say whether such a backdoor would have been found. Takes as long again.")] = False,
     wash: Annotated[bool, typer.Option(
-        "--wash/--no-wash", help="Where something is suspected or barely found, without a reference or time limit: "
-        "judge it again beside a washed copy of the network (half of each weight thrown away, then trained on the "
-        "clean images), which shows what classes are like by nature. Takes as long again, and the training.")] = True,
+        "--wash/--no-wash", help="Where a class stands out somewhat (p below 0.25), without a reference or time "
+        "limit: judge it again beside a washed copy of the network (half of each weight thrown away, then trained "
+        "on the clean images), which shows what classes are like by nature. Takes more than as long again.")] = True,
     trust: Annotated[bool, typer.Option(
         "--trust", help="Run the code that TorchScript and torch.export files bring along, and Keras files and Hugging "
         "Face folders may.")] = False,

@@ -27,6 +27,7 @@ WITH_REFERENCES = (
 )
 UNSURE = 4  # times the level: up to there a p-value is called suspicious
 CLEAR = 0.1  # times the level: below that no washed copy is asked
+DOUBTFUL = 0.25  # a p-value: above that, and above what is suspicious, none is asked either
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Judgement:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it finds or suspects something, and not so clearly."""
-        return not self.clear and self.calibrated_p < UNSURE * self.level
+        """Whether a class stands out somewhat, and not so clearly."""
+        return not self.clear and self.calibrated_p < max(DOUBTFUL, UNSURE * self.level)
 
     @property
     def clear(self) -> bool:

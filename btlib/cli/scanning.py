@@ -79,7 +79,7 @@ def powered(
             found[name] = found[name].against(first.references)
     second = replace(second, detections=found)
     return Power(made, "", target in second.targets, target in second.suspects,
-                 {each.method: each.calibrated_p for each in second.judgements}, second.targets)  # fmt: skip
+                 {each.method: each.decisive_p for each in second.judgements}, second.targets)  # fmt: skip
 
 
 def opened(weights: Path, images: str | None, told: Told, classes: Path | None) -> tuple[Origin, Foreign]:
