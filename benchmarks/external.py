@@ -97,15 +97,16 @@ def row(root: Path, group: dict[str, Any], told: dict[str, Any], methods: str) -
         told["target"],
     )
     network, copy = found.network.module, found.washing and found.washing.copy
+    washed = None if copy is None else metrics.attack_success_rate(copy.network, true, data.x_test, data.y_test, target)
     best = found.judgements[0].method
     estimate = found.detections[best].estimates[target].trigger
     return {
         "accuracy": metrics.accuracy(network, data.x_test, data.y_test),
         "success": metrics.attack_success_rate(network, true, data.x_test, data.y_test, target),
-        "target": target, "targets": list(found.targets), "suspects": list(found.suspects), "right": found.targets == (target,),
-        "seconds": seconds, "washed success": None if copy is None else metrics.attack_success_rate(
-            copy.network, true, data.x_test, data.y_test, target),
-        "methods": {each.method: {"suspect": each.suspect, "calibrated_p": each.calibrated_p, "washed_p": each.washed_p, "level": each.level,
+        "target": target, "targets": list(found.targets), "suspects": list(found.suspects),
+        "right": found.targets == (target,), "seconds": seconds, "washed success": washed,
+        "methods": {each.method: {"suspect": each.suspect, "calibrated_p": each.calibrated_p, "washed_p": each.washed_p,
+                                  "level": each.level,
                                   "anomaly_index": each.anomaly_index, "found": each.found,
                                   "seconds": found.detections[each.method].seconds,
                                   "likeness": likeness(found.detections[each.method].estimates[target].trigger, true,

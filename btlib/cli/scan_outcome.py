@@ -218,7 +218,7 @@ class Scan:
         if judged.found:
             return "the class needs less than its like in the copy"
         if judged.washed_p is not None and judged.washed_p >= UNSURE * judged.level:
-            return "small by nature, or of a backdoor that outlives the washing"
+            return "as small in the copy, by nature or since a backdoor outlives the washing"
         return "still unusual, not sure"
 
     def _looked(self) -> str:

@@ -44,8 +44,11 @@ def method_table(scan: Scan) -> str:
             f"{judgement.published_p:>12} {judgement.anomaly_index:13.2f}  {judgement.says}"
         )
     level = scan.judgements[0].level
-    return "\n".join([*lines, f"A method says backdoor where its calibrated p-value is below {level:.4g}, suspicious "
-                      f"below {UNSURE * level:.4g}; where there is a washed copy, the one beside that."])  # fmt: skip
+    says = (
+        f"A method says backdoor where its calibrated p-value is below {level:.4g}, suspicious below "
+        f"{UNSURE * level:.4g}; where there is a washed copy, the one beside that."
+    )
+    return "\n".join([*lines, textwrap.fill(says, 118)])
 
 
 def class_table(scan: Scan) -> str:

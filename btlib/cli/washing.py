@@ -60,8 +60,8 @@ class Washing:
             return f"There is no washed copy to compare with: {self.why}."
         return (
             "A washed copy (half of each weight thrown away, trained again on the clean images: accuracy "
-            f"{self.copy.before:.2f} before, {self.copy.after:.2f} after) shows what classes are like by nature. "
-            f"Beside it {'; '.join(f'{method} {words}' for method, words in said.items())}."
+            f"{self.copy.before:.2f} before, {self.copy.after:.2f} after, on held-out ones) shows what "
+            f"classes are like by nature. Beside it {'; '.join(f'{method} {words}' for method, words in said.items())}."
         )
 
 

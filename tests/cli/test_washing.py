@@ -160,7 +160,7 @@ def test_what_is_small_in_the_copy_too_is_no_find(scan: Callable[..., Scan]) -> 
     assert judged.washed_p > 0.5
     assert (found.targets, found.suspects) == ((), {SMALL: "mine"})
     assert "class 3 (Dress) (by mine) is small, though no smaller than in a washed copy" in found.verdict
-    assert "small by nature, or of a backdoor that outlives the washing" in found.washed_sentence
+    assert "as small in the copy, by nature or since a backdoor outlives the washing" in found.washed_sentence
     told, said = as_json(found, "0"), as_text(found)
     assert told["verdict"]["kind"] == "suspicious"
     assert told["methods"]["mine"]["washed_p"] == judged.washed_p
@@ -168,7 +168,7 @@ def test_what_is_small_in_the_copy_too_is_no_find(scan: Callable[..., Scan]) -> 
     assert f"{judged.washed_p:.4f}" in said
     assert " ".join(found.washed_sentence.split()) in " ".join(said.split())
     assert json.dumps(told)
-    assert "Beside a washed copy" in page(found)
+    assert "p beside a washed copy" in page(found)
 
 
 def test_what_was_only_suspected_becomes_a_find_where_the_copy_needs_more(scan: Callable[..., Scan]) -> None:
