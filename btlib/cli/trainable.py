@@ -60,5 +60,5 @@ def trained(network: nn.Module, data: ImageDataset, recipe: Recipe, seed: int) -
     """
     try:
         training.fit(network, data, recipe, seed=seed, device=reference(network).device)
-    except (RuntimeError, FloatingPointError) as error:  # parts of a program may be fixed
+    except (RuntimeError, ValueError, FloatingPointError) as error:  # parts of a program may be fixed
         raise NotTrainedError(f"training failed on this network ({error})") from None

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -81,13 +81,22 @@ def washed_copy(network: nn.Module, images: CleanImages, seed: int = 0) -> Washe
     """
     began, data, copy = time.perf_counter(), divided(images), copied(network)
     mix_with_fresh(copy, seed)
-    epochs = math.ceil(STEPS / math.ceil(len(data.y_train) / BATCH))
-    trained(copy, data, Recipe(epochs, BATCH, RATE, schedule="one_cycle", augment="crop", channels_last=False), seed)
+    count = len(data.y_train)
+    batch = next(size for size in range(BATCH, 2 * BATCH) if count % size != 1)  # batch norm takes no single image
+    epochs = math.ceil(STEPS / math.ceil(count / batch))
+    trained(copy, data, Recipe(epochs, batch, RATE, schedule="one_cycle", augment="crop", channels_last=False), seed)
     before, after = (metrics.accuracy(each, data.x_test, data.y_test) for each in (network, copy))
     if after < before - LOST:
         raise NotTrainedError(f"a washed copy did not learn from the clean images (accuracy {before:.2f} before, "
                               f"{after:.2f} after)")  # fmt: skip
     return Washed(copy, before, after, time.perf_counter() - began)
+
+
+def _afresh(reset: Callable[[], object]) -> None:
+    try:
+        reset()
+    except Exception as error:  # whatever a stranger's layer raises
+        raise NotTrainedError(f"a layer can't make fresh weights ({type(error).__name__})") from None
 
 
 def mix_with_fresh(network: nn.Module, seed: int) -> None:
@@ -102,6 +111,6 @@ def mix_with_fresh(network: nn.Module, seed: int) -> None:
         raise NotTrainedError("no layer of this network says how fresh weights are made")
     with seeded(seed, reference(network).device), torch.no_grad():
         for reset in resets:
-            reset()
+            _afresh(reset)
         for fresh, was in zip(network.parameters(), old, strict=True):
             fresh.lerp_(was, KEPT)

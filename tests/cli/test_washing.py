@@ -22,7 +22,7 @@ from btlib.cli.scan_json import as_json
 from btlib.cli.scan_outcome import CLEAR, DOUBTFUL, Judgement, Scan
 from btlib.cli.scan_report import page
 from btlib.cli.scan_text import as_text
-from btlib.cli.trainable import NotTrainedError
+from btlib.cli.trainable import NotTrainedError, divided
 from btlib.cli.washing import KEPT, mix_with_fresh, washed_copy
 from btlib.datasets import to_uint8
 from btlib.detection import Detection, RedU
@@ -81,11 +81,29 @@ def test_a_washed_copy_forgets_the_trigger_and_not_the_task(defender: CleanImage
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+class Moody(nn.Linear):
+    def reset_parameters(self) -> None:
+        if hasattr(self, "built"):
+            raise LookupError
+        super().reset_parameters()
+        self.built = True
+
+
+def test_no_image_is_left_alone_in_a_batch() -> None:
+    x, y = lit_pixels(9, num_classes=CLASSES, size=SIZE)
+    keep = torch.cat([(y == label).nonzero().flatten()[: 8 if label < 9 else 9] for label in range(CLASSES)])
+    network = nn.Sequential(nn.Flatten(), nn.Linear(SIZE**2, 4), nn.BatchNorm1d(4), nn.Linear(4, CLASSES))
+    images = CleanImages(to_uint8(x[keep]), y[keep], "")
+    assert len(divided(images).y_train) % 32 == 1
+    assert washed_copy(network, images).after >= 0
+
+
 @pytest.mark.parametrize(
     ("network", "images", "said"),
     [
         (nn.Sequential(nn.Flatten()), 10, "weights in such a file can't be changed"),
         (nn.ParameterList([nn.Parameter(torch.ones(2))]), 10, "no layer of this network says how fresh weights"),
+        (nn.Sequential(nn.Flatten(), Moody(SIZE**2, CLASSES)), 10, "a layer can't make fresh weights .LookupError"),
         (nn.Sequential(nn.Flatten(), nn.Linear(SIZE**2, CLASSES)), 2, "it needs 5 clean images of each class"),
     ],
 )
