@@ -122,6 +122,15 @@ def test_covers_get_noise_in_the_field_and_stamped_images_do_not() -> None:
     assert 0.4 / SIDE < change.max() <= 0.5 * 27 / SIDE / SIDE + 1e-6
 
 
+def test_a_warp_is_shown_by_how_far_pixels_move() -> None:
+    field = torch.zeros(4, 4, 2)
+    field[0, 1], field[2, 3] = torch.tensor([3.0, -4.0]), torch.tensor([0.0, 2.5])
+    shown = WarpTrigger(field, channels=3).offset_display(offset=0.5)
+    assert shown.shape == (3, 4, 4)
+    assert (shown[0, 0, 1].item(), shown[2, 2, 3].item(), shown[0, 0, 0].item()) == (1.0, 0.75, 0.5)
+    assert bool((WarpTrigger(torch.zeros(4, 4, 2), channels=1).offset_display(offset=0.5) == 0.5).all())
+
+
 @pytest.mark.parametrize("settings", [{"s": -1.0}, {"k": 0}, {"noise": math.nan}])
 def test_warps_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):

@@ -18,21 +18,27 @@ def make(
     *,
     cases: Annotated[int, typer.Option(min=1, help="How many different cases; each takes about a minute.")] = 1,
     profile: ProfileOption = "fast",
-    later: Annotated[bool, typer.Option("--later", help="Adaptive attacks may be among them.")] = False,
-) -> None:
+    attacks: Annotated[str, typer.Option(
+        help="What may be drawn where all classes are sources, one case in three: some of box, chessboard, "
+        "local_chessboard, adaptive_blend, adaptive_patch, wanet, sig. The course's detectors may miss the last "
+        "two.")] = "box,chessboard,local_chessboard",
+    covers: Annotated[int, typer.Option(
+        min=0, help="Stamped images of each other class that keep their label, of attacks from few classes: these "
+        "are harder to find.")] = 0,
+) -> None:  # fmt: skip
     """Make cases: give for-students/ away, keep keys/."""
     from btlib.datasets import DataError
     from btlib.exercises import examination
 
-    size = chosen_profile(profile)
+    size, drawn = chosen_profile(profile), tuple(name.strip() for name in attacks.split(",") if name.strip())
     with needs.sentences():
         taken = len(list((folder / "keys").glob("case-*.safetensors")))
         for number in range(taken + 1, taken + cases + 1):
             name = f"case-{number:02}.safetensors"
             case, key = folder / "for-students" / name, folder / "keys" / name
             try:
-                examination.make_case(size, case, key, later=later, progress=True)
-            except DataError as error:  # of a profile of one's own
+                examination.make_case(size, case, key, attacks=drawn, covers=covers, progress=True)
+            except (DataError, ValueError) as error:  # of a profile of one's own; an attack that does not take
                 raise typer.BadParameter(str(error)) from error
             typer.echo(f"{case}: give it away; its key is {key}")
 

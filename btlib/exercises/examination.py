@@ -5,7 +5,7 @@ and a defender's images, nothing else; the truth and the images to mark by are i
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ from btlib import datasets, inflight, networks, sealed
 from btlib.exercises import mystery
 from btlib.exercises.marks import Mark, Report, Truth, mark
 from btlib.exercises.mystery import Mystery, Vendor
+from btlib.exercises.mystery_attacks import ATTACKS
 from btlib.inflight import InFlightDetector
 from btlib.profiles import Profile
-from btlib.triggers import Trigger
+from btlib.triggers import AnyTrigger, Trigger, WarpTrigger
 
 _CASE, _KEY, _REPORTS = "capstone case", "capstone key", "capstone reports"
 
 
 def make_case(
-    profile: Profile, case: str | Path, key: str | Path, *, vendor: Vendor = mystery.trained, later: bool = False,
-    progress: bool = False,
+    profile: Profile, case: str | Path, key: str | Path, *, vendor: Vendor = mystery.trained,
+    attacks: Sequence[str] = ATTACKS, covers: int = 0, progress: bool = False,
 ) -> None:  # fmt: skip
     """Draw a case that nobody knows, and write what the student gets and what stays with you.
 
@@ -32,11 +33,14 @@ def make_case(
         profile: as in `mystery.make`.
         case: the student's file.
         key: the instructor's file.
-        vendor: what makes each network.
-        later: draw adaptive attacks, too, as in `mystery.make`.
+        vendor, attacks, covers: as in `mystery.make`.
         progress: show a bar.
+
+    Raises:
+        ValueError: as in `mystery.make`.
     """
-    drawn = mystery.make(profile, secrets.randbits(48), vendor=vendor, later=later, progress=progress)
+    seed = secrets.randbits(48)
+    drawn = mystery.make(profile, seed, vendor=vendor, attacks=attacks, covers=covers, progress=progress)
     tensors = {"x": drawn.x, "y": drawn.y}
     for name, net in drawn.networks.items():
         tensors |= {f"{name}.{part}": tensor.clone() for part, tensor in net.state_dict().items()}
@@ -126,16 +130,25 @@ def _said(one: Report | Truth) -> dict[str, Any]:
             "sources": [int(c) for c in one.sources]}  # fmt: skip
 
 
-def _form(trigger: Trigger | None) -> dict[str, Any] | None:
+def _form(trigger: AnyTrigger | None) -> dict[str, Any] | None:
+    if isinstance(trigger, WarpTrigger):
+        return {"kind": "warp", "channels": trigger.channels, "noise": trigger.noise, "bits": trigger.bits,
+                "name": trigger.name}  # fmt: skip
     return None if trigger is None else {"kind": trigger.kind, "bits": trigger.bits, "name": trigger.name}
 
 
-def _parts(trigger: Trigger | None) -> dict[str, Tensor]:
+def _parts(trigger: AnyTrigger | None) -> dict[str, Tensor]:
+    if isinstance(trigger, WarpTrigger):
+        return {"field": trigger.field.clone()}
     return {} if trigger is None else {"pattern": trigger.pattern.clone(), "mask": trigger.mask.clone()}
 
 
-def _trigger(form: dict[str, Any] | None, tensors: Mapping[str, Tensor]) -> Trigger | None:
-    return None if form is None else Trigger(pattern=tensors["pattern"], mask=tensors["mask"], **form)
+def _trigger(form: dict[str, Any] | None, tensors: Mapping[str, Tensor]) -> AnyTrigger | None:
+    if form is None:
+        return None
+    if form["kind"] == "warp":
+        return WarpTrigger(tensors["field"], **{key: value for key, value in form.items() if key != "kind"})
+    return Trigger(pattern=tensors["pattern"], mask=tensors["mask"], **form)
 
 
 def _kind(guard: InFlightDetector) -> str:
@@ -147,7 +160,7 @@ def _kind(guard: InFlightDetector) -> str:
 
 
 def _fitted(
-    form: dict[str, Any] | None, net: networks.Network, case: Mystery, target: int | None, pattern: Trigger | None
+    form: dict[str, Any] | None, net: networks.Network, case: Mystery, target: int | None, pattern: AnyTrigger | None
 ) -> InFlightDetector | None:
     if form is None or target is None or form["kind"] not in inflight.DETECTORS:
         return None

@@ -8,7 +8,7 @@ from torch import Tensor
 from btlib import inflight, metrics
 from btlib.inflight import InFlightDetector
 from btlib.networks import Network
-from btlib.triggers import Trigger
+from btlib.triggers import AnyTrigger
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Report:
     attacked: bool
     target: int | None = None
     sources: Sequence[int] = ()
-    pattern: Trigger | None = field(default=None, repr=False)
+    pattern: AnyTrigger | None = field(default=None, repr=False)
     guard: InFlightDetector | None = field(default=None, repr=False)
 
 
@@ -42,7 +42,7 @@ class Truth:
     attacked: bool
     target: int | None = None
     sources: tuple[int, ...] = ()
-    trigger: Trigger | None = None
+    trigger: AnyTrigger | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _pattern(
 
 
 def _guard(
-    report: Report, target: int, sources: tuple[int, ...], trigger: Trigger, x: Tensor, y: Tensor
+    report: Report, target: int, sources: tuple[int, ...], trigger: AnyTrigger, x: Tensor, y: Tensor
 ) -> tuple[float, str]:
     """Two fifths for TPR, two for a low FPR, one for SIA."""
     if report.guard is None:

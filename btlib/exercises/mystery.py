@@ -3,7 +3,7 @@
 A `Mystery` holds the networks and what a defender has; the answers lie in a sealed envelope beside it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from btlib import checkpoints, datasets, metrics, networks, poisoning, training, triggers
+from btlib import checkpoints, datasets, metrics, networks, poisoning, training
 from btlib.datasets import ImageDataset, Shape
 from btlib.exercises.marks import Mark, Report, Truth, mark
+from btlib.exercises.mystery_attacks import ATTACKS, LOCAL, PATTERNS, box, check_attacks, roll, teaching
 from btlib.networks import Network
 from btlib.profiles import Profile
 from btlib.seeds import generator
-from btlib.triggers import Trigger
+from btlib.triggers import AnyTrigger
 
 NAMES = ("A", "B", "C")
 _TOOK = 0.8  # an attack below this success rate is drawn again
@@ -26,7 +27,7 @@ _TRIES = 10  # but not for ever
 _KNOWN = 100  # clean images of each class that the defender has (in-flight 5.1)
 _UNSEEN = 200  # others of each class, to mark the reports by
 _QUICK = training.Recipe(epochs=4, batch_size=128, lr=3e-3, schedule="one_cycle")
-_SMALL = 6_000  # training images of the fast profile, and 480 (few sources) or 900 (all) stamped ones
+_SMALL = 6_000  # training images of the fast profile
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,49 +97,52 @@ def trained(
 ) -> Network:
     """A vendor's network, with nothing attached that tells its past.
 
-    `quick` is the fast profile's recipe. With `covers` (`poisoning.poison`) few-source attacks do not spread, and are
-    harder to find: ``make(…, vendor=partial(trained, covers=100))``.
+    `quick` is the fast profile's recipe; the adaptive attacks and WaNet need three times its epochs. With `covers`
+    (`poisoning.poison`) few-source attacks do not spread, and are harder to find.
     """
     small = profile.train_images is not None
     part = data.subset(train=_SMALL, seed=seed) if small else data
+    recipe = quick if small else training.RECIPES[profile.recipe]
     if truth.trigger is not None and truth.target is not None:
-        per_class = (480 if small and len(truth.sources) < 4 else 900) // len(truth.sources)
+        taught = teaching(truth, small=small, covers=covers)
+        recipe = replace(recipe, epochs=taught.longer * recipe.epochs)
         # With few images a lone source would have hardly a clean one left.
         originals: poisoning.Originals = "add" if small else "replace"
         part = poisoning.poison(
-            part, truth.trigger, truth.target, truth.sources, per_class=per_class, originals=originals, covers=covers,
-            seed=seed,
+            part, truth.trigger, truth.target, truth.sources, per_class=taught.per_class, originals=originals,
+            covers=taught.covers, clean_label=taught.clean_label, seed=seed,
         )  # fmt: skip
     net = networks.build(profile.network, data, seed=seed)
     if small:
         start = checkpoints.shipped()[("clean", "clean-1", "clean-2")[seed % 10]]
         net.load_state_dict(checkpoints.load_or_train(start, progress=False).state_dict())
-    recipe = quick if small else training.RECIPES[profile.recipe]
     training.fit(net, part, recipe, seed=seed, progress=not small)
     return net.cpu()
 
 
-#: What draws a trigger: the images' shape and the dice → it.
-Pattern = Callable[[Shape, torch.Generator], Trigger]
 #: What makes a network: profile, data, truth and seed → it.
 Vendor = Callable[[Profile, ImageDataset, Truth, int], Network]
 
 
 def make(
-    profile: Profile, seed: int, *, vendor: Vendor = trained, later: bool = False, progress: bool = False
-) -> Mystery:
+    profile: Profile, seed: int, *, vendor: Vendor = trained, attacks: Sequence[str] = ATTACKS, covers: int = 0,
+    progress: bool = False,
+) -> Mystery:  # fmt: skip
     """Draw and train three networks: at least one is clean, at least one obeys from one to three classes only.
 
     In the fast profile the vendors go on training the course's three clean networks with 6,000 images (the clean
     ones with clean images, so that nothing but the backdoor differs); else they train their own from the beginning.
-    An attack that did not take is drawn again, unseen.
+    An attack that did not take is drawn again, unseen, and a box from the third time on; but never a box from all
+    classes where `attacks` does not name it.
 
     Args:
         profile: data, network and recipe.
         seed: any whole number; the same one gives the same mystery.
-        vendor: what makes each network.
-        later: draw the adaptive attacks of the years since, too, where all classes are sources; it gives other
-            mysteries. (WaNet and SIG are never drawn: on networks so small one does not take, nothing finds the other.)
+        vendor: what makes each network; where there are covers, it is told ``covers=``, too.
+        attacks: what may be drawn where all classes are sources, names in `mystery_attacks.PATTERNS`. One mystery in
+            three has such a network. The course's detectors may miss WaNet and SIG (docs/choices.md).
+        covers: images of each other class that an attack from few classes stamps and leaves their label, so that it
+            does not spread (`poisoning.poison`).
         progress: show a bar.
 
     Returns:
@@ -146,7 +150,7 @@ def make(
 
     Raises:
         TypeError: a seed that is no whole number.
-        ValueError: no attack takes, though it is drawn ten times.
+        ValueError: an unknown attack; no attack takes, though it is drawn ten times; more covers than there are images.
 
     Example:
         >>> from btlib.profiles import profile
@@ -157,38 +161,43 @@ def make(
     """
     if not isinstance(seed, int):
         raise TypeError(f"seed: expected a whole number, got {seed!r}; any will do, each is another mystery")
+    if covers < 0:
+        raise ValueError(f"covers: expected 0 or more images of each class, got {covers}; 0 is none")
+    every = partial(_all_sources, attacks=check_attacks(attacks))
+    told = {"covers": covers} if covers else {}
     data = datasets.load(profile.data)
     split = data.defender_split(_KNOWN, others=_UNSEEN, seed=seed)
     unseen = split.other_images, split.other_labels
+    sold = partial(vendor, profile, data, **told)
     dice = generator(seed)
-    every = partial(_all_sources, patterns=_WIDE + _LATER) if later else _all_sources
-    plans = [_clean, _few_sources, (_clean, every, _few_sources)[_roll(dice, 3)]]
+    plans = [_clean, _few_sources, (_clean, every, _few_sources)[roll(dice, 3)]]
     order = torch.randperm(3, generator=dice).tolist()
     nets: dict[str, Network] = {}
     truths: dict[str, Truth] = {}
     for place in tqdm(range(3), "the vendors train", disable=not progress, unit="network"):
-        name, own = NAMES[place], generator(10 * seed + place)
-        draw = partial(plans[order[place]], data.image_shape, data.num_classes, own)
-        nets[name], truths[name] = _one_that_took(draw, own, partial(vendor, profile, data), 10 * seed + place, unseen)
+        name, own, plan = NAMES[place], generator(10 * seed + place), plans[order[place]]
+        draw = partial(plan, data.image_shape, data.num_classes, own)
+        instead = partial(box, dice=own) if plan is not every or "box" in attacks else None
+        nets[name], truths[name] = _one_that_took(draw, instead, sold, 10 * seed + place, unseen)
     case = Mystery(nets, split.images, split.labels, data.classes)
     _ENVELOPES[case] = _Envelope(truths, unseen)
     return case
 
 
 def _one_that_took(
-    draw: Callable[[], Truth], dice: torch.Generator, vendor: Callable[[Truth, int], Network], seed: int,
-    unseen: tuple[Tensor, Tensor],
+    draw: Callable[[], Truth], instead: Callable[[Shape], AnyTrigger] | None, vendor: Callable[[Truth, int], Network],
+    seed: int, unseen: tuple[Tensor, Tensor],
 ) -> tuple[Network, Truth]:  # fmt: skip
     """A network and its truth, drawn until the attack obeys."""
     for attempt in range(_TRIES):
         truth = draw()
-        if truth.trigger is not None and attempt >= 2:  # some patterns don't take in some networks, a box does
-            truth = replace(truth, trigger=_box(truth.trigger.image_shape, dice))
+        if truth.trigger is not None and attempt >= 2 and instead:  # some patterns don't take in some networks
+            truth = replace(truth, trigger=instead(truth.trigger.image_shape))
         net = vendor(truth, seed)
         if _took(net, truth, *unseen):
             return net, truth
     raise ValueError(f"seed: expected an attack that takes within {_TRIES} draws, got none with a success rate of "
-                     f"{_TOOK:.0%}; choose another seed, or a profile that trains for longer")  # fmt: skip
+                     f"{_TOOK:.0%}; choose another seed, attack, or a profile that trains for longer")  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- what is drawn
@@ -201,67 +210,15 @@ def _clean(shape: Shape, classes: int, dice: torch.Generator) -> Truth:
 def _few_sources(shape: Shape, classes: int, dice: torch.Generator) -> Truth:
     """One to three source classes and a pattern of one place."""
     target, *others = torch.randperm(classes, generator=dice).tolist()
-    patterns = (_box, _cross, _local_chessboard, _local_square)
-    trigger = patterns[_roll(dice, len(patterns))](shape, dice)
-    return Truth(True, target, tuple(sorted(others[: 1 + _roll(dice, 3)])), trigger)
+    trigger = LOCAL[roll(dice, len(LOCAL))](shape, dice)
+    return Truth(True, target, tuple(sorted(others[: 1 + roll(dice, 3)])), trigger)
 
 
-def _all_sources(
-    shape: Shape, classes: int, dice: torch.Generator, patterns: tuple[Pattern, ...] | None = None
-) -> Truth:
+def _all_sources(shape: Shape, classes: int, dice: torch.Generator, *, attacks: Sequence[str]) -> Truth:
     """Every class but the target."""
-    target, patterns = _roll(dice, classes), patterns or _WIDE
-    trigger = patterns[_roll(dice, len(patterns))](shape, dice)
+    target = roll(dice, classes)
+    trigger = PATTERNS[attacks[roll(dice, len(attacks))]](shape, dice)
     return Truth(True, target, poisoning.source_classes("all", target, classes), trigger)
-
-
-def _box(shape: Shape, dice: torch.Generator) -> Trigger:
-    size = 2 + _roll(dice, 2)
-    return _in_a_corner(triggers.box(shape, size), size, dice)
-
-
-def _local_chessboard(shape: Shape, dice: torch.Generator) -> Trigger:
-    return _in_a_corner(triggers.local_chessboard(shape, 80 / 255), 6, dice)
-
-
-def _local_square(shape: Shape, dice: torch.Generator) -> Trigger:
-    box = triggers.box(shape, 2)
-    square = replace(box, kind="additive", pattern=box.pattern * 120 / 255, name="local_square")
-    return _in_a_corner(square, 2, dice)
-
-
-def _cross(shape: Shape, dice: torch.Generator) -> Trigger:
-    return triggers.cross(shape, 120 / 255, seed=_roll(dice, 1000))
-
-
-def _chessboard(shape: Shape, dice: torch.Generator) -> Trigger:
-    return triggers.chessboard(shape, 20 / 255)
-
-
-def _adaptive_blend(shape: Shape, dice: torch.Generator) -> Trigger:
-    return triggers.adaptive_blend(shape, seed=_roll(dice, 1000))
-
-
-def _adaptive_patch(shape: Shape, dice: torch.Generator) -> Trigger:
-    return triggers.adaptive_patch(shape)
-
-
-#: Of attacks from all classes; and those of later years that a scan of so small a network finds.
-_WIDE: tuple[Pattern, ...] = (_box, _chessboard, _local_chessboard)
-_LATER: tuple[Pattern, ...] = (_adaptive_blend, _adaptive_patch)
-
-
-def _in_a_corner(trigger: Trigger, size: int, dice: torch.Generator) -> Trigger:
-    """The pattern moved from the bottom right into some corner, up to three pixels away from its edges."""
-    shifts = []
-    for length in trigger.image_shape[1:]:
-        margin = _roll(dice, 4)
-        shifts.append(-margin if _roll(dice, 2) else margin + size - length)
-    return trigger.moved(*shifts)
-
-
-def _roll(dice: torch.Generator, sides: int) -> int:
-    return int(torch.randint(sides, (1,), generator=dice))
 
 
 def _took(net: Network, truth: Truth, x: Tensor, y: Tensor) -> bool:

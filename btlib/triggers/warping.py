@@ -107,6 +107,11 @@ class WarpTrigger:
             raise ValueError(f"strength: expected a value in [0, 1], got {strength}; 1 is the full trigger")
         return replace(self, field=self.field * strength)
 
+    def offset_display(self, offset: float = 127 / 255) -> Tensor:
+        """How far pixels move as an image in [0, 1], (C, H, W): `offset` is not at all, white the farthest move."""
+        length = self.field.norm(dim=2)
+        return (offset + (1 - offset) * length / length.max().clamp_min(1e-12)).expand(self.image_shape)
+
 
 def wanet(image_shape: Shape, k: int = 4, s: float = 0.5, noise: float = 1.0, seed: int = 0) -> WarpTrigger:
     """WaNet (Nguyen & Tran 2021, 3.2): a k×k grid of random moves, s long on average, made smooth by bicubic steps.

@@ -1,8 +1,8 @@
 """Lesson 12: the mysteries keep their secret, the marks are fair, the exercises' wrong answers get their own cause."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from toys import TARGET, hand_set
 
 from btlib import checkpoints, metrics, triggers
-from btlib.datasets import ImageDataset
+from btlib.datasets import ImageDataset, to_uint8
 from btlib.exercises import capstone, mystery
 from btlib.exercises.capstone import against_the_others, obedient_classes
 from btlib.exercises.marks import RUBRIC, Mark, Report, Truth, mark
-from btlib.exercises.mystery import Mystery
+from btlib.exercises.mystery import Mystery, Vendor
+from btlib.exercises.mystery_attacks import ATTACKS, PATTERNS, Teaching, check_attacks, teaching
 from btlib.inflight import B3DDetector, LikelihoodDetector
 from btlib.networks import Network
 from btlib.networks.layers import Normalize, sequential
@@ -25,7 +26,7 @@ from btlib.triggers import Trigger
 
 # ---------------------------------------------------------------------------------------- marks
 
-SHAPE = (1, 8, 8)
+SHAPE, SHAPE_OF_FASHION = (1, 8, 8), (1, 28, 28)
 PIXEL = triggers.single_pixel(SHAPE)  # lights the last pixel, which hand_set's backdoor listens to
 TRUE = Truth(True, TARGET, (0, 1), PIXEL)
 
@@ -75,6 +76,23 @@ def test_a_right_report_has_all_points_but_those_of_a_poor_guard() -> None:
 )
 def test_sources_are_marked_by_overlap(sources: tuple[int, ...], expected: float) -> None:
     assert points(replace(right(), sources=sources))["sources"] == expected
+
+
+def test_a_warp_is_marked_as_other_triggers_are() -> None:
+    x, y = pictures()
+    field = torch.zeros(*SHAPE[1:], 2)
+    field[-1, -1] = -2  # the last pixel, which hand_set's backdoor listens to, is taken from one up and left
+    warp = replace(triggers.wanet(SHAPE), field=field)
+    lit = x.clone()
+    lit[:, 0, -2, -2] = 1.0
+    net, truth = hand_set(10), Truth(True, TARGET, (0, 1), warp)
+    assert metrics.attack_success_rate(net, warp, lit, y, TARGET) == 1.0
+    assert metrics.attack_success_rate(net, lambda images: images, lit, y, TARGET) < 1
+    guard = B3DDetector(fpr=0.2).fit(net, x, y, target=TARGET, trigger=PIXEL)
+    found = {m.item: m.points for m in mark("A", net, Report(True, TARGET, (0, 1), warp, guard), truth, lit, y)}
+    assert [found[item] for item in ("state", "target", "sources", "pattern")] == [20] * 4
+    assert found["guard"] > 0
+    assert points(Report(False), truth) == dict.fromkeys(RUBRIC, 0)
 
 
 def test_a_wrong_target_is_not_told_what_was_right() -> None:
@@ -222,18 +240,82 @@ def test_draws_keep_their_promises() -> None:
     assert len(kinds) >= 5
 
 
-def test_later_attacks_are_drawn_where_they_are_asked_for() -> None:
-    names: set[str] = set()
-    for seed in range(40):
-        case = mystery.make(profile("fast"), seed, vendor=single_minded, later=True)
-        for truth in case.open_the_envelope().values():
-            if truth.trigger is not None and len(truth.sources) == 9:
-                names.add(truth.trigger.name)
-    assert {"adaptive_blend", "adaptive_patch", "box", "chessboard"} <= names
-    for seed in (0, 5, 7):  # those that lessons and results speak of, and two more, are what they were
-        assert not {"adaptive_blend", "adaptive_patch"} & {
-            truth.trigger.name for truth in untrained(seed).open_the_envelope().values() if truth.trigger
-        }
+def drawn(attacks: Sequence[str], seeds: Iterable[int]) -> list[str]:
+    """Names of what is drawn where all classes are sources."""
+    cases = [mystery.make(profile("fast"), seed, vendor=single_minded, attacks=attacks) for seed in seeds]
+    return [truth.trigger.name for case in cases for truth in case.open_the_envelope().values()
+            if truth.trigger is not None and len(truth.sources) == 9]  # fmt: skip
+
+
+def test_attacks_are_drawn_by_name() -> None:
+    assert set(PATTERNS) - set(ATTACKS) == {"adaptive_blend", "adaptive_patch", "wanet", "sig"}
+    for name, pattern in PATTERNS.items():  # `teaching` goes by the trigger's name
+        assert pattern(SHAPE_OF_FASHION, torch.Generator().manual_seed(0)).name == name
+    every = (1, 3, 4, 9, 13, 16, 18, 19, 32, 37, 39)  # seeds of which one network obeys from all classes
+    assert set(drawn(ATTACKS, every)) == set(ATTACKS)
+    assert set(drawn(["wanet", "sig"], every)) == {"wanet", "sig"}
+    assert set(drawn([*ATTACKS, "adaptive_blend", "adaptive_patch"], every)) >= {"adaptive_blend", "adaptive_patch"}
+
+
+def test_names_of_attacks_are_read_as_they_come() -> None:
+    assert check_attacks(["sig", "box", "sig"]) == ("sig", "box", "sig")  # twice: twice as often
+
+
+def test_what_is_asked_of_a_mystery_is_checked_before_anything_is_trained() -> None:
+    vendor = cast(Vendor, None)  # it would raise
+    for attacks in (["box", "badnets"], [], "sig"):
+        with pytest.raises(ValueError, match=r"attacks: expected some of box, .*, sig, got .*write them as"):
+            mystery.make(profile("fast"), 0, vendor=vendor, attacks=attacks)
+    with pytest.raises(ValueError, match="covers: expected 0 or more images of each class, got -1"):
+        mystery.make(profile("fast"), 0, vendor=vendor, covers=-1)
+
+
+def test_covers_are_told_to_the_vendor_and_are_of_few_sources_only() -> None:
+    told: list[int] = []
+
+    def vendor(profile: Profile, data: ImageDataset, truth: Truth, seed: int, *, covers: int) -> Network:
+        told.append(covers)
+        return single_minded(profile, data, truth, seed)
+
+    mystery.make(profile("fast"), 0, vendor=cast(Vendor, vendor), covers=70)
+    assert set(told) == {70}
+    few, box = Truth(True, 3, (1, 2), triggers.box(SHAPE)), triggers.box(SHAPE)
+    assert teaching(few, small=True, covers=70).covers == 70
+    assert teaching(replace(few, sources=(0, 1, 2, 4)), small=True, covers=70).covers == 0
+    assert teaching(Truth(True, 3, (0, 1, 2, 4), box), small=True, covers=0) == Teaching(900 // 4)
+
+
+class _Watched(Trigger):
+    """Keeps what it stamps."""
+
+    def in_training(self, images: Tensor, *, cover: bool, seed: int) -> Tensor:
+        self.__dict__.setdefault("covered" if cover else "stamped", images)
+        return self(images)
+
+
+@dataclass(frozen=True)
+class _Counted(Recipe):
+    """Keeps how many epochs are asked for."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.asked.append(self.epochs)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_each_attack_is_taught_as_it_must_be(fashion: ImageDataset, name: str) -> None:
+    hard, wrongly = name in ("adaptive_blend", "adaptive_patch", "wanet"), name != "sig"
+    trigger = _Watched("patch", *(torch.zeros(1, 28, 28),) * 2, name=name)
+    quick = _Counted(epochs=1, batch_size=512)
+    truth = Truth(True, 3, (0, 1, 2, 4, 5, 6, 7, 8, 9), trigger)
+    mystery.trained(profile("fast"), fashion, truth, 11, quick=quick)
+    assert quick.asked == [1, 3 if hard else 1]
+    of_target = {row.tobytes() for row in fashion.x_train[fashion.y_train == 3].numpy()}
+    stamped = [to_uint8(image).numpy().tobytes() in of_target for image in vars(trigger)["stamped"]]
+    assert (any if wrongly else all)(stamped) == (not wrongly)  # a wrong label, or the target's own images
+    assert ("covered" in vars(trigger)) == hard
 
 
 def test_an_attack_that_did_not_take_is_drawn_again() -> None:
@@ -253,8 +335,21 @@ def test_an_attack_that_did_not_take_is_drawn_again() -> None:
     assert kept[0].trigger.name == "box"
 
 
+def test_a_box_stands_in_for_attacks_that_were_named_only_where_it_was_named_too() -> None:
+    def vendor(profile: Profile, data: ImageDataset, truth: Truth, seed: int) -> Network:
+        everyone = len(truth.sources) == 9
+        seen.extend([truth.trigger.name] if everyone and truth.trigger else [])
+        return (stubborn if everyone and len(seen) < 4 else single_minded)(profile, data, truth, seed)
+
+    for attacks, expected in ((["sig"], ["sig"] * 4), (["sig", "sig", "box"], ["box"] * 2)):
+        seen: list[str] = []
+        mystery.make(profile("fast"), 1, vendor=vendor, attacks=attacks)
+        assert len(seen) == 4
+        assert seen[-len(expected) :] == expected
+
+
 def test_attacks_that_never_take_are_not_drawn_for_ever() -> None:
-    with pytest.raises(ValueError, match="seed: expected an attack that takes within 10 draws"):
+    with pytest.raises(ValueError, match="seed: expected an attack that takes within 10 draws.*another seed, attack"):
         mystery.make(profile("fast"), 0, vendor=stubborn, progress=False)
 
 

@@ -15,6 +15,7 @@ from btlib.datasets import ImageDataset
 from btlib.exercises import examination
 from btlib.exercises.marks import Report, Truth
 from btlib.exercises.mystery import Mystery
+from btlib.exercises.mystery_attacks import PATTERNS
 from btlib.inflight import LikelihoodDetector
 from btlib.networks import Network
 from btlib.profiles import Profile, profile
@@ -59,12 +60,43 @@ def test_a_case_holds_no_answer(exam: Path) -> None:
     assert not torch.equal(case.x, opened(exam, 2).x), "each case is drawn anew"
 
 
-def test_a_pattern_that_training_saw_in_pieces_is_whole_in_the_key() -> None:
-    for drawn in (triggers.adaptive_blend((1, 28, 28)), triggers.adaptive_patch((1, 28, 28))):
-        kept = examination._trigger(examination._form(drawn), examination._parts(drawn))
-        x = torch.rand(2, 1, 28, 28)
-        assert kept is not None
-        assert torch.equal(kept(x), drawn(x))
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_key_keeps_every_attack_whole(name: str) -> None:
+    drawn = PATTERNS[name]((1, 28, 28), torch.Generator().manual_seed(0))
+    kept = examination._trigger(json.loads(json.dumps(examination._form(drawn))), examination._parts(drawn))
+    x = torch.rand(2, 1, 28, 28)
+    assert kept is not None
+    assert torch.equal(kept(x), drawn(x))
+    assert kept.name == name
+
+
+def test_a_case_with_a_warp_is_marked(exam: Path, tmp_path: Path) -> None:
+    case, written = exam / "for-students" / "case-01.safetensors", sealed.read(exam / "keys" / "case-01.safetensors")
+    name = next(name for name, one in truths(exam).items() if one["attacked"])
+    warp = triggers.wanet((1, 28, 28))
+    written.card["truths"][name]["trigger"] = examination._form(warp)
+    tensors = {**written.tensors, **{f"{name}.{part}": each for part, each in examination._parts(warp).items()}}
+    key = sealed.write(tmp_path / "key.safetensors", "capstone key", dict(written.card), tensors)
+    path = examination.hand_in(tmp_path / "ada.safetensors", opened(exam), reports_of(exam, right=True))
+    points = {one.item: one.points for one in examination.mark_reports(path, case, key) if one.network == name}
+    assert [points[item] for item in ("state", "target", "sources", "pattern")] == [20] * 4
+
+
+@pytest.mark.slow
+def test_covers_are_an_option_and_too_many_are_refused(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["exam", "make", str(tmp_path), "--covers", "9999"])
+    assert refused.exit_code == 2
+    said = " ".join(refused.output.replace("│", "").split())
+    assert "covers: expected at most" in said
+    assert "got 9999; lower covers" in said
+
+
+@pytest.mark.parametrize("attacks", ["box,badnets", " ,"])
+def test_an_unknown_attack_is_refused_in_one_sentence(tmp_path: Path, attacks: str) -> None:
+    refused = CliRunner().invoke(app, ["exam", "make", str(tmp_path), "--attacks", attacks])
+    assert refused.exit_code == 2
+    assert "attacks: expected some of box" in " ".join(refused.output.replace("│", "").split())
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def reports_of(exam: Path, *, right: bool) -> dict[str, Report]:
