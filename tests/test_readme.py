@@ -101,12 +101,14 @@ def test_what_is_said_of_clean_networks_of_strangers_was_measured() -> None:
              for name in ("level", "level-attacked")]  # fmt: skip
     text = " ".join((CHECKOUT / "docs" / "scanning.md").read_text(encoding="utf-8").split())
     clean = {key: f"{row['accused']} of {row['looks']}" for key, row in pages[0].items()}
-    for kind, name in (("lenet", "LeNet-5"), ("resnet", "small residual networks"), ("vgg", "VGG"), ("mixer", "mixers")):
+    kinds = {"lenet": "LeNet-5", "resnet": "small residual networks", "vgg": "VGG", "mixer": "mixers"}
+    for kind, name in kinds.items():
         assert f"{clean[f'{kind}, alone']} {name}" in text
     assert f"{clean['all, by default']} clean ones were accused, {clean['all, alone']} without the copy" in text
     assert f"Beside one clean network of the same kind it was {clean['all, beside a clean one']}" in text
     attacked = {key: f"{row['named']} of {row['networks']}" for key, row in pages[1].items()}
-    assert f"{attacked['all, by default']} with a backdoor were named, {attacked['all, alone']} without the copy" in text
+    named, alone = attacked["all, by default"], attacked["all, alone"]
+    assert f"{named} with a backdoor were named, {alone} without the copy" in text
     assert all(row["another named"] == 0 for key, row in pages[1].items() if key.endswith("by default"))
     strangers = json.loads((CHECKOUT / "results" / "external.json").read_text(encoding="utf-8"))["rows"].values()
     surest = sorted(min(method["calibrated_p"] for method in row["methods"].values()) for row in strangers)
