@@ -42,7 +42,7 @@ def row(architecture: str, data: str, seed: int, kind: str = "clean") -> dict[st
     images = data if data in GREY else str(datasets.roots()[0] / data)
     detectors = {name: detection.find(name) for name in METHODS}
     told = Told(f"plain_networks:{ARCHITECTURES[architecture].__name__}")
-    found = scanning.run_scan(file_of(architecture, data, kind, seed), images, told, detectors, seed=seed)
+    found = scanning.run_scan(file_of(architecture, loaded(data).name, kind, seed), images, told, detectors, seed=seed)
     copy = None if found.washing is None else found.washing.copy
     return obeys(architecture, data, seed, kind, {"": net} | ({"washed ": copy.network} if copy else {})) | {
         "accuracy": found.accuracy, "kind": found.kind, "targets": list(found.targets), "seconds": found.seconds,

@@ -89,8 +89,7 @@ class Scanned:
         if not usable or (method is not None and method not in usable):
             raise ValueError(f"--method, --target: expected a method with a pattern for class {target}, got "
                              f"{method or 'none in the scan'}; known are {', '.join(usable) or 'none'}")  # fmt: skip
-        return method or min(usable, key=lambda name: (methods[name]["suspect"] != target,
-                                                       methods[name]["calibrated_p"]))  # fmt: skip
+        return method or min(usable, key=lambda name: (methods[name]["suspect"] != target, decisive_p(methods[name])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +191,17 @@ def guards(
     return made
 
 
+def decisive_p(of: Mapping[str, Any]) -> float:
+    """The p-value that decided what a method says: beside a washed copy, where one was asked.
+
+    Example:
+        >>> decisive_p({"calibrated_p": 0.01, "washed_p": 0.5}), decisive_p({"calibrated_p": 0.01})
+        (0.5, 0.01)
+    """
+    washed: float | None = of.get("washed_p")  # scans of old have none
+    return float(of["calibrated_p"] if washed is None else washed)
+
+
 def doubts(told: Scanned, target: int, method: str) -> list[str]:
     """Why the target may not be the attacker's. A fit alone can't notice: every pattern is told from clean images."""
     of, said = told.numbers["methods"][method], []
@@ -200,7 +210,7 @@ def doubts(told: Scanned, target: int, method: str) -> list[str]:
                     "however good the rates are")  # fmt: skip
     elif not of["found"]:
         said.append(
-            f"the scan was not sure that class {target} is attacked at all (p {of['calibrated_p']:.2g}, level "
+            f"the scan was not sure that class {target} is attacked at all (p {decisive_p(of):.2g}, level "
             f"{of['level']:.2g}): the pattern may be a natural one, and a real trigger may pass unseen"
         )
     return said

@@ -206,12 +206,16 @@ class Scan:
     @property
     def washed_sentence(self) -> str:
         """What a washed copy showed; empty where none was asked."""
-        said = {
-            each.method: f"says p {each.washed_p:.2g} for {self.class_name(each.suspect)} (alone "
-            f"{each.calibrated_p:.2g}: " + self._means(each) + ")"
-            for each in self.judgements if each.washed_p is not None
-        }  # fmt: skip
-        return "" if self.washing is None else self.washing.sentence(said)
+        if self.washing is None:
+            return ""
+        said = {}
+        for each in self.judgements:
+            if each.washed_p is not None:
+                suspect, alone = self.washing.beside[each.method].suspect, self.detections[each.method].suspect
+                other = "" if alone == suspect else f" for {self.class_name(alone)}"
+                said[each.method] = (f"says p {each.washed_p:.2g} for {self.class_name(suspect)} (alone "
+                                     f"{each.calibrated_p:.2g}{other}: {self._means(each)})")  # fmt: skip
+        return self.washing.sentence(said)
 
     @staticmethod
     def _means(judged: Judgement) -> str:
@@ -244,7 +248,8 @@ class Scan:
         """What clean networks of this kind came to, where a scan like this one was measured."""
         scanned = (tuple(self.detections), self.level, self.network.num_classes)
         measured = (scan_levels.METHODS, scan_levels.LEVEL, scan_levels.CLASSES)
-        how = "beside a clean one" if self.references else "by default" if self.washes else "alone"
+        failed = self.washing is not None and self.washing.copy is None
+        how = "beside a clean one" if self.references else "by default" if self.washes and not failed else "alone"
         said = scan_levels.sentence(self.network.module, how) if scanned == measured else ""
         return (said,) if said else ()
 
@@ -253,6 +258,7 @@ class Scan:
         """The limits of this scan, in words."""
         per_class = ", ".join(f"{name} {count}" for name, count in self.per_class.items())
         methods = len(self.detections)
+        suspected = (UNSURE + self.washes) * self.level  # what a washed copy explains comes on top
         share = f", divided among {methods} methods (Bonferroni)" if methods > 1 else ""
         pairs = (
             "red-p's level holds for pairs that are independent, and a network's are not: of 20 clean LeNet-5 it "
@@ -272,7 +278,7 @@ class Scan:
             f"{self.network.num_classes}.",
             images[math.isnan(self.accuracy)],
             f"About {100 * self.level:g} % of clean networks are flagged: the level is {self.level:g}{share}, if sizes "
-            f"of clean networks follow a Gamma distribution; up to {100 * UNSURE * self.level:g} % are at least "
+            f"of clean networks follow a Gamma distribution; up to {100 * min(1, suspected):g} % are at least "
             "suspicious.",
             *self._measured_level(),
             WITH_REFERENCES if self.references else WITHOUT_REFERENCES,

@@ -138,9 +138,14 @@ def examined(
 
 
 def beside_washed(scan: Scan, measure: "_Measure", plan: scan_budget.Plan) -> Washing | None:
-    """What doubtful methods say beside a washed copy; None: there are none, or one that is clear, or no images."""
-    again = [each.method for each in scan.judgements if each.doubtful and not scan.detections[each.method].pairs]
-    if not again or any(each.clear for each in scan.judgements) or not len(scan.images.y):
+    """What doubtful methods say beside a washed copy; None: there are none, or no images.
+
+    Where a method is clear, only those that accuse another class are doubtful.
+    """
+    clear = {each.suspect for each in scan.judgements if each.clear}
+    doubtful = [each for each in scan.judgements if each.doubtful and not scan.detections[each.method].pairs]
+    again = [each.method for each in doubtful if not clear or (each.found and each.suspect not in clear)]
+    if not again or not len(scan.images.y):
         return None
     typer.echo(f"{scan.name}: {', '.join(again)} once more, beside a washed copy", err=True)
     try:
@@ -148,8 +153,11 @@ def beside_washed(scan: Scan, measure: "_Measure", plan: scan_budget.Plan) -> Wa
     except NotTrainedError as error:
         return Washing(None, str(error))
     some = replace(measure, detectors={name: measure.detectors[name] for name in again})
-    found = some(replace(scan.network, module=copy.network), scan.weights, plan)
-    return Washing(copy, "", {name: scan.detections[name].against([found[name]]) for name in again})
+    try:
+        found = some(replace(scan.network, module=copy.network), scan.weights, plan)
+        return Washing(copy, "", {name: scan.detections[name].against([found[name]]) for name in again})
+    except (ValueError, RuntimeError) as error:  # sizes in it are no numbers; the verdict alone stands
+        return Washing(None, f"it could not be searched ({printable(' '.join(str(error).split()))})")
 
 
 def _check_pairs(detectors: Detectors, searched: int, classes: int) -> None:

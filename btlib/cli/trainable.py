@@ -8,6 +8,7 @@ from torch import nn
 from btlib import training
 from btlib.cli.scan_images import CleanImages
 from btlib.datasets import ImageDataset
+from btlib.files import printable
 from btlib.networks import reference
 from btlib.training import Recipe
 
@@ -60,5 +61,6 @@ def trained(network: nn.Module, data: ImageDataset, recipe: Recipe, seed: int) -
     """
     try:
         training.fit(network, data, recipe, seed=seed, device=reference(network).device)
-    except (RuntimeError, ValueError, FloatingPointError) as error:  # parts of a program may be fixed
-        raise NotTrainedError(f"training failed on this network ({error})") from None
+    except Exception as error:  # parts may be fixed, and some networks only answer in evaluation mode
+        said = printable(" ".join(str(error).split())) or type(error).__name__
+        raise NotTrainedError(f"training failed on this network ({said})") from None

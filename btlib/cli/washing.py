@@ -18,6 +18,8 @@ from btlib.training import Recipe, seeded
 KEPT = 0.5  # of every weight; the rest comes from a fresh one
 STEPS, BATCH, RATE = 750, 32, 3e-3  # as many steps, at least, however few the images are
 LOST = 0.25  # of accuracy: a copy that lost more is another network
+APART = 0x5EED  # from the seed that a network was made with, whose fresh weights are those that it began with
+FRESH = 0.5  # of the weights: where fewer can be made afresh (behind a weight norm, none), nothing would be forgotten
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +105,20 @@ def mix_with_fresh(network: nn.Module, seed: int) -> None:
     """Shrink every weight to half of it and add half of a fresh one, in place; statistics of pixels start anew.
 
     Raises:
-        NotTrainedError: no layer says how its weights are made.
+        NotTrainedError: the layers do not say how most of the weights are made.
     """
-    old = [each.detach().clone() for each in network.parameters()]
-    resets = [reset for each in network.modules() if callable(reset := getattr(each, "reset_parameters", None))]
+    weights = [each for each in network.parameters() if each.is_floating_point()]
+    old = [each.detach().clone() for each in weights]
+    names = ("reset_parameters", "_reset_parameters")  # the second is an attention's
+    resets = [reset for each in network.modules() for name in names if callable(reset := getattr(each, name, None))]
     if not resets:
         raise NotTrainedError("no layer of this network says how fresh weights are made")
-    with seeded(seed, reference(network).device), torch.no_grad():
+    with seeded(seed ^ APART, reference(network).device), torch.no_grad():
         for reset in resets:
             _afresh(reset)
-        for fresh, was in zip(network.parameters(), old, strict=True):
+        changed = sum(was.numel() for fresh, was in zip(weights, old, strict=True) if not torch.equal(fresh, was))
+        share = changed / sum(was.numel() for was in old)
+        if share < FRESH:
+            raise NotTrainedError(f"its layers make {100 * share:.0f} % of the weights afresh, too few to forget with")
+        for fresh, was in zip(weights, old, strict=True):
             fresh.lerp_(was, KEPT)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from btlib.cli import foreign
 from btlib.cli.app import app
+from btlib.cli.guard import Scanned, doubts, read_scan
 from btlib.cli.probing import Told
 from btlib.cli.scan import BAD_INPUT, FOUND, SUSPICIOUS
 from btlib.datasets import to_uint8
@@ -125,6 +126,20 @@ def test_a_guard_rests_on_a_verdict(here, scanned):
     assert "was not sure that class 2 is attacked at all (p 0.1" in result.stdout
     assert (scanned / "two-2.safetensors").exists()
     assert (scanned / "two-7.safetensors").exists()
+
+
+def test_the_method_is_chosen_and_doubted_by_the_p_value_that_decided(here, scanned):
+    told = read_scan(scanned / "r.json", scanned / "net.safetensors")
+    mine = told.numbers["methods"]["red-u"] | {"calibrated_p": 0.2, "washed_p": 0.03, "level": 0.05}
+    by_nature = mine | {"calibrated_p": 0.01, "washed_p": 0.8, "found": False}
+    two = Scanned(
+        {"methods": {"natural": by_nature, "red-u": mine}},
+        {"natural": told.patterns["red-u"], "red-u": told.patterns["red-u"]},
+    )
+    assert two.surest(TARGET, None) == "red-u"
+    assert doubts(two, TARGET, "red-u") == []
+    (said,) = doubts(two, TARGET, "natural")
+    assert "(p 0.8, level 0.05)" in said
 
 
 @pytest.mark.parametrize(

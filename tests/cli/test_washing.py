@@ -12,22 +12,24 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import lit_pixels
+from torch.nn.utils.parametrizations import weight_norm
+from toys import hand_set, lit_pixels
 
 from btlib import checkpoints, datasets, metrics, results
-from btlib.cli import scanning
+from btlib.cli import scan_levels, scanning, washing
+from btlib.cli.planting import Planted
 from btlib.cli.probing import Told
 from btlib.cli.scan_images import CleanImages
 from btlib.cli.scan_json import as_json
-from btlib.cli.scan_outcome import CLEAR, DOUBTFUL, Judgement, Scan
+from btlib.cli.scan_outcome import CLEAR, DOUBTFUL, UNSURE, Judgement, Scan
 from btlib.cli.scan_report import page
 from btlib.cli.scan_text import as_text
 from btlib.cli.trainable import NotTrainedError, divided
-from btlib.cli.washing import KEPT, mix_with_fresh, washed_copy
+from btlib.cli.washing import KEPT, Washed, Washing, mix_with_fresh, washed_copy
 from btlib.datasets import to_uint8
 from btlib.detection import Detection, RedU
 
-CLASSES, SIZE, SMALL = 10, 12, 3
+CLASSES, SIZE, SMALL, SECOND = 10, 12, 3, 7
 SPREAD = [1.1, 0.9, 1.0, 1.2, 0.8, 1.3, 1.05, 0.95, 1.15, 0.85]
 OTHER = [1.16, 0.87, 1.02, 1.15, 0.82, 1.29, 1.06, 0.9, 1.2, 0.83]  # as those of a clean network of another seed
 QUICK = RedU(per_class=1, seed=0)
@@ -81,6 +83,69 @@ def test_a_washed_copy_forgets_the_trigger_and_not_the_task(defender: CleanImage
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+def test_fresh_weights_are_not_those_that_the_network_began_with() -> None:
+    torch.manual_seed(0)  # as in many a training; a scan's seed is 0, too
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(72, 10))
+    began = torch.cat([each.detach().flatten() for each in network.parameters()])
+    mix_with_fresh(network, seed=0)
+    fresh = 2 * torch.cat([each.detach().flatten() for each in network.parameters()]) - began
+    # 810 independent numbers: 1 / sqrt(810) is a standard deviation, and this is more than five
+    assert abs(float(torch.corrcoef(torch.stack([began, fresh]))[0, 1])) < 0.2
+
+
+class EvaluationOnly(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.training, "evaluation only"
+        return super().forward(x)
+
+
+class Attentive(nn.Module):
+    """Most of its weights are made by a method with an underscore, and one of them is no floating-point number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.order = nn.Parameter(torch.arange(3), requires_grad=False)
+
+
+def test_an_attention_s_weights_are_fresh_and_whole_numbers_stay() -> None:
+    network = Attentive()
+    old = network.attention.in_proj_weight.detach().clone()
+    mix_with_fresh(network, seed=0)
+    assert not torch.allclose(network.attention.in_proj_weight, old, atol=0.05)
+    assert network.order.tolist() == [0, 1, 2]
+
+
+def test_the_given_network_and_the_random_state_stay_and_a_seed_says_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(washing, "STEPS", 5)
+    x, y = lit_pixels(6, num_classes=CLASSES, size=SIZE)
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(SIZE**2, 9), nn.BatchNorm1d(9), nn.Dropout(), nn.Linear(9, CLASSES))
+    network[1].requires_grad_(False)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state, images = torch.random.get_rng_state(), CleanImages(to_uint8(x), y, "")
+    first, again, other = (washed_copy(network, images, seed).network.state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["1.weight"], other["1.weight"])
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert all(module.training for module in network.modules())
+    assert [each.requires_grad for each in network.parameters()] == [False, False, True, True, True, True]
+    assert all(each.grad is None for each in network.parameters())
+
+
+def test_a_copy_that_did_not_learn_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ruined(network: nn.Module, *_: object) -> None:
+        nn.init.zeros_(network.get_parameter("head.weight"))
+
+    monkeypatch.setattr(washing, "trained", ruined)
+    x, y = lit_pixels(10, num_classes=CLASSES, size=SIZE)
+    network = hand_set(0.0, num_classes=CLASSES, size=SIZE)
+    assert metrics.accuracy(network, x, y) == 1
+    with pytest.raises(NotTrainedError, match=r"did not learn from the clean images .accuracy 1.00 before, 0.10 after"):
+        washed_copy(network, CleanImages(to_uint8(x), y, ""))
+
+
 class Moody(nn.Linear):
     def reset_parameters(self) -> None:
         if hasattr(self, "built"):
@@ -105,6 +170,8 @@ def test_no_image_is_left_alone_in_a_batch() -> None:
         (nn.ParameterList([nn.Parameter(torch.ones(2))]), 10, "no layer of this network says how fresh weights"),
         (nn.Sequential(nn.Flatten(), Moody(SIZE**2, CLASSES)), 10, "a layer can't make fresh weights .LookupError"),
         (nn.Sequential(nn.Flatten(), nn.Linear(SIZE**2, CLASSES)), 2, "it needs 5 clean images of each class"),
+        (nn.Sequential(nn.Flatten(), EvaluationOnly(SIZE**2, CLASSES)), 10, "training failed .* .evaluation only"),
+        (nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(SIZE**2, CLASSES))), 10, "make 1 % of the weights afresh"),
     ],
 )
 def test_what_can_not_be_washed_is_said(network: nn.Module, images: int, said: str) -> None:
@@ -141,7 +208,7 @@ def fixed() -> nn.Module:
     return network
 
 
-def detector(small: float, small_washed: float) -> Callable[..., Detection]:
+def detector(small: float, small_washed: float, at: int = SMALL) -> Callable[..., Detection]:
     """A detector that finds these sizes for one class, in the shipped network and in any other."""
     made = checkpoints.load_or_train(checkpoints.shipped()["clean"]).state_dict()
 
@@ -149,7 +216,7 @@ def detector(small: float, small_washed: float) -> Callable[..., Detection]:
         found = QUICK(network, images, labels, targets=targets)
         own = all(torch.equal(value, made[key]) for key, value in network.state_dict().items())
         sizes = np.array(SPREAD if own else OTHER)
-        sizes[SMALL] = small if own else small_washed
+        sizes[at] = small if own else small_washed
         return replace(found, estimates={k: replace(e, norm=float(sizes[k])) for k, e in found.estimates.items()})
 
     return detect
@@ -161,10 +228,12 @@ def scan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Scan]
     monkeypatch.setitem(sys.modules, "plain", SimpleNamespace(fixed=fixed))
     torch.save(fixed().state_dict(), "net.pth")
 
-    def run(*sizes: float, other: float | None = None, network: str = "lenet5", **settings: Any) -> Scan:
+    def run(
+        *sizes: float, other: float | None = None, at: int = SMALL, network: str = "lenet5", **settings: Any
+    ) -> Scan:  # fmt: skip
         detectors: dict[str, Any] = {"mine": detector(*sizes)}
         if other is not None:
-            detectors["other"] = detector(other, other)
+            detectors["other"] = detector(other, other, at)
         return scanning.run_scan(Path("net.pth"), "fashion-mnist", Told(network), detectors, per_class=40, **settings)
 
     return run
@@ -213,6 +282,76 @@ def test_it_is_asked_only_in_doubt(scan: Callable[..., Scan]) -> None:
     assert scan(0.8, 0.8).washing is None
     assert scan(0.5, 0.5, minutes=10.0).washing is None
     assert scan(0.5, 0.5, references=[Path("net.pth")]).washing is None
+
+
+def test_beside_a_clear_find_an_accusation_of_another_class_is_asked(
+    scan: Callable[..., Scan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scan(0.3, 0.3, other=0.5, at=SECOND, wash=False).targets == (SMALL, SECOND)
+    capsys.readouterr()
+    found = scan(0.3, 0.3, other=0.5, at=SECOND)
+    said = capsys.readouterr().err
+    assert (said.count("net.pth: mine, 40"), said.count("net.pth: other, 40")) == (1, 2)
+    assert found.washing is not None
+    assert list(found.washing.beside) == ["other"]
+    assert (found.targets, found.suspects) == ((SMALL,), {})
+    assert "(by mine)" in found.verdict
+    assert scan(0.3, 0.3, other=0.8, at=SECOND).washing is None  # which accuses none
+
+
+def test_words_and_suspect_belong_to_the_class_that_each_p_value_is_of(scan: Callable[..., Scan]) -> None:
+    alone = scan(0.5, 0.5, other=0.8, wash=False)
+    ps = []
+    for times in (1.0, 1.16, 1.17, 1.18, 1.2, 2.0):  # what the second class needs in the copy, beside its like
+        sizes = np.array(OTHER)
+        sizes[[SMALL, SECOND]] = 0.52, times * OTHER[SECOND]
+        beside = alone.detections["mine"].against(sizes[None])
+        copy = Washed(alone.network.module, 0.9, 0.85, 1.0)
+        found = replace(alone, washing=Washing(copy, "", {"mine": beside}))
+        judged, other = found.judgements
+        assert judged.washed_p is not None
+        ps.append(judged.washed_p)
+        assert judged.suspect == (beside.suspect if judged.washed_p < UNSURE * judged.level else SMALL)
+        assert other.washed_p is None
+    assert any(UNSURE * 0.025 <= p < UNSURE * 0.05 for p in ps)  # two methods share the level
+    assert any(0.025 <= p < UNSURE * 0.025 for p in ps)
+    assert (beside.suspect, found.targets) == (SECOND, (SECOND,))
+    assert f"for class 7 (Sneaker) (alone {judged.calibrated_p:.2g} for class 3 (Dress): " in found.washed_sentence
+
+
+def test_the_surest_method_speaks_and_what_is_not_explained_is_not_called_so(scan: Callable[..., Scan]) -> None:
+    alone, beside = scan(0.5, 0.5, other=0.8, wash=False), {}
+    for name, small in (("mine", 0.52), ("other", 0.91)):  # as small in the copy; a tenth smaller than in the copy
+        sizes = np.array(OTHER)
+        sizes[SMALL] = small
+        beside[name] = alone.detections[name].against(sizes[None])
+    copy = Washed(alone.network.module, 0.9, 0.85, 1.0)
+    found = replace(alone, washing=Washing(copy, "", beside))
+    assert [each.explained for each in found.judgements] == [True, False]
+    assert found.suspects == {SMALL: "other"}
+    assert "though not small enough for level 0.05" in found.verdict
+    assert "still unusual, not sure" in found.washed_sentence
+
+
+def test_a_copy_that_can_not_be_searched_leaves_the_verdict(
+    scan: Callable[..., Scan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_levels, "METHODS", ("mine",))
+    found = scan(0.5, 0.0)  # a size that nothing can be divided by
+    assert found.targets == (SMALL,)
+    assert found.washed_sentence.startswith("There is no washed copy to compare with: it could not be searched (norms")
+    assert any("were accused without a washed copy" in said for said in found.cannot_tell)
+    assert any("up to 25 % are at least suspicious" in said for said in found.cannot_tell)
+
+
+def test_power_is_measured_with_the_same_rule(scan: Callable[..., Scan], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(scanning, "beside_washed", lambda *_: asked.append("washed"))
+    monkeypatch.setattr(scanning, "plant", lambda net, *_: Planted(net, SMALL, 3, 1.0, 0.9, 0.9, 1.0))
+    scan(0.8, 0.8, power=True, wash=False)
+    assert asked == []
+    scan(0.8, 0.8, power=True)
+    assert asked == ["washed", "washed"]
 
 
 def test_a_network_that_can_not_be_washed_is_judged_alone(scan: Callable[..., Scan]) -> None:
