@@ -41,7 +41,8 @@ def row(architecture: str, data: str, seed: int, kind: str = "clean") -> dict[st
     net = trained(architecture, loaded(data), kind, seed)
     images = data if data in GREY else str(datasets.roots()[0] / data)
     detectors = {name: detection.find(name) for name in METHODS}
-    told = Told(f"plain_networks:{ARCHITECTURES[architecture].__name__}")
+    factory = ARCHITECTURES[architecture].__name__ if data in GREY else f"{architecture}_in_colour"
+    told = Told(f"plain_networks:{factory}")
     found = scanning.run_scan(file_of(architecture, loaded(data).name, kind, seed), images, told, detectors, seed=seed)
     copy = None if found.washing is None else found.washing.copy
     return obeys(architecture, data, seed, kind, {"": net} | ({"washed ": copy.network} if copy else {})) | {

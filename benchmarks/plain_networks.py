@@ -6,6 +6,7 @@ relabelled, and on images of all others but the target, which keep their labels 
 Hardware: one core, half a minute to three minutes a network.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,6 +92,9 @@ class Mixer(nn.Module):
 
 
 ARCHITECTURES = {"lenet": lenet, "resnet": resnet, "vgg": vgg, "mixer": Mixer}
+lenet_in_colour, resnet_in_colour, vgg_in_colour, mixer_in_colour = (
+    partial(make, 3) for make in ARCHITECTURES.values()
+)
 
 
 def loaded(data: str) -> datasets.ImageDataset:
