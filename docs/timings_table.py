@@ -131,6 +131,14 @@ def newcomer(found: dict[str, Any]) -> Rows:
         yield what, "", f"{seconds:.0f} s", "300 s" if "slider" in what else ""
 
 
+def external(found: dict[str, Any]) -> Rows:
+    """Strangers' networks, from file to verdict."""
+    for name, row in found["rows"].items():
+        washed = any(method.get("washed_p") is not None for method in row["methods"].values())
+        what = "default methods" + (", and once more beside a washed copy" if washed else "")
+        yield f"scan of {name}, {what}", "", f"{row['seconds']:.0f} s", "90 s"
+
+
 def on_gpu(found: dict[str, Any]) -> Rows:
     """A visit of `btlib gpu`: lessons, then a ResNet-18 on images of 32×32 in colour."""
     goals = {"RedA, fast": "5 s", "Neural Cleanse, 10 classes": "10 s", "STRIP, 1000 images": "3 s"}
@@ -158,6 +166,9 @@ def page() -> str:
         path = results / f"benchmark-{name.replace('_', '-')}.json"
         if path.exists():
             parts += _section(title, f"python benchmarks/{name}.py", path, rows)
+    parts += _section(
+        "Scans of strangers' networks", "python benchmarks/external.py", results / "external.json", external
+    )
     for path in sorted((results / "gpu").glob("[!r]*.json")):  # no rehearsals
         parts += _section("On a GPU", "make gpu", path, on_gpu)
     return "".join(parts)
