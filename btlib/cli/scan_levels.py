@@ -7,7 +7,7 @@ LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was meas
 #: to it.
 ACCUSED: dict[str, dict[str, tuple[int, int]]] = {
     "convolutions": {"by default": (7, 0), "alone": (7, 1), "beside a clean one": (12, 0)},
-    "convolutions and batch normalisation": {"by default": (12, 1), "alone": (12, 2), "beside a clean one": (24, 4)},
+    "convolutions and batch normalisation": {"by default": (12, 0), "alone": (12, 2), "beside a clean one": (24, 4)},
     "layer normalisation": {"by default": (6, 0), "alone": (6, 0), "beside a clean one": (12, 1)},
 }
 
