@@ -1,6 +1,6 @@
 """What a washed copy of a backdoored network still does: shipped LeNet-5, and networks that other people backdoored.
 
-    python benchmarks/washing.py                 # shipped ones, two draws of clean images and fresh weights each
+    python benchmarks/washing.py                 # shipped ones, two draws of fresh weights each
     python benchmarks/washing.py --external      # and I-BAU's five below $BTLIB_EXTERNAL
 
 A scan washes a copy to compare with where it doubts (`btlib.cli.washing`): with 100 clean images of each class, a fifth

@@ -18,10 +18,10 @@ def make(
     *,
     cases: Annotated[int, typer.Option(min=1, help="How many different cases; each takes about a minute.")] = 1,
     profile: ProfileOption = "fast",
-    attacks: Annotated[str, typer.Option(
+    attacks: Annotated[str | None, typer.Option(
         help="What may be drawn where all classes are sources, one case in three: some of box, chessboard, "
-        "local_chessboard, adaptive_blend, adaptive_patch, wanet, sig. The course's detectors may miss the last "
-        "two.")] = "box,chessboard,local_chessboard",
+        "local_chessboard, adaptive_blend, adaptive_patch, wanet, sig; unless given, the first three. The course's "
+        "detectors may miss the last two.", show_default=False)] = None,
     covers: Annotated[int, typer.Option(
         min=0, help="Stamped images of each other class that keep their label, of attacks from few classes: these "
         "are harder to find.")] = 0,
@@ -29,8 +29,10 @@ def make(
     """Make cases: give for-students/ away, keep keys/."""
     from btlib.datasets import DataError
     from btlib.exercises import examination
+    from btlib.exercises.mystery_attacks import ATTACKS
 
-    size, drawn = chosen_profile(profile), tuple(name.strip() for name in attacks.split(",") if name.strip())
+    size = chosen_profile(profile)
+    drawn = ATTACKS if attacks is None else tuple(name.strip() for name in attacks.split(",") if name.strip())
     with needs.sentences():
         taken = len(list((folder / "keys").glob("case-*.safetensors")))
         for number in range(taken + 1, taken + cases + 1):

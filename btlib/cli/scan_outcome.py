@@ -270,8 +270,9 @@ class Scan:
             "No backdoor found is no proof of absence: it says that no class has an unusually small pattern.",
             "Triggers that differ from image to image or are drawn by a generator (warps, styles), and attacks trained "
             "against inversion as in the stealthy paper, are built to escape what was run here.",
-            "A backdoor for one or two classes that moves no other escapes neural-cleanse and red-a; red-a-focused and "
-            "red-p can see it, and mask-red-p with --reference sees patches.",
+            "A backdoor for one or two classes escapes neural-cleanse and red-a; red-a-focused and red-p can see it, "
+            "unless images of other classes were poisoned against it (covers): of these mask-red-p with --reference "
+            "sees patches.",
             "All-to-all attacks, several targets at once and patterns that cover much of the image leave no single "
             "class that stands out.",
             f"With fewer than about 7 classes an outlier test has little to compare with; here there are "
