@@ -104,7 +104,7 @@ def test_adaptive_attacks_are_found(plant: Plant, tmp_path: Path, name: str) -> 
     ("name", "admitted"),
     [
         ("sig", "patterns that cover much of the image"),
-        ("covers", "A backdoor for one or two classes that moves no other escapes neural-cleanse and red-a"),
+        ("covers", "unless images of other classes were poisoned against it (covers)"),
     ],
 )
 def test_a_wave_and_a_box_with_covers_escape_and_the_report_says_so(
