@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import json
 import os
 import platform
 import shutil
@@ -10,10 +11,17 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+#: Bytes of a stranger's text, such as a notebook with its figures. As lists in lists they take thirty times as many.
+MOST_TEXT = 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that is allowed
+
+
+class TextError(ValueError):
+    """A file that holds no text which is worth reading; the message says why."""
 
 
 @contextmanager
@@ -146,6 +154,46 @@ def write_text(path: str | Path, text: str) -> Path:
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def read_text(path: str | Path) -> str:
+    """A text in UTF-8 that a stranger may have written: what is too large, or no file, is refused before it is read.
+
+    Raises:
+        OSError: it can't be read.
+        TextError: more than `MOST_TEXT`, a pipe or a device, or not UTF-8.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     read_text(write_text(f"{folder}/a.txt", "whole"))
+        'whole'
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if not path.is_file() or size > MOST_TEXT:
+        got = f"{size:,} bytes" if path.is_file() else "a folder, a pipe or a device"
+        raise TextError(f"{path.name}: expected a file of at most {MOST_TEXT:,} bytes, got {got}; get it again")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path.name}: expected text in UTF-8, got other bytes ({error.reason} at byte {error.start}); "
+                        "get it again") from None  # fmt: skip
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON says, as in `read_text`.
+
+    Raises:
+        OSError: it can't be read.
+        TextError: as in `read_text`, or no JSON, or lists in lists in lists without end.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        got = "too many lists in lists" if isinstance(error, RecursionError) else f"something else ({error})"
+        raise TextError(f"{Path(path).name}: expected JSON, got {got}; get it again") from None
 
 
 def printable(text: str) -> str:

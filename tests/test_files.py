@@ -6,12 +6,23 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from btlib.files import folder_written_whole, scratch, signed, write_text, written_whole
+from btlib.files import (
+    MOST_TEXT,
+    TextError,
+    folder_written_whole,
+    read_json,
+    read_text,
+    scratch,
+    signed,
+    write_text,
+    written_whole,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -140,3 +151,44 @@ def test_what_a_killed_one_left_is_removed_by_the_next(tmp_path: Path) -> None:
     with mock.patch.object(tempfile, "tempdir", str(tmp_path)), scratch("x") as own:
         assert list(tmp_path.iterdir()) == [own]
     assert not list(tmp_path.iterdir())
+
+
+def sparse(path: Path, size: int) -> Path:
+    """A file of so many zeros that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def test_a_text_is_read_up_to_a_size_and_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + "größer".encode())  # as Windows' editors write it
+    assert read_text(path) == "größer"
+    assert len(read_text(sparse(tmp_path / "most.txt", MOST_TEXT))) == MOST_TEXT
+    with pytest.raises(TextError, match=r"b.txt: expected a file of at most 33,554,432 bytes, got 33,554,433 bytes"):
+        read_text(sparse(tmp_path / "b.txt", MOST_TEXT + 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (
+            lambda p: p.write_bytes(b"a\xff"),
+            r"expected text in UTF-8, got other bytes \(invalid start byte at byte 1\)",
+        ),
+        (os.mkfifo, "got a folder, a pipe or a device"),  # it would be waited for, without end
+        (Path.mkdir, "got a folder, a pipe or a device"),
+        (lambda p: p.symlink_to("/dev/zero"), "got a folder, a pipe or a device"),
+        (lambda p: p.write_text("[" * 200_000), "expected JSON, got too many lists in lists"),
+        (lambda p: p.write_text("{'a': 1}"), r"expected JSON, got something else \(Expecting property name"),
+    ],
+)
+def test_what_is_no_text_is_told_in_a_sentence(tmp_path: Path, make: Callable[[Path], object], got: str) -> None:
+    make(tmp_path / "a.json")
+    with pytest.raises(TextError, match=f"a.json: .*{got}.*; get it again"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_that_is_missing_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")

@@ -9,7 +9,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from btlib.cli.lessons import LessonError
-from btlib.files import write_text
+from btlib.files import TextError, read_text, write_text
 
 AS_GIVEN, FORMER = ".as-given", "former"
 _EXERCISE = re.compile(r"""^@(?:\w+\.)*exercise\(["'](\w+)["']\)""", re.MULTILINE)
@@ -20,10 +20,12 @@ def read(path: Path) -> NotebookNode:
     """A notebook of any format, as one of format 4.
 
     Raises:
-        LessonError: it is none.
+        LessonError: it is none, or too large for one.
     """
     try:
-        return nbformat.read(path, as_version=4)
+        return nbformat.reads(read_text(path), as_version=4)
+    except TextError as error:
+        raise LessonError(str(error)) from error
     except Exception as error:
         sentence = f"{path.name}: expected a notebook, got {type(error).__name__}; open and save it in JupyterLab"
         raise LessonError(sentence) from error

@@ -1,6 +1,5 @@
 """`btlib guard`: from a scan's own estimate to a guard in service, which says when it doubts itself."""
 
-import json as jsons
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,9 +139,10 @@ def read_scan(scan: Path, weights: Path) -> Scanned:
     from btlib.cli import estimates
     from btlib.cli.adapting import ForeignError
     from btlib.cli.scan_json import fingerprint
+    from btlib.files import read_json
 
     try:
-        numbers = jsons.loads(scan.read_text(encoding="utf-8"))
+        numbers = read_json(scan)
         _ = numbers["verdict"]["targets"], numbers["methods"], numbers["images"]["classes"]
         _ = numbers["network"]["told"]["convention"]
     except (OSError, ValueError, KeyError, TypeError) as error:

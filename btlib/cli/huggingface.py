@@ -3,7 +3,6 @@
 Folders of timm look alike and are handed on to `timm_folders`.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from btlib.cli.adapting import ForeignError
 from btlib.cli.other_formats import Other, needed
 from btlib.cli.preprocessing import Convention
 from btlib.cli.probing import Told, said_by
+from btlib.files import read_json
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -111,10 +111,10 @@ def _side(size: Any) -> int | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_json(path)
         if not isinstance(told, dict):
             raise ValueError(f"a {type(told).__name__}")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ForeignError(f"WEIGHTS: expected JSON with names and values in {path}, got {said_by(error)}; get the "
                            "folder again") from None  # fmt: skip
     return told

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import nbformat
 
+from btlib.files import read_text
+
 PARAMETERS = ("PROFILE", "SEED")
 
 
@@ -61,7 +63,7 @@ def read_lesson(path: Path) -> nbformat.NotebookNode:
             (papermill would only warn, and run the lesson at another profile than asked for.)
     """
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.reads(read_text(path), as_version=4)
         nbformat.validate(notebook)
     except Exception as error:
         remedy = "open and save it in JupyterLab"

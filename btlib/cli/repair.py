@@ -1,6 +1,5 @@
 """`btlib repair`: a backdoored network and clean images in, a repaired network and a report out."""
 
-import json as json_format
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from btlib.cli import scan as scan_command
+from btlib.files import read_json
 
 if TYPE_CHECKING:
     from btlib.cli.probing import Foreign, Told
@@ -126,10 +126,11 @@ def named(target: int | None, scanned: Path | None, weights: Path) -> tuple[int,
             raise ValueError(f"--target, --scanned: expected one of them, got {target} and {scanned}; leave one out")
         return None if target is None else (target,)
     try:
-        told = json_format.loads(scanned.read_text(encoding="utf-8"))
+        told = read_json(scanned)
         digest, targets = told["network"]["sha256"], [int(each) for each in told["verdict"]["targets"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"--scanned: expected what scan --json wrote, got {scanned} ({type(error).__name__}); "
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"--scanned: expected what scan --json wrote, got {scanned} ({why}); "
                          "scan the network again, or leave it out") from None  # fmt: skip
     if digest != hashlib.sha256(weights.read_bytes()).hexdigest():
         raise ValueError(f"--scanned: expected a scan of {weights.name}, got one of another file, "

@@ -13,7 +13,7 @@ from btlib import datasets
 from btlib.datasets import DataSource, ImageDataset, Shape
 from btlib.datasets.folders import ClassFolders, class_folders, parts
 from btlib.datasets.pictures import decode, fitting, stored_shape
-from btlib.files import printable
+from btlib.files import printable, read_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +133,8 @@ def names_in(path: Path) -> list[str]:
         DataError: no such file, or not text.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("no plain file")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise datasets.DataError(
             f"--classes: expected a text file with a name a line, got {path} ({error}); pass one"
         ) from error

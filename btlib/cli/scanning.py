@@ -10,14 +10,13 @@ import typer
 from torch import nn
 
 from btlib import metrics, networks, training
-from btlib.cli import foreign, meaning, scan_budget, scan_images
+from btlib.cli import foreign, meaning, scan_budget, scan_images, scan_references
 from btlib.cli.file_kinds import file_kind
 from btlib.cli.planting import Power, plant
 from btlib.cli.probing import Foreign, Sealed, Told
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.cli.scan_looks import look
 from btlib.cli.scan_outcome import Scan
-from btlib.cli.scan_references import judged_beside
 from btlib.cli.trainable import NotTrainedError
 from btlib.cli.washing import Washing, washed_copy
 from btlib.detection import Detection, configured, settings_of
@@ -119,13 +118,14 @@ def examined(
     if references and plan.targets is not None:
         _check_pairs(detectors, len(plan.targets), loaded.num_classes)
 
-    def of_reference(path: Path) -> dict[str, Detection]:
+    def reference(path: Path) -> Foreign:
         network = foreign.load(path, source.native, told)
         measure.accuracy(network)
-        return measure(network, path, plan)
+        return network
 
+    clean_ones = scan_references.opened(references, detectors, reference)
     found = measure(loaded, weights, plan)
-    found = judged_beside(found, references, of_reference)
+    found = scan_references.judged_beside(found, clean_ones, lambda network, path: measure(network, path, plan))
     scan = Scan(weights, loaded, source, clean, accuracy, found, used, level, seed, references=tuple(references),
                 told=told, washes=wash and not references and minutes is None)  # fmt: skip
     if scan.washes:

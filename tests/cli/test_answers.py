@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import nbformat
 import pytest
@@ -32,16 +33,21 @@ def test_a_class_is_marked(tmp_path):
     hand_in(folder / "ada" / ".ipynb_checkpoints" / "00_start_here-checkpoint.ipynb", WRONG)
     (folder / "dan").mkdir()
     (folder / "dan" / "00_start_here.ipynb").write_text("{")
+    (folder / "eve.ipynb").write_bytes(b"")
+    os.truncate(folder / "eve.ipynb", 10**9)  # of zeros, which take no room
     done = CliRunner().invoke(app, ["answers", str(folder), "--out", str(out), "--lesson", "00"])
     assert done.exit_code == 0, done.output
     assert "code made to break out of Python would" in done.output
     with (out / "table.csv").open() as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {"ada", "ben", "'=cy", "dan"}
+    assert set(rows) == {"ada", "ben", "'=cy", "dan", "eve"}
     assert list(rows["ada"].values()) == ["ada", "1", "blank", "right"]
     assert rows["ben"]["asr"].startswith("wrong: images whose true class is the target are counted too")
     assert rows["'=cy"]["asr"] == "forbidden: writes a file (x)"
     assert rows["dan"]["asr"].startswith("blank: 00_start_here.ipynb: expected a notebook")
+    assert rows["eve"]["asr"].startswith(
+        "blank: eve.ipynb: expected a file of at most 33,554,432 bytes, got 1,000,000,"
+    )
     found = json.loads((out / "ada" / "results.json").read_text())
     assert [(t["name"], t["score"], t["status"]) for t in found["tests"]] == [
         ("passes_acceptance_test", 0, "failed"), ("asr", 1, "passed"),

@@ -162,6 +162,8 @@ def test_scans_of_other_networks_and_files_that_are_none_are_refused(here, scann
     assert "this very network" in run("guard", "r.json", "other.safetensors", *common).stderr
     (scanned / "no.json").write_text('{"verdict": 3}')
     assert "expected the JSON of a scan" in run("guard", "no.json", "net.safetensors", *common).stderr
+    (scanned / "nested.json").write_text("[" * 200_000)
+    assert "too many lists in lists" in run("guard", "nested.json", "net.safetensors", *common).stderr
     (scanned / "alone.json").write_bytes((scanned / "r.json").read_bytes())
     assert "--save-estimates" in run("guard", "alone.json", "net.safetensors", *common).stderr
     # What makes the network is code: it's never taken from the JSON.

@@ -199,6 +199,8 @@ def test_an_earlier_scan_is_taken_for_what_it_found(here: Path) -> None:
     assert result.stderr.count("mask-red-a, ") == 1  # the scan after the repair
     assert "leave one out" in refused("--scanned", "scan.json", "--target", "1")
     assert "expected what scan --json wrote" in refused("--scanned", "net.pth")
+    Path("nested.json").write_text("[" * 200_000)
+    assert "too many lists in lists" in refused("--scanned", "nested.json")
     torch.save(Planted(9.0).state_dict(), "net.pth")
     assert "got one of another file" in refused("--scanned", "scan.json")
     torch.save(Planted(0.0).state_dict(), "net.pth")

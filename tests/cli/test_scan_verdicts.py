@@ -166,6 +166,7 @@ def test_bad_references_are_refused(here):
         ("other", lambda told: told["methods"].pop("red-u")),
         ("settings", lambda told: told["methods"]["red-u"]["settings"].update(delta=0.5)),
         ("classes", lambda told: told["methods"]["red-u"]["norms"].pop()),
+        ("words", lambda told: told["methods"]["red-u"]["norms"].append({})),
     ):
         told = numbers()
         told["verdict"]["backdoor"] = False
@@ -173,12 +174,15 @@ def test_bad_references_are_refused(here):
         (here / f"{name}.json").write_text(json.dumps(told))
     refusals = {
         "found": "whose scan found a backdoor", "other": "same --methods", "settings": "expected red-u with delta",
-        "classes": "expected norms of 10 classes",
+        "classes": "expected norms of 10 classes", "words": "here for red-u", "nested": "too many lists in lists",
     }  # fmt: skip
+    (here / "nested.json").write_text("[" * 200_000)
     for name, said in refusals.items():
         result = scan(*common, "--reference", f"{name}.json", "--json", "unused.json")
         assert result.exit_code == BAD_INPUT, result.output
         assert said in result.stderr.strip().splitlines()[-1]
+        searched = "images per class" in result.stderr
+        assert searched == (name in ("settings", "classes", "words"))  # what the file says by itself is seen before
 
 
 def test_what_a_reference_is_worth_was_measured():
