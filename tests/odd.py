@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from toys import hand_set
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from btlib.cli.app import app
 from btlib.cli.scan import FOUND
 
 CLASSES, SIZE = 3, 8
+SHAPE = (1, SIZE, SIZE)
 
 
 def run(*arguments: object) -> tuple[int, list[str], str]:
@@ -43,3 +45,18 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.after(self.net(self.before(x)))
+
+
+class Shallow(nn.Module):
+    """A plain linear network in the usual order of memory."""
+
+    def __init__(self, channels: int = 1, flat: Callable[[Tensor], Tensor] = lambda x: x.flatten(1)) -> None:
+        super().__init__()
+        self.conv, self.fc, self.flat = nn.Conv2d(channels, 1, 1, bias=False), nn.Linear(SIZE * SIZE, 3), flat
+        with torch.no_grad():
+            self.conv.weight.fill_(1 / channels)
+            self.fc.weight.copy_(hand_set(10.0, size=SIZE).head.weight)
+            self.fc.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.flat(self.conv(x)))

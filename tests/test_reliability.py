@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from reliability import kills, mutants, page, same_numbers
+from reliability import hostile, kills, mutants, page, same_numbers
 from reliability.warm import ROOT
 
 from btlib import sealed
@@ -83,3 +83,31 @@ def test_every_job_gets_its_share_of_the_kills() -> None:
     assert set(shares) == set(kills.JOBS)
     assert min(shares.values()) >= 3
     assert 200 <= sum(shares.values()) < 220
+
+
+def test_every_hostile_file_and_finding_is_told(tmp_path: Path) -> None:
+    kinds = hostile.HOSTILE
+    assert sum(len(files) for files in kinds.values()) > 70
+    told = {"made": "today", "commit": "c", "torch": "t", "device": "d"}
+    wrong = ["a | b: its code ran", "a | b: 900 MiB"]
+    text = page.page({
+        "hostile": {**told, "found": [{"kind": "a picture", "files": 3, "wrong": wrong,
+                                       "most_mb": 900, "by": "a | b"}]},
+        "findings": {**told, "found": {"audit": {"pinned": 9, "known": 8, "holes": []}, "bandit": {
+            "version": "2", "found": [{"test": "B102", "name": "exec", "file": "exercises/confined.py", "count": 1},
+                                      {"test": "B102", "name": "exec", "file": "new.py", "count": 2}]}}},
+    })  # fmt: skip
+    assert "| a picture | 3 | 2 | 900 | a \\| b | a \\| b: its code ran; a \\| b: 900 MiB |" in text
+    assert "an answer for 8 of 9 pinned packages, and knows of no holes" in " ".join(text.split())
+    assert "Bandit 2 finds 3 things" in " ".join(text.split())
+    assert "| B102 exec | exercises/confined.py | 1 | a student's answer, in a process with limits |" in text
+    assert "| B102 exec | new.py | 2 | not looked at yet |" in text
+
+
+def test_a_hostile_file_that_is_read_is_told(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    (ready / "ran").touch()
+    harmless = hostile.Hostile(lambda path: path.write_text("{}"), ("check", "--help"), "nothing of the kind")
+    found = hostile.tried(harmless, tmp_path / "home", ready)["wrong"]
+    assert [one.split(":")[0] for one in found] == ["status 0", "it says", "its code ran"]

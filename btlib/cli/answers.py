@@ -82,6 +82,7 @@ def judged(handed_in: Mapping[str, list[Path]], names: list[str], limits: "Limit
     from btlib.cli.copies import exercise_in, read
     from btlib.cli.lessons import LessonError
     from btlib.exercises.confined import Marked, mark_answer
+    from btlib.files import printable
 
     cells: dict[tuple[str, str], list[str]] = {}
     unread: dict[str, str] = {}
@@ -91,6 +92,7 @@ def judged(handed_in: Mapping[str, list[Path]], names: list[str], limits: "Limit
                 code = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
             except LessonError as error:
                 unread[student] = str(error)
+                typer.echo(printable(f"{student}: {error}"), err=True)
                 continue
             cells |= {(student, name): code for source in code if (name := exercise_in(source)) in names}
     asked = [name for name in names if any(name == found for _, found in cells)]

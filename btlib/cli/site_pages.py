@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from nbformat import NotebookNode
 
 from btlib import __all__ as everything
@@ -139,7 +139,7 @@ def _relinked(text: str, place: Path, root: Path, public: str | None) -> str:
 def _render(folder: Path, template: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(folder), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
+        keep_trailing_newline=True, autoescape=select_autoescape(["html.j2"]),
     )  # fmt: skip
     return environment.get_template(template).render(**values)
 

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from odd import SIZE, Net, refused, run
+from odd import SHAPE, SIZE, Net, refused, run
+from odd_files import png_of
 from PIL import Image
 from toys import hand_set, lit_pixels
 
@@ -20,7 +20,6 @@ from btlib import datasets
 from btlib.cli import scan_images
 from btlib.cli.scan import FOUND
 
-SHAPE = (1, SIZE, SIZE)
 DARK = Image.new("L", (SIZE, SIZE))
 
 # ------------------------------------------------------------------------------------- what is read as it should
@@ -193,17 +192,6 @@ def test_classes_of_any_name_are_scanned(offered, here, name):
 
 
 # --------------------------------------------------------------------------------------- what is refused
-
-
-def png_of(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG that says it is so large, and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    rest = b"".join(chunk(*each) for each in (*chunks, (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b"")))
-    return b"\x89PNG\r\n\x1a\n" + head + rest
 
 
 def file(content: bytes, name: str = "0/a.png") -> Callable[[Path], Any]:

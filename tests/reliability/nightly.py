@@ -1,4 +1,6 @@
-"""`make nightly`: kills, faults, 5,000 odd inputs, same numbers, mutations; a JSON in results/, and its page.
+"""`make nightly`: kills, faults, hostile files, 5,000 odd inputs, same numbers, load, what tools find, mutations.
+
+It writes a JSON in results/, and its page. Mutations are tried beside the others, on the second core.
 
 Parts can be named (`python -m reliability.nightly kills faults`); the others stay as they were measured before. What
 was stopped goes on: kills and mutations of this commit are kept in build/reliability/.
@@ -11,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,11 @@ from reliability.page import PAGE, RESULT, page
 from reliability.warm import ROOT
 
 KILLS, MUTANTS, EXAMPLES = 200, 300, 5000
-#: Minutes of each part, at most: together less than an hour on two cores.
-MINUTES = {"kills": 18, "faults": 10, "inputs": 8, "numbers": 4, "mutation": 18}
+#: Minutes of each part, at most. Those before the last come one after the other, that beside them: less than an hour.
+MINUTES = {
+    "kills": 18, "faults": 9, "hostile": 4, "inputs": 8, "numbers": 4, "load": 8, "findings": 3, "mutation": 54,
+}  # fmt: skip
+BESIDE = "mutation"
 
 
 def inputs(folder: Path) -> dict[str, Any]:
@@ -34,6 +40,20 @@ def inputs(folder: Path) -> dict[str, Any]:
     tests = int(found[1]) if (found := re.search(r"(\d+) passed", last)) else 0
     wrong = [] if done.returncode == 0 else done.stdout.splitlines()[-30:]
     return {"examples": EXAMPLES, "tests": tests, "seconds": round(time.monotonic() - began), "wrong": wrong}
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Five million images through a guard, and two minutes of 200 callers at the example service."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out = folder / "load.json"
+    subprocess.run([sys.executable, "benchmarks/load.py", "--out", out], cwd=ROOT, check=True)
+    told = json.loads(out.read_text(encoding="utf-8"))
+    wrong = [f"{name}: {what} {part[what]:.2f}" for name, part in told.items() if name in ("guard", "service")
+             for what, well in (("last rate over first", part["last rate over first"] >= 0.9),
+                                ("last MB over first", part["last MB over first"] <= 1.05)) if not well]  # fmt: skip
+    wrong += [f"service: {kind} {told['service']['answers'][kind]}" for kind in ("lost", "wrong")
+              if told["service"]["answers"].get(kind)]  # fmt: skip
+    return {"guard": told["guard"], "service": told["service"], "wrong": wrong}
 
 
 def disturbances(parts: list[str], folder: Path) -> dict[str, Any]:
@@ -65,6 +85,16 @@ def one_part(name: str, folder: Path) -> dict[str, Any]:
         from reliability import same_numbers
 
         return {name: same_numbers.run()}
+    if name == "hostile":
+        from reliability import hostile
+
+        return {name: hostile.run(folder / "hostile")}
+    if name == "load":
+        return {name: load(folder)}
+    if name == "findings":
+        from reliability import findings
+
+        return {name: findings.run()}
     if name == "mutation":
         from reliability import mutation, warm
 
@@ -81,22 +111,23 @@ def commit() -> str:
 
 def keep(found: dict[str, Any], **more: str) -> None:
     """Put the results of parts, with their surroundings, beside the others', and write the page anew."""
-    from btlib import results
+    from btlib import locks, results
 
     here = results.environment()
     when = {"commit": here["commit"], "device": here["device"], "torch": here["versions"]["torch"],
             "made": datetime.now(UTC).date().isoformat()}  # fmt: skip
-    whole = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-    whole |= {part: {"found": told, **when, **more} for part, told in found.items()}
-    RESULT.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    PAGE.write_text(page(whole), encoding="utf-8")
+    with locks.alone(RESULT):  # two parts may end at once
+        whole = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+        whole |= {part: {"found": told, **when, **more} for part, told in found.items()}
+        RESULT.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        PAGE.write_text(page(whole), encoding="utf-8")
 
 
 def wrong(name: str, found: Any) -> list[Any]:
     """What a part complains of."""
     if name == "kills":
         return [kill for job in found.values() for kill in job["wrong"]]
-    if name == "faults":
+    if name in ("faults", "hostile"):
         return [one for one in found if one["wrong"]]
     if name == "mutation":
         return [] if found["killed"] >= 0.9 * found["tried"] else [f"{found['killed']} of {found['tried']} killed"]
@@ -111,8 +142,13 @@ def main() -> int:
     told = parser.parse_args()
     parts = told.parts or list(MINUTES)
     if len(parts) > 1:
-        for name in parts:
-            apart(name, "--folder", str(told.folder))
+        with ThreadPoolExecutor(1) as aside:
+            for name in parts:
+                if name == BESIDE:
+                    aside.submit(apart, name, "--folder", str(told.folder))
+            for name in parts:
+                if name != BESIDE:
+                    apart(name, "--folder", str(told.folder))
         found = {name: part["found"] for name, part in json.loads(RESULT.read_text(encoding="utf-8")).items()}
     else:
         (name,) = parts

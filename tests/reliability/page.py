@@ -9,24 +9,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT, PAGE = ROOT / "results" / "reliability.json", ROOT / "docs" / "reliability.md"
-REASONS = Path(__file__).with_name("survivors.toml")
+REASONS, LOOKED_AT = (Path(__file__).with_name(name) for name in ("survivors.toml", "findings.toml"))
 
 HEAD = """# Reliability
 What was done to btlib to break it, and what came of it. `make nightly` (an hour on two cores, at most) measures all of
 this and writes `results/reliability.json` and this page; a number that is not here was not measured.
 """
-TAIL = """## Code and packages
-`.ci/audit` asks pip-audit about the pinned packages, and says how many of them it got an answer for. Bandit 1.9 finds
-16 things in `btlib/`, of which none is a hole: two `exec` that judge students' answers (in a process with limits, or in
-the student's own kernel), six about subprocesses (fixed arguments, never a shell), two about reading pytest's own XML,
-one pseudo-random draw in a contract test, and five calls of typer that it takes for Django's.
-"""
 
 
 def page(whole: dict[str, Any]) -> str:
     """The page, from what the parts found."""
-    parts = {"kills": _kills, "faults": _faults, "inputs": _inputs, "numbers": _numbers, "mutation": _mutation}
-    return "\n".join([HEAD, *(make(whole[name]) for name, make in parts.items() if name in whole), TAIL])
+    parts = {"kills": _kills, "faults": _faults, "hostile": _hostile, "inputs": _inputs, "numbers": _numbers,
+             "load": _load, "mutation": _mutation, "findings": _findings}  # fmt: skip
+    return "\n".join([HEAD, *(make(whole[name]) for name, make in parts.items() if name in whole)])
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -80,6 +75,55 @@ def _faults(part: dict[str, Any]) -> str:
         _say("The same jobs in trouble: what they say, in one line, and whether they end with the undisturbed result",
              "when they are run again without it."),
         _measured(part), _table(["trouble", "job", "says", "afterwards"], rows),
+    ])  # fmt: skip
+
+
+def _hostile(part: dict[str, Any]) -> str:
+    rows = [[one["kind"], one["files"], one["files"] - len({wrong.split(": ")[0] for wrong in one["wrong"]}),
+             one["most_mb"], one["by"], "; ".join(one["wrong"]) or "nothing"] for one in part["found"]]  # fmt: skip
+    return "\n".join([
+        "## Hostile files",
+        _say(
+            "Pickles with a payload, bombs of every kind, torn and nested headers, pictures of a gigapixel, answers",
+            "that write, start programs, or never end: each is given to its command. *Well*: one true sentence, the",
+            "status of bad input (a student's notebook is marked, and the others' too), no code run, no process left.",
+            "*MiB*: the most that any of them took above what the same command takes for a harmless or empty file.",
+        ),
+        _measured(part), _table(["what", "files", "well", "MiB", "by", "wrong"], rows),
+    ])  # fmt: skip
+
+
+def _load(part: dict[str, Any]) -> str:
+    guard, service = part["found"]["guard"], part["found"]["service"]
+    answers = {kind: f"{service['answers'].get(kind, 0):,}" for kind in ("200", "503", "lost", "wrong")}
+    rows = [[name, f"{sum(told['per second']) / len(told['per second']):,.0f}", f"{told['last rate over first']:.2f}",
+             f"{told['last MB over first']:.3f}"] for name, told in (
+                 (f"a guard, {guard['images']:,} images", guard),
+                 (f"the service, {service['callers']} callers, {service['seconds']} seconds", service))]  # fmt: skip
+    return "\n".join([
+        "## Load",
+        _say(
+            "`benchmarks/load.py`: the last and the first tenth of the run compared. The service answered",
+            f"{answers['200']} requests, refused {answers['503']} as too many (503), lost {answers['lost']}, and said",
+            f"something else than its guard {answers['wrong']} times.",
+        ),
+        _measured(part),
+        _table(["what", "images per second", "rate, last over first", "memory, last over first"], rows),
+    ])  # fmt: skip
+
+
+def _findings(part: dict[str, Any]) -> str:
+    audit, bandit = part["found"]["audit"], part["found"]["bandit"]
+    rows = [[f"{one['test']} {one['name']}", one["file"], one["count"],
+             findings_reason(one["test"], one["file"]) or "not looked at yet"] for one in bandit["found"]]  # fmt: skip
+    return "\n".join([
+        "## Code and packages",
+        _say(
+            f"pip-audit (`.ci/audit`) got an answer for {audit['known']} of {audit['pinned']} pinned packages, and",
+            f"knows of {len(audit['holes']) or 'no'} holes in them. Bandit {bandit['version']} finds",
+            f"{sum(one['count'] for one in bandit['found'])} things in `btlib/`:",
+        ),
+        _measured(part), _table(["what", "where", "how often", "why it is no hole"], rows),
     ])  # fmt: skip
 
 
@@ -142,6 +186,13 @@ def reason(line: str, what: str) -> str:
     """Why a mistake is not noticed, by the line's text, as numbers of lines move."""
     with REASONS.open("rb") as file:
         return tomllib.load(file).get(line, {}).get(what, "not looked at yet")
+
+
+def findings_reason(test: str, file: str) -> str:
+    """Why what Bandit finds is no hole, by its number of the test and the file; "": nobody has looked yet."""
+    with LOOKED_AT.open("rb") as told:
+        by_file = tomllib.load(told).get(test, {})
+    return by_file.get(file, by_file.get("everywhere", ""))
 
 
 if __name__ == "__main__":

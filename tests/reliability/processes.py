@@ -28,12 +28,14 @@ class Started:
         pid: its number.
         mark: the value of `MARK` in the environment of whatever it starts.
         cpu: seconds of a processor that it and its children took, once it has ended.
+        peak_mb: the most memory that it held, MiB, once it has ended; a copy begins with what its parent held.
         status: how it ended, once somebody has waited for that.
     """
 
     pid: int
     mark: str
     cpu: float = 0.0
+    peak_mb: float = 0.0
     status: int | None = None
 
     def wait(self, seconds: float) -> int | None:
@@ -43,6 +45,7 @@ class Started:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self.cpu = used.ru_utime + used.ru_stime
+                self.peak_mb = used.ru_maxrss / 1024
                 self.status = os.waitstatus_to_exitcode(status)
             elif time.monotonic() >= ends:
                 break
