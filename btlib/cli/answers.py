@@ -27,7 +27,10 @@ def command(
     seconds: Annotated[float, typer.Option(min=1, help="For one answer.")] = 20.0,
     memory: Annotated[float, typer.Option(min=0.1, help="GiB for one answer.")] = 2.0,
 ) -> None:
-    """Judge every answer in a process with limits; write table.csv and each student's results.json."""
+    """Mark the answers in students' notebooks.
+
+    Each runs in a process with limits. Writes table.csv and each student's results.json.
+    """
     needs.extra("course", but=needs.LAB)
     if not folder.exists():
         raise typer.BadParameter(f"folder: expected one with notebooks, got {folder}, which does not exist")

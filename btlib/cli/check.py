@@ -48,7 +48,10 @@ class CheckResult:
 
 
 def command() -> None:
-    """Say what this machine has and lacks; exit with 1 if anything is missing."""
+    """Say what this machine has and lacks.
+
+    Exit status: 0 ready, 1 something that is needed is missing.
+    """
     results = run_checks()
     print(*results, sep="\n")
     missing = [result.name for result in results if result.failed]

@@ -10,7 +10,10 @@ from btlib import paths
 def command(
     force: Annotated[bool, typer.Option("--force", help="Train again even what is there and valid.")] = False,
 ) -> None:
-    """Make the networks and attacks in data/checkpoints/ that are missing."""
+    """Make what is missing in data/checkpoints/.
+
+    These are the networks and attacks that the lessons open.
+    """
     if paths.CHECKOUT is None:  # what is shipped with an installed btlib is only read
         typer.echo(f"code: expected that of a checkout, got an installed btlib in {paths.CODE}; run "
                    "python -m btlib checkpoints in a checkout", err=True)  # fmt: skip

@@ -45,7 +45,9 @@ def command(
         help="Folder of the lessons; default: the repository's notebooks/, or the current folder.")] = None,
     pages: Annotated[bool, typer.Option(help="Make the site.")] = True,
 ) -> None:  # fmt: skip
-    """Run the lessons; all of them, even when one fails, and then say which failed, where and how.
+    """Run the lessons, and make pages of them.
+
+    All of them run, even when one fails; then it says which failed, where and how.
 
     In a checkout the site is made beside `out`: once after the first lesson, to be read while the others run, and at
     the end.

@@ -39,7 +39,9 @@ def command(
     trust: Annotated[bool, typer.Option("--trust", help="As for scan.")] = False,
     seed: Annotated[int, typer.Option(help="Of the draw of images and of the fit.")] = 0,
 ) -> None:  # fmt: skip
-    """Fit a guard to a scanned network with the scan's own estimate of the trigger.
+    """Fit a guard to a scanned network.
+
+    It knows the trigger by the scan's own estimate.
 
     Exit status: 0 written; 4 written, but it doubts itself, in words; 2 bad input.
     """

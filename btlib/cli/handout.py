@@ -23,7 +23,10 @@ def command(
     notebooks: Annotated[Path | None, typer.Option(
         help="Folder of the lessons; default: the repository's notebooks/.")] = None,
 ) -> None:  # fmt: skip
-    """Write a student's edition of the lessons: fewer hints, no `reveal`, no outputs."""
+    """Write a student's edition of the lessons.
+
+    It has fewer hints, no `reveal` and no outputs.
+    """
     lessons = notebooks or needs.lessons()
     needs.extra("course", but=needs.LAB)
     from btlib.cli.copies import bring_up_to_date, read

@@ -33,7 +33,10 @@ def command(
         help="Folder of the results; default: the repository's results/, or the user's data folder.")] = None,
     dry: Annotated[bool, typer.Option("--list", help="Run nothing: list the table, then ours beside it.")] = False,
 ) -> None:  # fmt: skip
-    """List the papers' tables, or run rows of one and put ours beside the published numbers. Finished rows stay."""
+    """List or remake the papers' tables.
+
+    Runs rows of one and puts ours beside the published numbers. Finished rows stay.
+    """
     from btlib import papers
     from btlib.datasets import DataError
 

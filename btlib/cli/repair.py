@@ -38,7 +38,7 @@ def command(
     target: Annotated[int | None, typer.Option(
         min=0, help="Repair without a scan: the class that the backdoor leads to.")] = None,
     scanned: Annotated[Path | None, typer.Option(
-        help="What scan --json wrote of this network: it is not scanned again before its repair.",
+        help="What scan --json wrote of this network, which is then not scanned before its repair.",
         show_default=False)] = None,
     methods: Annotated[str, typer.Option(help="What scans before and after.")] = "neural-cleanse,red-a",
     per_class: Annotated[int, typer.Option(min=2, help="Most clean images of each class that repair.")] = 100,
@@ -55,8 +55,13 @@ def command(
     level: Annotated[float, typer.Option(help=SCAN)] = 0.05,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:  # fmt: skip
-    """Take a backdoor out of a network. Exit status: 0 repaired, or nothing found and nothing written; 3 the backdoor
-    is still found, or its pattern still works; 2 bad input, nothing written."""
+    """Take a backdoor out of a network.
+
+    A suspicion alone is not repaired: name its class with --target.
+
+    Exit status: 0 repaired, or nothing found and nothing written; 3 the backdoor is still found, or its pattern still
+    works; 2 bad input, nothing written.
+    """
     from btlib.cli.preprocessing import Convention
     from btlib.cli.probing import Told
 

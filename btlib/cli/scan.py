@@ -64,12 +64,14 @@ def command(
     invert: Annotated[bool, typer.Option("--invert", help="The network wants black for white.")] = False,
     output: Annotated[str | None, typer.Option(help="Name or number of the output with the logits.")] = None,
     power: Annotated[bool, typer.Option(
-        "--power", help="Where nothing is found: plant a small box in a copy of the network (some minutes at most), "
-        "scan that likewise, and say whether such a backdoor would have been found. Takes as long again.")] = False,
+        "--power", help="Where no backdoor is found: plant a small box in a copy of the network (three minutes at "
+        "most), scan that likewise, and say whether such a backdoor would have been found. Takes as long "
+        "again.")] = False,
     wash: Annotated[bool, typer.Option(
-        "--wash/--no-wash", help="Where a class stands out somewhat (p below 0.25), without a reference or time "
-        "limit: judge it again beside a washed copy of the network (half of each weight thrown away, then trained "
-        "on the clean images), which shows what classes are like by nature. Takes more than as long again.")] = True,
+        "--wash/--no-wash", help="Where a class stands out somewhat (p below 0.25): judge it again beside a washed "
+        "copy of the network (half of each weight thrown away, then trained on the clean images), which shows what "
+        "classes are like by nature. Takes more than as long again. None is made beside --reference or "
+        "--time-limit.")] = True,
     trust: Annotated[bool, typer.Option(
         "--trust", help="Run the code that TorchScript and torch.export files bring along, and Keras files and Hugging "
         "Face folders may.")] = False,

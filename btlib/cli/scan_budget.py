@@ -129,8 +129,9 @@ def _of(searched: tuple[int, ...], classes: int, which: str) -> str:
 
 
 def _say(what: str, seconds: float) -> None:
-    threads = torch.get_num_threads()
-    typer.echo(f"{what}: about {_words(seconds)} on {threads} threads, more on a busy machine", err=True)
+    count = torch.get_num_threads()
+    threads = "one thread" if count == 1 else f"{count} threads"
+    typer.echo(f"{what}: about {_words(seconds)} on {threads}, more on a busy machine", err=True)
 
 
 def _words(seconds: float) -> str:

@@ -15,7 +15,10 @@ def command(
     course: Annotated[Path | None, typer.Option(
         help="Folder of executed lessons, as `btlib course` leaves them; default: build/course.")] = None,
 ) -> None:  # fmt: skip
-    """Make the site; a lesson that has not run as it is now is run first."""
+    """Make the course's pages again.
+
+    A lesson that has not run as it is now is run first.
+    """
     root = needs.repository()
     needs.extra("course", but=needs.LAB)
     needs.extra("site")

@@ -16,7 +16,10 @@ def command(
         help="Folder of executed lessons, as `btlib course` leaves them; default: build/course.")] = None,
     lesson: Annotated[str | None, typer.Option(help="Only this lesson, such as 02.")] = None,
 ) -> None:  # fmt: skip
-    """Make a deck of slides of each lesson, one file each; a lesson that has not run as it is now is run first."""
+    """Make a deck of slides of each lesson.
+
+    One file each; a lesson that has not run as it is now is run first.
+    """
     notebooks = needs.lessons()
     needs.extra("course", but=needs.LAB)
     from btlib.cli.course import run_missing

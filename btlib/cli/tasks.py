@@ -88,9 +88,10 @@ def lab(
         Path | None, typer.Argument(help="Folder of your copy; default: my-lessons/ in the repository.")
     ] = None,
 ) -> None:
-    """Open your own copy of the lessons in JupyterLab; it is made, or brought up to date and keeps your answers.
+    """Open your own copy of the lessons.
 
-    A new copy opens with its first lesson.
+    It is made, or brought up to date and keeps your answers, and opens in JupyterLab. A new copy opens with its first
+    lesson.
     """
     lessons = needs.lessons()
     needs.extra("course")
@@ -108,7 +109,10 @@ def lab(
 
 
 def clean() -> None:
-    """Remove build/ and caches; data, trained networks and .venv stay."""
+    """Remove build/ and caches.
+
+    Data, trained networks and .venv stay.
+    """
     root = needs.repository()
     folders = [root / name for name in CACHES]
     for part in ("btlib", "tests", "notebooks", "benchmarks"):

@@ -7,6 +7,7 @@ people's work in a container or on a machine that holds nothing else.
 """
 
 import ctypes
+import importlib
 import json
 import linecache
 import multiprocessing
@@ -23,6 +24,7 @@ from btlib.exercises.slices import Answer, answer_in, taken_from_the_library
 SETUP_S = 60.0  # for the cells that an answer needs
 _NETWORKS_OF_ITS_OWN = 0x10000000 | 0x40000000  # CLONE_NEWUSER, CLONE_NEWNET
 _LARGEST = 1 << 20  # bytes of a verdict
+_DRAWS = "matplotlib.font_manager"  # writes its folders and its list of fonts when it is first imported
 _FORBIDDEN = {
     "socket.connect": "uses the network", "socket.bind": "uses the network", "socket.getaddrinfo": "uses the network",
     "socket.sendto": "uses the network", "subprocess.Popen": "starts a program", "os.system": "starts a program",
@@ -81,7 +83,7 @@ def mark_answer(cells: Sequence[str], name: str, limits: Limits | None = None) -
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":  # torch is imported once, and each answer gets a fresh copy of that process
-        context.set_forkserver_preload(["btlib.exercises"])
+        context.set_forkserver_preload(["btlib.exercises", _DRAWS])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_judge_confined, args=(theirs, answer, name, limits), daemon=True)
     process.start()
@@ -109,6 +111,7 @@ def _verdict(connection: Connection, seconds: float, limits: Limits) -> Marked:
 
 
 def _judge_confined(connection: Connection, answer: Answer, name: str, limits: Limits) -> None:
+    importlib.import_module(_DRAWS)  # else an answer that draws would be blamed for its files
     done: list[str] = []
     cut_off = _confine(limits, done)
     try:

@@ -45,6 +45,12 @@ def test_an_endless_answer_ends() -> None:
     assert (found.state, "a loop that never ends" in found.cause) == ("wrong", True), found
 
 
+def test_an_answer_is_not_blamed_for_what_the_library_writes() -> None:
+    """matplotlib makes its folders when it is first imported, which used to be "forbidden" on a new machine."""
+    before = "import sys\nready = 'matplotlib.font_manager' in sys.modules"
+    assert marked("assert ready\n    " + RIGHT, before).state == "right"
+
+
 @linux
 def test_a_greedy_answer_is_refused_its_memory() -> None:
     for body in ("return np.ones(2**30).sum()", "return torch.ones(2**30).sum()", "x = [0] * 2**30\n    return len(x)"):
