@@ -130,7 +130,9 @@ def as_text(outcome: Outcome) -> str:
         f"network: {printable(outcome.weights.name)}, {given.what}, {given.num_classes} classes\n"
         f"images: {outcome.source.name}, {own} that repair, {held} held out"
     )
-    before = "not scanned: the target was told" if outcome.first is None else outcome.first.verdict
+    before = "not scanned: the target was told, by you or by an earlier scan"
+    if outcome.first is not None:
+        before = outcome.first.verdict
     if done is None or scan is None:
         said = before if outcome.first is not None else "The scan that was passed found no backdoor."
         return (f"{head}\n\n{said}\nThere is nothing to repair, and nothing was written. --target CLASS repairs for a "

@@ -103,6 +103,10 @@ class FolderReader(Reader):
     def __init__(self) -> None:
         self.settings = {"root": None, "size": 32, "channels": 3, "test_fraction": 0.2, "seed": 0}
 
+    def look(self, source: DataSource) -> None:
+        """Without a look at each of its files."""
+        _found(source)
+
     def find(self, source: DataSource, download: bool) -> Hashable:
         """The folder, and a mark that changes with its files."""
         path = _found(source)

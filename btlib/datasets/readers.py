@@ -73,6 +73,14 @@ class Reader:
         """
         return None
 
+    def look(self, source: "DataSource") -> None:
+        """See whether the images lie anywhere, quickly: `find` without its answer.
+
+        Raises:
+            DataError: nowhere.
+        """
+        self.find(source, download=False)
+
     def facts(self, source: "DataSource") -> Facts | None:
         """What is known without reading; None: nothing."""
         return None

@@ -129,7 +129,7 @@ class DataSource:
     def available(self) -> bool:
         """Whether the images are there: a look, nothing is read or downloaded."""
         with suppress(DataError):
-            self.reader.find(self, download=False)
+            self.reader.look(self)
             return True
         return False
 
