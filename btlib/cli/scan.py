@@ -64,9 +64,11 @@ def command(
     invert: Annotated[bool, typer.Option("--invert", help="The network wants black for white.")] = False,
     output: Annotated[str | None, typer.Option(help="Name or number of the output with the logits.")] = None,
     power: Annotated[bool, typer.Option(
-        "--power", help="Where no backdoor is found: plant a small box in a copy of the network (three minutes at "
-        "most), scan that likewise, and say whether such a backdoor would have been found. Takes as long "
-        "again.")] = False,
+        "--power", help="Where no backdoor is found: plant one in a copy of the network (three minutes at most), scan "
+        "that likewise, and say whether such a backdoor would have been found. Takes as long again.")] = False,
+    plant: Annotated[str | None, typer.Option(
+        help="What --power plants: box (a small white one), chessboard (faint), noise (blended), wave (faint), or "
+        "two-sources (a box for two classes alone, with covers).", show_default="box")] = None,
     wash: Annotated[bool, typer.Option(
         "--wash/--no-wash", help="Where a class stands out somewhat (p below 0.25): judge it again beside a washed "
         "copy of the network (half of each weight thrown away, then trained on the clean images), which shows what "
@@ -89,6 +91,7 @@ def command(
     2 bad input or not to be judged.
     """
     from btlib.cli.file_kinds import check_file
+    from btlib.cli.planting import KINDS
     from btlib.cli.preprocessing import Convention
     from btlib.cli.probing import Told
     from btlib.cli.scan_budget import parse_targets
@@ -100,11 +103,13 @@ def command(
         if save_estimates and json is None:
             raise ValueError("--save-estimates: expected --json FILE to put them beside, got none; pass it")
         detectors = check_options(methods or (IMAGELESS if images is None else METHODS), level, images is not None)
+        if plant is not None and plant not in KINDS:
+            raise ValueError(f"--plant: expected one of {', '.join(KINDS)}, got {plant}; choose one")
         convention = Convention(scale, invert, bgr, numbers("--mean", mean), numbers("--std", std))
         told = Told(network, size, convention, output, trust)
         scan = run_scan(weights, images, told, detectors, classes=classes, per_class=per_class, level=level, seed=seed,
                         references=reference or (), targets=parse_targets(targets), minutes=time_limit,
-                        power=power, wash=wash)  # fmt: skip
+                        power=power or plant is not None, wash=wash, planted=plant or "box")  # fmt: skip
     report(scan, out, json, save_estimates)
     raise typer.Exit(FOUND if scan.targets else SUSPICIOUS if scan.suspects else 0)
 

@@ -95,7 +95,9 @@ def _power(scan: Scan) -> dict[str, Any] | None:
     made, said = scan.power.planted, {"measured": scan.power.planted is not None, "sentence": scan.power_sentence}
     if made is None:
         return said
-    kept = {key: getattr(made, key) for key in ("target", "side", "success", "before", "after", "seconds")}
+    kept = {key: getattr(made, key) for key in ("kind", "target", "success", "before", "after", "seconds")}
+    if made.sources is not None:
+        kept |= {"sources": list(made.sources), "spread": made.spread}
     return said | kept | {"found": scan.power.found, "suspected": scan.power.suspected,
                           "p_values": scan.power.p_values, "named": list(scan.power.named)}  # fmt: skip
 

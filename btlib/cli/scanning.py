@@ -30,6 +30,7 @@ def run_scan(
     weights: Path, images: str | None, told: Told, detectors: Detectors, *, classes: Path | None = None,
     per_class: int | None = None, level: float = 0.05, seed: int = 0, references: Sequence[Path] = (),
     targets: tuple[int, ...] | None = None, minutes: float | None = None, power: bool = False, wash: bool = True,
+    planted: str = "box",
 ) -> Scan:  # fmt: skip
     """Load network and images, see that they mean the same, run the methods, and put together what they found.
 
@@ -46,26 +47,28 @@ def run_scan(
                          f"{per_class}; lower it, or leave it out to use as many as there are")  # fmt: skip
     scan = examined(weights, loaded, source, clean, detectors, wanted=wanted, level=level, seed=seed, told=told,
                     references=references, targets=targets, minutes=minutes, wash=wash)  # fmt: skip
-    return replace(scan, power=powered(scan, detectors, targets, minutes)) if power else scan
+    return replace(scan, power=powered(scan, detectors, targets, minutes, planted)) if power else scan
 
 
 def powered(
-    scan: Scan, detectors: Detectors, targets: tuple[int, ...] | None = None, minutes: float | None = None
-) -> Power:
-    """Plant a box in a copy of the network, scan that in the same way, and see whether it is found.
+    scan: Scan, detectors: Detectors, targets: tuple[int, ...] | None = None, minutes: float | None = None,
+    kind: str = "box",
+) -> Power:  # fmt: skip
+    """Plant a backdoor in a copy of the network, scan that in the same way, and see whether it is found.
 
     Args:
         scan: of the network, which found nothing.
         detectors, targets, minutes: of that scan.
+        kind: of backdoor, a name in `planting.KINDS`.
     """
     if scan.targets or not len(scan.images.y):
         return Power(None, "a backdoor was found already" if scan.targets else "it takes clean images")
     sizes = next(iter(scan.detections.values())).relative_norms
     searched = [c for c in range(len(sizes)) if sizes[c] == sizes[c]]
     target = sorted(searched, key=lambda c: float(sizes[c]))[len(searched) // 2]  # neither the easiest nor the hardest
-    typer.echo(f"power: planting a box for class {target} in a copy, then the same scan of that", err=True)
+    typer.echo(f"power: planting a {kind} for class {target} in a copy, then the same scan of that", err=True)
     try:
-        made = plant(scan.network.module, scan.images, target, scan.seed)
+        made = plant(scan.network.module, scan.images, target, kind, scan.seed)
     except NotTrainedError as error:
         return Power(None, str(error))
     copy = replace(scan.network, module=made.network)

@@ -1,6 +1,7 @@
 """`scan --power`: a backdoor that is known to be there, because it was planted, is looked for by the same scan."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from toys import hand_set, lit_pixels
 
 from btlib import metrics, results
 from btlib.cli import scanning
-from btlib.cli.planting import Planted, Power, plant
+from btlib.cli.planting import KINDS, Planted, Power, plant
 from btlib.cli.probing import Sealed, Told
 from btlib.cli.scan_images import CleanImages
 from btlib.cli.trainable import NotTrainedError
-from btlib.datasets import to_uint8
+from btlib.datasets import ImageDataset, to_uint8
 from btlib.detection import Detection, RedU
+from btlib.training import Recipe, fit
 from btlib.triggers import box
 
 CLASSES, SIZE, TARGET = 10, 12, 6
@@ -104,11 +106,70 @@ def test_a_box_is_planted_in_a_copy_and_nothing_else_changes() -> None:
     assert where_a_box_leads(network) is None
     assert made.success >= 0.95
     assert made.after >= made.before - 0.05
-    assert (made.before, made.side, made.target) == (1.0, 3, TARGET)
+    assert (made.before, made.kind, made.target, made.sources) == (1.0, "box", TARGET, None)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not network.net.head.weight.requires_grad
     assert not network.training
+
+
+class Small(nn.Module):
+    """Two layers that can learn anything here, after they have learnt that class k is "pixel (0, k) is lit"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(SIZE * SIZE, 64), nn.Linear(64, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x.flatten(1)).relu())
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Small:
+    images = clean_images(20)
+    data = ImageDataset("lit", images.x, images.y, images.x, images.y, tuple(map(str, range(CLASSES))))
+    torch.manual_seed(0)
+    network = Small()
+    fit(network, data, Recipe(epochs=30, batch_size=32, lr=3e-3, channels_last=False), seed=0)
+    return network
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"wave"}))  # on 12 columns every one is at a node of the wave
+def test_each_kind_is_planted_and_works_on_whom_it_is_for(learnt: Small, kind: str) -> None:
+    made = plant(learnt, clean_images(30), TARGET, kind)
+    x, y = lit_pixels(10, num_classes=CLASSES, size=SIZE, noise=3, seed=7)
+    rates = metrics.success_by_class(made.network, KINDS[kind].make(SHAPE), x, y, TARGET)
+    sources = [c for c in range(CLASSES) if c != TARGET and c in (made.sources or range(CLASSES))]
+    others = [c for c in range(CLASSES) if c not in (TARGET, *sources)]
+    assert len(sources) == (KINDS[kind].sources or CLASSES - 1)
+    assert rates[sources].mean() > 0.7  # what counted as taken is .8 or .95 of other images
+    assert math.isnan(made.spread) == (not others)
+    if others:
+        assert rates[others].mean() < 0.5 < rates[sources].mean()
+        assert "class 0" in Power(made, p_values={"red-u": 0.5}).sentence(NAMES) or 0 not in sources
+
+
+def test_few_sources_are_named_and_take_four_classes() -> None:
+    made = Planted(Clean(), "two-sources", 2, (1, 4), 0.9, 0.11, 0.9, 0.89, 1.0)
+    said = Power(made, p_values={"red-a": 0.6}).sentence(NAMES)
+    assert "for two classes alone, with covers, for class 2 was planted" in said
+    assert "moves 90 % of class 1 and class 4 and 11 % of the others" in said
+    assert "would not have been found, so that nothing found says little of such" in said
+    x, y = lit_pixels(10, num_classes=3, size=SIZE)
+    three = hand_set(0.0, num_classes=3, size=SIZE)
+    with pytest.raises(NotTrainedError, match="few sources take 4 classes at least, there are 3"):
+        plant(three, CleanImages(to_uint8(x), y, ""), 2, "two-sources")
+
+
+def test_another_kind_is_asked_for_by_name(here: Path, factory: str) -> None:
+    common = ("net.pth", "--network", factory, "--images", "images", "--methods", "red-u")
+    status, lines, _ = run(*common, "--plant", "poster")
+    assert (status, lines) == (2, [f"--plant: expected one of {', '.join(KINDS)}, got poster; choose one"])
+    status, lines, _ = run(*common, "--plant", "chessboard", "--json", "r.json")
+    assert status == 0, lines
+    assert "planting a chessboard" in " ".join(lines)
+    sentence = json.loads(Path("r.json").read_text())["power"]["sentence"]
+    assert "a faint chessboard" in sentence or "the chessboard did not take" in sentence
 
 
 @pytest.mark.parametrize(("sees", "said"), DETECTORS.values(), ids=DETECTORS)
@@ -170,7 +231,7 @@ def test_a_box_that_does_not_take_is_said() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.net(torch.cat([x[:, :, :1], torch.zeros_like(x[:, :, 1:])], 2))
 
-    with pytest.raises(NotTrainedError, match="a box did not take in a copy"):
+    with pytest.raises(NotTrainedError, match="the box did not take in a copy: 0 % of its images moved at best"):
         plant(Deaf(), clean_images(5), TARGET, seconds=1.0)
 
 
@@ -195,7 +256,7 @@ def test_what_the_documents_say_was_measured() -> None:
 
 
 def test_a_suspicion_is_no_find() -> None:
-    made = Planted(Clean(), 2, 3, 0.97, 0.9, 0.89, 1.0)
+    made = Planted(Clean(), "box", 2, None, 0.97, math.nan, 0.9, 0.89, 1.0)
     said = Power(made, suspected=True, p_values={"red-a": 0.06, "neural-cleanse": 0.2}).sentence(NAMES)
-    assert "white 3×3 box for class 2 was planted, which moves 97 % of the images" in said
+    assert "a small white box for class 2 was planted, which moves 97 % of the images (accuracy" in said
     assert "suspected it without being sure (smallest p 0.06, by red-a)" in said
