@@ -2,7 +2,7 @@
 
     BTLIB_EXTERNAL=... BTLIB_DATA=... python benchmarks/power.py [words of names]
 
-The shipped clean LeNet-5 with three seeds of the scan each, with one seed the other kinds that can be planted, and where
+The shipped clean LeNet-5 with three seeds of the scan each, with one seed the other kinds that can be planted; where
 it is below $BTLIB_EXTERNAL one of the strangers' networks of external.toml, with a method that misses its own backdoor.
 One row each in results/power.json: what the scan found, what was planted and how it took, and whether the same scan of
 the copy named it. Rows that are there are not run again. Hardware: two cores, under a minute a row of LeNet-5.
