@@ -1,10 +1,11 @@
-"""Patches for two sources, with covers: masks by pairs of classes beside clean networks of the same task.
+"""Triggers for two sources, with covers: estimates by pairs of classes beside clean networks of the same task.
 
     BTLIB_DATA=... python benchmarks/pairs.py              # train and search what is missing
     python benchmarks/pairs.py --summary                   # the table of what has been measured
 
 The networks are those of `plain_networks.py`. Clean ones, from other seeds, are references for each other and for the
-attacked of their architecture and data. Results and the norms of all pairs go into results/pairs.json.
+attacked of their architecture and data. Masks (mask RED-P) and additive patterns (RED-P, eight images a class) are
+searched. Results and the norms of all pairs go into results/pairs.json.
 Hardware: one core, one to three minutes a network.
 """
 
@@ -18,12 +19,13 @@ import numpy as np
 from plain_networks import GREY, chosen, stamped, trained
 
 from btlib import datasets, metrics
-from btlib.detection import MaskRedP, few_sources
+from btlib.detection import MaskRedP, RedP, few_sources
 from btlib.results import environment, load, save
 
 PATH = "results/pairs.json"
 LEVEL = 0.05
-#: Architecture, data, kind, seed.
+METHODS = {"mask-red-p": MaskRedP, "red-p": RedP}
+#: Architecture, data, kind, seed; by red-p those of seeds 0 to 2.
 PLAN = [
     *itertools.product(("lenet",), GREY, ("patch", "clean"), range(4)),
     *itertools.product(("lenet",), GREY, ("chessboard",), range(2)),
@@ -32,11 +34,11 @@ PLAN = [
 ]
 
 
-def row(architecture: str, data: datasets.ImageDataset, kind: str, seed: int) -> dict[str, Any]:
+def row(architecture: str, data: datasets.ImageDataset, kind: str, seed: int, method: str) -> dict[str, Any]:
     """What the network does, and its norms."""
     net, (target, sources) = trained(architecture, data, kind, seed), chosen(seed, data.name)
     x, y = datasets.to_float(data.x_test), data.y_test
-    found = MaskRedP()(net, x[:2000], y[:2000])
+    found = METHODS[method]()(net, x[:2000], y[:2000])
     told: dict[str, Any] = {
         "accuracy": float((metrics.predict(net, x).argmax(1) == y).float().mean()), "seconds": found.seconds,
         "norms": [[None if s == t else round(float(n), 4) for t, n in enumerate(line)]
@@ -51,30 +53,56 @@ def row(architecture: str, data: datasets.ImageDataset, kind: str, seed: int) ->
                    "success": float(np.mean([by_class[s] for s in sources]))}  # fmt: skip
 
 
-def verdicts(rows: dict[str, dict[str, Any]], count: int) -> Iterator[tuple[str, dict[str, Any], int, float]]:
-    """Architecture and kind, row, suspect and p of every network beside every choice of so many clean ones."""
+def verdicts(rows: dict[str, dict[str, Any]], count: int) -> Iterator[tuple[str, str, int, float]]:
+    """Name, what it is a case of, suspect and p of every network beside every choice of so many clean ones."""
     norms = {name: np.array(row["norms"], dtype=float) for name, row in rows.items()}
-    for name, told in rows.items():
-        architecture, data, kind, _ = name.split(" | ")
+    for name in rows:
+        architecture, data, kind, _, *method = name.split(" | ")
+        wanted = [architecture, data, "clean", *method]
         clean = [norms[other] for other in rows
-                 if other.startswith(f"{architecture} | {data} | clean") and other != name]  # fmt: skip
+                 if other != name and other.split(" | ")[:3] + other.split(" | ")[4:] == wanted]  # fmt: skip
         for references in itertools.combinations(clean, count):
             left = few_sources.residuals(norms[name], np.array(references))
-            yield f"{architecture}, {kind}", told, int(few_sources.sizes(left).argmin()), few_sources.calibrated_p(left)
+            about = ", ".join([architecture, kind, *method])
+            yield name, about, int(few_sources.sizes(left).argmin()), few_sources.calibrated_p(left)
 
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By kind of network and number of references: how often the target comes first, is accused, is another accused."""
+    """By kind of network and number of references: how often the target comes first, is named, is another named.
+
+    Last, of networks in plain numbers: with two references, most looks decide.
+    """
     table: dict[str, dict[str, Any]] = {}
     for count in (1, 2, 3):
-        for kind, told, suspect, p in verdicts(rows, count):
+        for name, kind, suspect, p in verdicts(rows, count):
             line = table.setdefault(
                 f"{kind}, references {count}", dict.fromkeys(("looks", "first", "named", "wrong"), 0)
             )
+            right = suspect == rows[name]["target"]
             line["looks"] += 1
-            line["first"] += suspect == told["target"]
-            line["named"] += suspect == told["target"] and p < LEVEL
-            line["wrong"] += suspect != told["target"] and p < LEVEL
+            line["first"] += right
+            line["named"] += right and p < LEVEL
+            line["wrong"] += not right and p < LEVEL
+    return table | {"networks": most(rows)}
+
+
+def most(rows: dict[str, dict[str, Any]], count: int = 2) -> dict[str, dict[str, int]]:
+    """By kind and method, of seeds 0 and 1: how often the target is first, or named, in most of a network's looks.
+
+    Of clean ones, how often any class is.
+    """
+    looks: dict[str, list[tuple[bool, bool]]] = {}
+    for name, _, suspect, p in verdicts(rows, count):
+        right = suspect == rows[name]["target"]
+        looks.setdefault(name, []).append((right or rows[name]["target"] is None, p < LEVEL))
+    table: dict[str, dict[str, int]] = {}
+    for name, each in looks.items():
+        _, _, kind, seed, *method = name.split(" | ")
+        if int(seed) < 2:
+            line = table.setdefault(", ".join([kind, *method]), dict.fromkeys(("networks", "first", "named"), 0))
+            line["networks"] += 1
+            line["first"] += 2 * sum(right for right, _ in each) > len(each)
+            line["named"] += 2 * sum(right and sure for right, sure in each) > len(each)
     return table
 
 
@@ -86,10 +114,11 @@ def main() -> None:
     told = parser.parse_args()
     measured = load(PATH)
     rows: dict[str, dict[str, Any]] = measured.get("rows", {})
-    for architecture, data, kind, seed in [] if told.summary else PLAN:
-        name = f"{architecture} | {data} | {kind} | {seed}"
+    plan = [(*each, method) for method in METHODS for each in PLAN if method == "mask-red-p" or each[3] < 3]
+    for architecture, data, kind, seed, method in [] if told.summary else plan:
+        name = " | ".join([architecture, data, kind, str(seed), *([method] if method != "mask-red-p" else [])])
         if name not in rows:
-            rows[name] = row(architecture, datasets.load(data), kind, seed)
+            rows[name] = row(architecture, datasets.load(data), kind, seed, method)
             save(PATH, {"environment": environment(), "note": told.note, "summary": summary(rows), "rows": rows})
     print(json.dumps(summary(rows), indent=1))
 
