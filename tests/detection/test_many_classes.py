@@ -96,6 +96,18 @@ def test_the_more_autograd_keeps_of_an_image_the_fewer_go_in_one_pass():
     assert many == pytest.approx(2**28 / each, abs=1)
 
 
+def test_where_autograd_keeps_nothing_an_image_counts_four_times():
+    """The stamped image, its gradient and what they were made of: 2^28 bytes hold 21 images of 512 × 512 in colour."""
+    image = torch.zeros(1, 3, 512, 512)
+    assert pass_size(nn.Identity(), image) == 2**28 // (4 * 4 * image.numel()) == 21
+
+
+def test_the_door_counts_what_one_image_keeps():
+    net = nn.Sequential(nn.Conv2d(3, 500, 3), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(500, 3))
+    data = defense_set(net, torch.rand(3, 3, SIZE, SIZE), torch.arange(3))
+    assert data.at_once == pytest.approx(2**28 / (4 * 500 * 30 * 30), rel=0.02)  # bytes that the sigmoid keeps
+
+
 def test_a_gradient_through_several_passes_is_the_gradient():
     net, x = Counting(5), torch.rand(9, 3, SIZE, SIZE, requires_grad=True)
     expected, got = (torch.autograd.grad(scores(net, x, at_once).square().sum(), x)[0] for at_once in (9, 4))
@@ -103,17 +115,21 @@ def test_a_gradient_through_several_passes_is_the_gradient():
     assert net.largest == 9
 
 
-@pytest.mark.parametrize("detector", [
-    NeuralCleanse(per_class=10, inversion=replace(QUICK, rounds=6)),
-    NeuralCleanse(per_class=10, inversion=replace(QUICK, rounds=6, bisections=0, check=True)),
+@pytest.mark.parametrize(("inversion", "classes", "copies", "looks"), [
+    (replace(QUICK, rounds=6), 10, 10, 10 * 100 * 2.5),  # with the first mask and the last, and five at a tenth of them
+    (replace(QUICK, rounds=6, bisections=0, check=True), 10, 10, 10 * 100 * 7),  # after every round and at the end
+    # 40 masks on 32 images are more than one pass takes: they go in two groups, and no image goes through twice
+    (replace(QUICK, rounds=2), 40, 2, 40 * 80 * 2.5),
 ])  # fmt: skip
-def test_a_detector_foresees_what_it_looks_at(detector):
-    net, (x, y) = Counting(10), one_of_each(10, copies=10)
+def test_a_detector_foresees_what_it_looks_at(inversion, classes, copies, looks):
+    net, (x, y) = Counting(classes), one_of_each(classes, copies)
+    detector = NeuralCleanse(per_class=copies, inversion=inversion)
     detector(net, x, y)
-    told = detector.passes(100, 10, 10)
+    told = detector.passes(len(x), classes, classes)
     net.gradients -= 64  # the door's own look for a slope, and for what autograd keeps
     assert net.gradients == pytest.approx(told.gradients, abs=1)
     assert net.looks == pytest.approx(told.looks, abs=10)
+    assert told.looks == pytest.approx(looks)
 
 
 def test_the_cost_of_perturbations_grows_with_their_problems():

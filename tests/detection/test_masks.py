@@ -190,6 +190,18 @@ def test_early_stopping_really_stops():
     found = detection.neural_cleanse(net, x, y, per_class=None, inversion=settings, targets=[2]).estimates[2]
     assert found.steps < 400
     assert found.converged
+    history = found.history
+    best = history["norm"].where(history["Q"] >= settings.success, torch.inf).argmin()
+    assert found.steps == int(best) + 1 + 5  # five more rounds, none of them with a smaller mask
+
+
+def test_success_of_all_images_is_as_much_as_can_be_wished():
+    net = hand_set(10.0, num_classes=8, size=SIZE)  # shares of eight classes are exact
+    settings = replace(SHORT, success=1.0)
+    images = lit_pixels(2, num_classes=8, size=SIZE)
+    found = detection.neural_cleanse(net, *images, per_class=None, inversion=settings, targets=[2])
+    assert found.estimates[2].success == 1
+    assert found.estimates[2].converged
 
 
 def test_a_class_that_cannot_be_reached_is_mentioned():
@@ -260,3 +272,16 @@ def test_a_step_goes_down_and_reports_the_success_before_it():
     # Adam's first step is the learning rate in every coordinate that has a gradient
     moved = (at.raw - before).abs()
     assert float(moved.max()) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_rates_are_remembered_and_change_where_the_batch_has_images():
+    net, x, y = planted()
+    data = defense_set(net, x, y)
+    at = Inversions(x.shape[1:], data.num_classes, [2])
+    at.raw[:, 0], at.raw[:, 1:] = 10.0, 10.0  # a white image, which is of class 2
+    batch = torch.tensor([int((y == s).nonzero()[0]) for s in (0, 4, 4)])
+    with undisturbed(net):
+        for taken in (1, 2):
+            descend(net, data, at, batch, lr=1e-9, taken=taken, annealed=True)
+    assert at.rates[0, [0, 4]].tolist() == pytest.approx([0.36] * 2)  # .2, then .8 of that and .2
+    assert at.rates[0].count_nonzero() == 2
