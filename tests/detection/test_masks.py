@@ -13,7 +13,7 @@ from btlib.datasets import ImageDataset
 from btlib.detection import PUBLIC, QUICK, Inversion
 from btlib.detection.descent import Inversions, adjust_cost, descend, squash, stamp
 from btlib.detection.images import defense_set, undisturbed
-from btlib.detection.mask import invert
+from btlib.detection.mask import _scaled, invert
 from btlib.detection.outcome import Detection, Estimate, Estimates, uniform
 
 CLASSES, SIZE = 10, 12
@@ -139,6 +139,14 @@ def test_the_smallest_mask_that_works_is_kept_with_its_own_success():
     again = metrics.attack_success_rate(net, found.trigger, x, y, target=2)
     assert again == pytest.approx(found.success)
     assert float((metrics.predict(net, found.trigger(x)).argmax(1) == 2).float().mean()) >= SHORT.success
+
+
+def test_the_factor_on_the_mask_is_a_power_of_two_and_the_pattern_stays():
+    raw = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0)) - 1
+    scaled = _scaled(raw, torch.tensor([-1.0, 0.0, 0.5]))
+    factors = torch.tensor([0.5, 1.0, 2**0.5]).reshape(3, 1, 1, 1)
+    torch.testing.assert_close(squash(scaled[:, :1]), (factors * squash(raw[:, :1])).clamp(max=1), atol=1e-5, rtol=0)
+    assert torch.equal(scaled[:, 1:], raw[:, 1:])
 
 
 def test_bisection_ends_just_where_the_mask_succeeds():
