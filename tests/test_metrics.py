@@ -342,6 +342,13 @@ def test_a_network_without_parameters_can_be_measured():
     assert metrics.predict(torch.nn.Flatten(), torch.rand(3, 1, 2, 2)).shape == (3, 4)
 
 
+class Mean(nn.Module):
+    """One number for all images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean()
+
+
 def test_a_network_that_is_asked_the_wrong_thing_says_so() -> None:
     """Torch's own words stand inside the sentence."""
     linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -349,6 +356,8 @@ def test_a_network_that_is_asked_the_wrong_thing_says_so() -> None:
         ask(linear, torch.rand(2, 1, 3, 3))
     with pytest.raises(ValueError, match=r"expected logits \(N, K\) for 2 images, got \(1, 4\)"):
         ask(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, 4))), torch.rand(2, 1, 1, 2))
+    with pytest.raises(ValueError, match=r"expected logits \(N, K\) for 2 images, got \(\)"):
+        ask(Mean(), torch.rand(2, 1, 1, 2))
     with pytest.raises(TypeError, match="expected a tensor of logits, got tuple"):
         ask(nn.LSTM(2, 2), torch.rand(2, 1, 2))
 

@@ -441,6 +441,7 @@ def test_a_detection_says_everything_about_its_classes():
     assert found.p_value == pytest.approx(math.exp(found.log_p_value))
     assert found.calibrated_p_value == detection.anomaly.calibrated_p(1 / found.norms)
     assert found.verdict(1.0, "mad").statistic == found.anomaly_index[2]
+    assert found.verdict(rule="published").statistic == found.p_value != found.calibrated_p_value
     assert str(found.verdict()).startswith("attacked, target 2")
     assert found.estimates[2].mask.shape == (1, SIZE, SIZE)
 

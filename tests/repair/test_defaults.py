@@ -1,13 +1,9 @@
 """Settings as the papers and docs/choices.md ("Repair") have them; results/repair.json was measured with these."""
 
 import pytest
-import torch
-from torch import Tensor, nn
 
 from btlib.repair import REPAIRS, Repair
-from btlib.repair.base import Task
 from btlib.repair.implicit import AS_PUBLISHED, ImplicitUnlearning
-from btlib.repair.neuron_pruning import AdversarialNeuronPruning
 
 
 @pytest.mark.parametrize(("name", "settings"), [

@@ -198,6 +198,8 @@ def test_caps_are_never_above_what_clean_images_need(backdoored: nn.Module, imag
     assert success(done.network, images, trigger) == 0.0
     tighter = ActivationCaps(epochs=5, lr=0.1)(backdoored, *images)
     assert tighter.changed["size"] < 1
+    lower = tighter.network.conv.caps.flatten()  # type: ignore[union-attr, operator]
+    assert float((lower / caps).mean()) == pytest.approx(tighter.changed["size"], rel=1e-4)
     assert [row["epoch"] for row in tighter.history] == [1, 2, 3, 4, 5]
     weights = [row["weight"] for row in tighter.history]
     assert all(row["accuracy"] == 1 for row in tighter.history)
