@@ -16,6 +16,7 @@ from btlib.attacks.stealthy import StealthyRecipe, run
 from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
+from btlib.networks.layout import layout
 
 CPU = torch.device("cpu")
 QUICK = StealthyRecipe(target=2, epsilon=0.1, epochs=3, batch_size=32, lr_network=1e-3, watch=60, inversion_steps=1)
@@ -166,6 +167,16 @@ def test_the_network_is_in_training_mode_while_it_is_trained(data: ImageDataset,
     attack.descend(to_float(data.x_train[:8]), data.y_train[:8], hiding=False)
     assert modes
     assert all(modes)
+
+
+def test_network_and_generator_are_in_the_order_of_memory_that_is_fastest(data: ImageDataset, clean: Network):
+    attack = QUICK.attack(data, clean, 0, CPU)
+    for module in (attack.network, attack.generator):
+        order = layout(module, CPU)
+        kernels = [parameter for parameter in module.parameters() if parameter.ndim == 4]
+        assert kernels
+        assert all(kernel.is_contiguous(memory_format=order) for kernel in kernels)
+    assert order == torch.channels_last
 
 
 class Obedient(torch.nn.Module):

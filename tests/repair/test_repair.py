@@ -300,12 +300,6 @@ def test_no_step_is_longer_than_the_limit_allows(backdoored: nn.Module, images: 
         assert math.hypot(*((a - b).norm().item() for a, b in pairs)) == pytest.approx(longest, rel=1e-2)
 
 
-def test_the_published_form_is_at_hand() -> None:
-    published = repair.implicit.AS_PUBLISHED
-    assert (published.bound, published.share, published.terms, published.ascents) == (10.0, 0.01, 5, 50)
-    assert (published.by_class, published.clip, published.soft, published.longest) == (False, False, False, math.inf)
-
-
 def test_the_worst_noise_misleads_more_than_chance(backdoored: nn.Module, images: Images) -> None:
     torch.manual_seed(0)
     task, method = Task(backdoored, *images, num_classes=3), AdversarialNeuronPruning()
