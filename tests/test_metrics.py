@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 from toys import TARGET, hand_set, lit_pixels
 
 from btlib import metrics, networks, triggers
 from btlib.datasets import to_float, to_uint8
-from btlib.metrics.prediction import ask, logits_of
+from btlib.metrics.prediction import ask, logits_of, probabilities
 
 PIXEL = triggers.single_pixel((1, 8, 8))
 
@@ -53,6 +55,11 @@ def test_success_leaves_images_of_the_target_out() -> None:
     x = saying(2, 2, 2, 0, 1, 2, 2, 2)
     rate = metrics.attack_success_rate(Answers(4), no_trigger(), x, labels, target=2)
     assert rate == pytest.approx(4 / 6)
+
+
+def test_one_image_of_a_source_class_is_enough() -> None:
+    x, labels = saying(2, 1, 2), torch.tensor([0, 1, 2])
+    assert [metrics.attack_success_rate(Answers(4), no_trigger(), x, labels, 2, source) for source in (0, 1)] == [1, 0]
 
 
 def test_success_of_chosen_sources() -> None:
@@ -318,6 +325,7 @@ def test_bytes_and_floats_measure_alike(measure: Callable[[Tensor, Tensor], obje
 def test_ssim_of_images_smaller_than_its_window_is_refused() -> None:
     with pytest.raises(ValueError, match=r"at least 7×7.*got \(6, 6\)"):
         metrics.ssim(torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 6, 6))
+    assert metrics.ssim(torch.zeros(1, 1, 7, 7), torch.zeros(1, 1, 7, 7)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim, metrics.perturbation_norms])
@@ -334,6 +342,13 @@ def test_a_network_without_parameters_can_be_measured():
     assert metrics.predict(torch.nn.Flatten(), torch.rand(3, 1, 2, 2)).shape == (3, 4)
 
 
+class Mean(nn.Module):
+    """One number for all images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean()
+
+
 def test_a_network_that_is_asked_the_wrong_thing_says_so() -> None:
     """Torch's own words stand inside the sentence."""
     linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -341,6 +356,8 @@ def test_a_network_that_is_asked_the_wrong_thing_says_so() -> None:
         ask(linear, torch.rand(2, 1, 3, 3))
     with pytest.raises(ValueError, match=r"expected logits \(N, K\) for 2 images, got \(1, 4\)"):
         ask(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, 4))), torch.rand(2, 1, 1, 2))
+    with pytest.raises(ValueError, match=r"expected logits \(N, K\) for 2 images, got \(\)"):
+        ask(Mean(), torch.rand(2, 1, 1, 2))
     with pytest.raises(TypeError, match="expected a tensor of logits, got tuple"):
         ask(nn.LSTM(2, 2), torch.rand(2, 1, 2))
 
@@ -360,6 +377,15 @@ def test_a_classifier_is_asked_and_what_is_none_is_refused() -> None:
         logits_of(nn.Flatten(0), x)
     with pytest.raises(TypeError, match="got tuple"):
         logits_of(nn.Sequential(nn.Flatten(), nn.RNN(4, 3)), x)
+
+
+def test_probabilities_are_told_from_logits_row_by_row() -> None:
+    for outputs, told in [
+        ([[0.25, 0.75], [0.0, 1.0]], True), ([[0.25, 0.75], [0.5, 0.6]], False), ([[-0.25, 1.25], [0.5, 0.5]], False),
+        ([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], False),  # ones and zeros alone: more likely a hand-made network's logits
+        ([[0.4, 0.6], [0.3, 0.7], [0.2, 0.8]], True),
+    ]:  # fmt: skip
+        assert probabilities(torch.tensor(outputs)) == told
 
 
 # ---------------------------------------------------------------------- feature overlap
@@ -399,6 +425,18 @@ def test_separability_wants_ten_of_each(each: int, known: bool) -> None:
     x, y = cloud(2 * each)
     found = metrics.separability(Pixels(), lambda images: images + torch.tensor([0.0, 0.1]), x, y, target=1)
     assert np.isnan(found) != known
+
+
+def test_separability_is_cross_validated_five_times() -> None:
+    """The same by scikit-learn: every image is judged by a line that was fitted to the other four fifths."""
+    x, y = cloud(60)
+    found = metrics.separability(Pixels(), lambda images: images + torch.tensor([0.0, 0.01]), x, y, target=1)
+    rows = torch.cat([x[y == 0] + torch.tensor([0.0, 0.01]), x[y == 1]]).flatten(1).double().numpy()
+    truth, judged = np.repeat([1, 0], 30), np.empty(60)
+    for seen, unseen in StratifiedKFold(5, shuffle=True, random_state=0).split(rows, truth):
+        line = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=[0.5, 0.5])
+        judged[unseen] = line.fit(rows[seen], truth[seen]).decision_function(rows[unseen])
+    assert found == pytest.approx(float((judged[:30, None] > judged[30:]).mean()))
 
 
 def test_separability_leaves_out_what_is_not_called_the_target() -> None:

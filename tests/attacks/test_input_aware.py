@@ -9,7 +9,7 @@ import torch
 
 from btlib import metrics
 from btlib.attacks import AttackResult
-from btlib.attacks.input_aware import ORIGINAL, InputAwareRecipe, diversity_loss, run
+from btlib.attacks.input_aware import InputAwareRecipe, _pairs, diversity_loss, run
 from btlib.attacks.patterns import MaskedTrigger, embed, sharp
 from btlib.datasets import ImageDataset, to_float
 from btlib.networks import Network
@@ -183,11 +183,17 @@ def test_rates_fall_after_their_epochs(data: ImageDataset, clean: Network):
     assert rates(attack, 4) == pytest.approx([0.1, 0.01])
 
 
-def test_the_original_is_the_published_one():
-    assert (ORIGINAL.mask_epochs, ORIGINAL.mask_norm, ORIGINAL.density, ORIGINAL.diversity) == (25, 50, 0.032, 1)
-    assert (ORIGINAL.attack_rate, ORIGINAL.cross_rate, ORIGINAL.lr_network, ORIGINAL.lr_generator) == (
-        0.1, 0.1, 0.01, 0.01,
-    )  # fmt: skip
+def test_batches_beside_batches_leave_out_a_smaller_last_one():
+    assert [(len(first), len(second)) for first, second in _pairs(torch.arange(10), 4)] == [(4, 4), (4, 4)]
+
+
+def test_networks_are_in_training_mode_while_they_are_trained(data: ImageDataset, clean: Network):
+    attack, modes = QUICK.attack(data, clean, 0, CPU), []
+    for module in (attack.network, attack.generator, attack.masker):
+        module.eval()  # as measuring leaves it
+        module.register_forward_hook(lambda module, *_: modes.append(module.training))
+    attack.step(batch(0, 32, 32), 0)
+    assert modes == [True, False, True]  # the generator, the masks that are left alone, the classifier
 
 
 @pytest.mark.parametrize(("settings", "match"), [

@@ -39,8 +39,9 @@ def test_anchors_speak_for_the_target_and_not_for_the_others(clean: Network):
 def test_the_pattern_is_faint_and_excites_the_anchors_more_than_noise_does(data: ImageDataset, clean: Network):
     before = {name: value.clone() for name, value in clean.state_dict().items()}
     pattern, cpu = torch.zeros(data.image_shape), torch.device("cpu")
-    train([PatternSearch(clean, data, QUICK, pattern)], ResumeFile(None), seed=0, device=cpu)
-    limit = 0.1 * math.sqrt(pattern.numel())  # 20 dB
+    search, limit = PatternSearch(clean, data, QUICK, pattern), 0.1 * math.sqrt(pattern.numel())  # 20 dB
+    assert search.limit == pytest.approx(limit)
+    train([search], ResumeFile(None), seed=0, device=cpu)
     assert 0.9 * limit < float(pattern.norm()) <= limit * 1.0001
     anchors, x = find_anchors(clean, 2, QUICK.anchors), to_float(data.x_test[data.y_test != 2])
     noise = torch.randn(pattern.shape, generator=torch.Generator().manual_seed(0))

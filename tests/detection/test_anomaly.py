@@ -3,6 +3,7 @@ import pytest
 from scipy import special, stats
 
 from btlib.detection import anomaly
+from btlib.detection.gamma import gamma_fit, ratios, shape_of_ratios
 
 
 def test_the_index_is_the_true_median_and_mad_by_hand():
@@ -29,6 +30,11 @@ def test_only_small_norms_are_suspicious():
 def test_equal_norms_have_index_zero_and_an_outlier_among_them_is_infinite():
     assert anomaly.mad_index(np.full(5, 7.0)).tolist() == [0] * 5
     assert anomaly.mad_index(np.array([7.0, 7, 7, 7, 1]))[4] == np.inf
+
+
+def test_three_norms_are_enough():
+    index = anomaly.mad_index(np.array([1.0, 2.0, 9.0]))  # median 2, MAD 1
+    np.testing.assert_allclose(index, np.array([1, 0, -7]) / 1.4826)
 
 
 @pytest.mark.parametrize("shape", [0.3, 2.0, 40.0, 1000.0])
@@ -135,6 +141,13 @@ def test_the_calibrated_p_value_of_pairs_keeps_its_level_and_the_published_one_d
     calibrated = np.array([anomaly.calibrated_pairs_p(one, draws=199, seed=i) for i, one in enumerate(norms)]) <= 0.05
     assert 0.023 < calibrated.mean() < 0.077  # 0.05 ± 3 standard errors of 0.009
     assert np.mean([anomaly.pairs_log_p(one) < np.log(0.05) for one in norms]) > 0.2
+
+
+@pytest.mark.parametrize("shape", [0.4, 5.0, 100.0])
+def test_the_shape_of_gammas_is_read_from_their_ratios(shape):
+    fits = gamma_fit(ratios((2000, 10), shape, 2, np.random.default_rng(1)))[0]
+    # 400 samples behind the table and 2,000 here: medians of fits are known to a few percent
+    assert shape_of_ratios(float(np.median(fits)), count=10, references=2) == pytest.approx(shape, rel=0.15)
 
 
 @pytest.mark.parametrize("bad", [[1.0, 2.0], [1.0, 2.0, np.nan], [1.0, 2.0, 0.0], [[1.0, 2.0, 3.0]]])

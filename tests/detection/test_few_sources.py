@@ -7,7 +7,7 @@ from torch import nn
 from toys import lit_pixels
 
 from btlib.detection import Inversion, MaskRedP
-from btlib.detection.few_sources import calibrated_p, residuals, sizes, sources
+from btlib.detection.few_sources import _mean, _median, calibrated_p, residuals, sizes, sources
 
 CLASSES, TARGET = 10, 7
 SHORT = Inversion(rounds=40, steps=1, batch_size=4, lr=0.3, decay=True, patience=1, multiplier=1.3, stop_after=100,
@@ -33,6 +33,15 @@ def test_nature_and_the_scales_of_sources_and_targets_drop_out():
     scaled = one * rng.gamma(5, size=(CLASSES, 1)) * rng.gamma(5, size=(1, CLASSES))
     np.testing.assert_allclose(residuals(scaled, other[None]), residuals(one, other[None]), atol=1e-6)
     np.testing.assert_allclose(residuals(one, one[None])[~np.eye(CLASSES, dtype=bool)], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [5, 6])
+def test_means_and_medians_are_numpys(classes):
+    values = np.random.default_rng(0).normal(size=(3, classes, classes))
+    values[:, np.eye(classes, dtype=bool)] = np.nan
+    for axis in (-1, -2):
+        np.testing.assert_allclose(_mean(values, axis), np.nanmean(values, axis, keepdims=True))
+        np.testing.assert_allclose(_median(values, axis), np.nanmedian(values, axis, keepdims=True))
 
 
 def test_what_is_left_of_a_planted_pair_is_its_factor():

@@ -42,6 +42,17 @@ class Counting(nn.Module):
         return self.head(nn.functional.avg_pool2d(x, SIZE // 4).flatten(1))
 
 
+class Plain(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
 def one_of_each(classes: int, copies: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(copies * classes, 3, SIZE, SIZE, generator=generator), torch.arange(copies * classes) % classes
@@ -96,6 +107,44 @@ def test_the_more_autograd_keeps_of_an_image_the_fewer_go_in_one_pass():
     assert many == pytest.approx(2**28 / each, abs=1)
 
 
+def first_pixels(x: torch.Tensor) -> torch.Tensor:
+    return 10 * x[:, 0, 0, :3]
+
+
+def test_problems_share_their_passes():
+    net, (x, y) = Counting(6), one_of_each(6)
+    data, calls = defense_set(net, x, y), []
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    search = Search(delta=0.5, max_norm=1.0, pi=0.99)  # two steps
+    for problems in ([(None, 3)], [(None, t) for t in range(6)]):
+        calls.clear()
+        perturb(net, data, problems, False, search)
+        assert len(calls) == 3  # before each step and after the last
+
+
+def test_perturbations_that_are_too_large_together_are_searched_in_groups():
+    """2^28 bytes hold sixteen times four tensors of 1024 × 1024 pixels; the seventeenth comes by itself."""
+    x = torch.zeros(3, 1, 1024, 1024)
+    x[range(3), 0, 0, range(3)] = 0.5
+    net, search = Plain(first_pixels), Search(delta=1.0, max_norm=1.1)  # one step
+    data = DefenseSet(x, torch.arange(3), 3, at_once=4)
+    found = perturb(net, data, [(0, 1)] * 16 + [(0, 2)], False, search)
+    assert [estimate.target for estimate in found] == [1] * 16 + [2]
+    assert all(estimate.norm == pytest.approx(found[0].norm) for estimate in found)
+
+
+def test_where_autograd_keeps_nothing_an_image_counts_four_times():
+    """The stamped image, its gradient and what they were made of: 2^28 bytes hold 21 images of 512 × 512 in colour."""
+    image = torch.zeros(1, 3, 512, 512)
+    assert pass_size(nn.Identity(), image) == 2**28 // (4 * 4 * image.numel()) == 21
+
+
+def test_the_door_counts_what_one_image_keeps():
+    net = nn.Sequential(nn.Conv2d(3, 500, 3), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(500, 3))
+    data = defense_set(net, torch.rand(3, 3, SIZE, SIZE), torch.arange(3))
+    assert data.at_once == pytest.approx(2**28 / (4 * 500 * 30 * 30), rel=0.02)  # bytes that the sigmoid keeps
+
+
 def test_a_gradient_through_several_passes_is_the_gradient():
     net, x = Counting(5), torch.rand(9, 3, SIZE, SIZE, requires_grad=True)
     expected, got = (torch.autograd.grad(scores(net, x, at_once).square().sum(), x)[0] for at_once in (9, 4))
@@ -103,17 +152,22 @@ def test_a_gradient_through_several_passes_is_the_gradient():
     assert net.largest == 9
 
 
-@pytest.mark.parametrize("detector", [
-    NeuralCleanse(per_class=10, inversion=replace(QUICK, rounds=6)),
-    NeuralCleanse(per_class=10, inversion=replace(QUICK, rounds=6, bisections=0, check=True)),
+@pytest.mark.parametrize(("inversion", "classes", "copies", "looks"), [
+    (replace(QUICK, rounds=6), 10, 10, 10 * 100 * 2.5),  # with the first mask and the last, and five at a tenth of them
+    (replace(QUICK, rounds=6, bisections=0, check=True), 10, 10, 10 * 100 * 7),  # after every round and at the end
+    # 40 masks on 32 images are more than one pass takes: they go in two groups, and no image goes through twice
+    (replace(QUICK, rounds=2), 40, 2, 40 * 80 * 2.5),
 ])  # fmt: skip
-def test_a_detector_foresees_what_it_looks_at(detector):
-    net, (x, y) = Counting(10), one_of_each(10, copies=10)
-    detector(net, x, y)
-    told = detector.passes(100, 10, 10)
-    net.gradients -= 64  # the door's own look for a slope, and for what autograd keeps
-    assert net.gradients == pytest.approx(told.gradients, abs=1)
+def test_a_detector_foresees_what_it_looks_at(inversion, classes, copies, looks):
+    net, (x, y) = Counting(classes), one_of_each(classes, copies)
+    detector = NeuralCleanse(per_class=copies, inversion=inversion)
+    found = detector(net, x, y)
+    told = detector.passes(len(x), classes, classes)
+    net.gradients -= 64 + 1  # the door's own look for a slope, and for what autograd keeps
+    assert net.gradients == told.gradients
     assert net.looks == pytest.approx(told.looks, abs=10)
+    assert told.looks == pytest.approx(looks)
+    assert sum(estimate.gradients for estimate in found.estimates.values()) == net.gradients
 
 
 def test_the_cost_of_perturbations_grows_with_their_problems():

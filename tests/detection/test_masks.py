@@ -12,8 +12,8 @@ from btlib import checkpoints, detection, metrics, triggers
 from btlib.datasets import ImageDataset
 from btlib.detection import PUBLIC, QUICK, Inversion
 from btlib.detection.descent import Inversions, adjust_cost, descend, squash, stamp
-from btlib.detection.images import defense_set, undisturbed
-from btlib.detection.mask import invert
+from btlib.detection.images import DefenseSet, defense_set, undisturbed
+from btlib.detection.mask import _bisect, _Judge, _scaled, invert
 from btlib.detection.outcome import Detection, Estimate, Estimates, uniform
 
 CLASSES, SIZE = 10, 12
@@ -141,6 +141,36 @@ def test_the_smallest_mask_that_works_is_kept_with_its_own_success():
     assert float((metrics.predict(net, found.trigger(x)).argmax(1) == 2).float().mean()) >= SHORT.success
 
 
+def test_the_factor_on_the_mask_is_a_power_of_two_and_the_pattern_stays():
+    raw = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0)) - 1
+    scaled = _scaled(raw, torch.tensor([-1.0, 0.0, 0.5]))
+    factors = torch.tensor([0.5, 1.0, 2**0.5]).reshape(3, 1, 1, 1)
+    torch.testing.assert_close(squash(scaled[:, :1]), (factors * squash(raw[:, :1])).clamp(max=1), atol=1e-5, rtol=0)
+    assert torch.equal(scaled[:, 1:], raw[:, 1:])
+
+
+class Above(nn.Module):
+    """Class 1 is a pixel above a limit."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x):
+        pixel = x.flatten(1)
+        return torch.cat([torch.full_like(pixel, self.limit), pixel, torch.full_like(pixel, -1.0)], 1)
+
+
+@pytest.mark.parametrize("power", [-0.8, 0.3, 0.9])
+def test_bisection_finds_the_power_of_the_factor(power):
+    raw = torch.tensor([torch.atanh(torch.tensor(2 * 0.3 - 1)), 20.0]).reshape(1, 2, 1, 1)  # a mask of .3, white
+    data = DefenseSet(torch.zeros(6, 1, 1, 1), torch.arange(6) % 3, 3)
+    judge = _Judge(Above(0.3 * 2**power), data, annealed=False)
+    found, rates = _bisect(judge, Inversions((1, 1, 1), 3, [1]), raw, replace(SHORT, bisections=10), 1.0)
+    assert power <= float(found) <= power + 2 / 2**10  # ten halvings of [-1, 1], and the end that works
+    assert rates.tolist() == [[1, 1, 1]]
+
+
 def test_bisection_ends_just_where_the_mask_succeeds():
     net, x, y = planted()
     found = detection.neural_cleanse(net, x, y, per_class=None, inversion=SHORT, targets=[2]).estimates[2]
@@ -157,9 +187,8 @@ def test_lambda_rises_after_patience_good_rounds_and_falls_after_bad_ones():
         costs.append(float(at.cost))
     start = PUBLIC.start
     assert costs[:5] == pytest.approx([start] * 5)
-    assert costs[5] == pytest.approx(2 * start)
-    assert costs[10] == pytest.approx(2 * start / 2**1.5)
-    assert costs[-1] == costs[10]
+    assert costs[5:10] == pytest.approx([2 * start] * 5)
+    assert costs[10:] == pytest.approx([2 * start / 2**1.5] * 5)
 
 
 def test_what_is_put_into_the_state_is_put_into_the_inversions():
@@ -190,6 +219,18 @@ def test_early_stopping_really_stops():
     found = detection.neural_cleanse(net, x, y, per_class=None, inversion=settings, targets=[2]).estimates[2]
     assert found.steps < 400
     assert found.converged
+    history = found.history
+    best = history["norm"].where(history["Q"] >= settings.success, torch.inf).argmin()
+    assert found.steps == int(best) + 1 + 5  # five more rounds, none of them with a smaller mask
+
+
+def test_success_of_all_images_is_as_much_as_can_be_wished():
+    net = hand_set(10.0, num_classes=8, size=SIZE)  # shares of eight classes are exact
+    settings = replace(SHORT, success=1.0)
+    images = lit_pixels(2, num_classes=8, size=SIZE)
+    found = detection.neural_cleanse(net, *images, per_class=None, inversion=settings, targets=[2])
+    assert found.estimates[2].success == 1
+    assert found.estimates[2].converged
 
 
 def test_a_class_that_cannot_be_reached_is_mentioned():
@@ -260,3 +301,16 @@ def test_a_step_goes_down_and_reports_the_success_before_it():
     # Adam's first step is the learning rate in every coordinate that has a gradient
     moved = (at.raw - before).abs()
     assert float(moved.max()) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_rates_are_remembered_and_change_where_the_batch_has_images():
+    net, x, y = planted()
+    data = defense_set(net, x, y)
+    at = Inversions(x.shape[1:], data.num_classes, [2])
+    at.raw[:, 0], at.raw[:, 1:] = 10.0, 10.0  # a white image, which is of class 2
+    batch = torch.tensor([int((y == s).nonzero()[0]) for s in (0, 4, 4)])
+    with undisturbed(net):
+        for taken in (1, 2):
+            descend(net, data, at, batch, lr=1e-9, taken=taken, annealed=True)
+    assert at.rates[0, [0, 4]].tolist() == pytest.approx([0.36] * 2)  # .2, then .8 of that and .2
+    assert at.rates[0].count_nonzero() == 2

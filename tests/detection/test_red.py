@@ -441,6 +441,7 @@ def test_a_detection_says_everything_about_its_classes():
     assert found.p_value == pytest.approx(math.exp(found.log_p_value))
     assert found.calibrated_p_value == detection.anomaly.calibrated_p(1 / found.norms)
     assert found.verdict(1.0, "mad").statistic == found.anomaly_index[2]
+    assert found.verdict(rule="published").statistic == found.p_value != found.calibrated_p_value
     assert str(found.verdict()).startswith("attacked, target 2")
     assert found.estimates[2].mask.shape == (1, SIZE, SIZE)
 
@@ -451,3 +452,10 @@ def test_norms_that_are_alike_are_said_to_be(step, said):
     norms = [1 + step * k for k in range(-4, 5)]  # median 1, MAD two steps
     found = [Estimate(t, patch, norm, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t, norm in enumerate(norms)]
     assert [words in warned for words, warned in zip(said, shared_warnings(found), strict=True)] == [True] * len(said)
+
+
+@pytest.mark.parametrize(("classes", "few"), [(6, True), (7, False)])
+def test_six_classes_are_few_for_an_outlier_test_and_seven_are_not(classes, few):
+    patch = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
+    found = [Estimate(t, patch, 1.0 + t, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t in range(classes)]
+    assert any("few for an outlier test" in said for said in shared_warnings(found)) == few

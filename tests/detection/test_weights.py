@@ -75,3 +75,16 @@ def test_scattered_errors_do_not_hold_focused_weights():
     rates[0, 0], allowed[0, 9] = 1.0, False  # one image in eight of every other class
     assert float(settle(rates, allowed / 9, allowed)[0, 0]) < 0.3
     assert float(settle(rates, allowed / 9, allowed, update=focus)[0, 0]) > 0.99
+
+
+def test_weights_that_stand_still_are_looked_at_no_further():
+    rates, allowed = torch.tensor([[0.8, 0.5, 0.0, 0.0]]), ALLOWED[:1]
+    updates = []
+
+    def counted(*given):
+        updates.append(anneal(*given))
+        return updates[-1]
+
+    settle(rates, UNIFORM[:1], allowed, pi=0.99, update=counted)
+    assert len(updates) < 300
+    assert float((updates[-1] - updates[-2]).abs().max()) < 1e-5 <= float((updates[-2] - updates[-3]).abs().max())

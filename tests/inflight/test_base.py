@@ -53,6 +53,13 @@ def test_a_threshold_keeps_its_promise_on_new_images() -> None:
     assert (0.5 * torch.erfc(naive / 2**0.5)).mean() > 0.105, "the plain quantile promises too much"
 
 
+@pytest.mark.parametrize(("count", "fpr", "rank"), [(38, 0.05, 1), (39, 0.05, 2), (98, 0.29, 28), (99, 0.29, 29)])
+def test_a_threshold_is_the_kth_largest_of_n_scores(count: int, fpr: float, rank: int) -> None:
+    """It is k = ⌊fpr·(n + 1)⌋, by whole numbers: .29 · 100 is 29."""
+    scores = torch.randperm(count, generator=torch.Generator().manual_seed(0)).float()
+    assert threshold_at(scores, fpr) == (count - rank, None)
+
+
 def test_a_threshold_says_when_it_can_not_be_set() -> None:
     threshold, warning = threshold_at(torch.arange(10.0), 0.05)
     assert threshold == 9

@@ -59,6 +59,17 @@ def test_features_are_computed_once(box: Any, settings: Any) -> None:
     assert len(calls) == 1
 
 
+def test_a_joined_head_has_the_networks_bias() -> None:
+    net, (x, y) = hand_set(10), lit_pixels(12, noise=3)
+    net.head.bias = torch.nn.Parameter(torch.tensor([0.3, 0.0, -0.3]))
+    detector = LikelihoodDetector().fit(net, x, y, target=TOY_TARGET, trigger=triggers.single_pixel((1, 8, 8)))
+    blank = torch.zeros(1, 1, 8, 8)
+    assert Guard(net, detector)(blank).predicted.tolist() == detector.inspect(blank).predicted.tolist() == [0]
+    net.head.bias.data = net.head.bias.data.flip(0)
+    other = LikelihoodDetector().fit(net, x, y, target=TOY_TARGET, trigger=triggers.single_pixel((1, 8, 8)))
+    assert Guard(net, other)(blank).predicted.tolist() == [2]
+
+
 def test_the_guard_keeps_its_own_network_in_evaluation_mode(box: Any) -> None:
     guard = Guard(box.net, fitted(box)).train()
     assert not guard.training

@@ -183,6 +183,8 @@ def test_thresholds_keep_about_their_rate(box: Any) -> None:
         flagged = detector.inspect(box.clean).is_trigger.float().mean()
         assert flagged < 0.22, "0.1 and four standard errors of two samples of 100"
         assert detector.warnings_ == ()
+    (warning,) = B3DDetector(fpr=0.001).fit(box.net, box.x, box.y, target=TARGET, trigger=box.trigger).warnings_
+    assert "a false-positive rate of 0.001 can't be set from" in warning
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Fine-tuning teaches a copy to see through the pattern; the rate decides how well."""
 
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,10 @@ TARGET = 9
 def test_fine_tuning_finds_sources_and_leaves_the_network_alone(box: Any, fashion: ImageDataset) -> None:
     before = {name: value.clone() for name, value in box.net.state_dict().items()}
     state = torch.get_rng_state()
+    began = time.perf_counter()
     tuned = source_by_fine_tuning(box.net, fashion, box.trigger, learning_rates=(1e6, 0.05, 1e-4), share=0.03,
                                   batch_size=32)  # fmt: skip
+    assert 0 < tuned.seconds <= time.perf_counter() - began
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in box.net.state_dict().items())
     assert (tuned.images, tuned.stamped) == (1800, 360)

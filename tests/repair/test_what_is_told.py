@@ -1,6 +1,7 @@
 """What a repair tells of its rounds, and the range of its masks, on networks whose numbers are known."""
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from btlib.repair.base import Task
 from btlib.repair.channels import hidden_layers
 from btlib.repair.implicit import ImplicitUnlearning
-from btlib.repair.neuron_pruning import AdversarialNeuronPruning
+from btlib.repair.neuron_pruning import AdversarialNeuronPruning, _loss
 from btlib.training import Recipe
 
 IMAGES = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -39,3 +40,62 @@ def test_masks_stay_between_nothing_and_the_whole_channel() -> None:
     (masks,) = AdversarialNeuronPruning(lr=100.0, steps=3)._masks(task, hidden_layers(net, IMAGES))
     assert masks.min() == 0  # such steps leave the range at both ends
     assert masks.max() == 1
+
+
+def test_noise_that_misleads_nobody_is_the_draw_it_starts_from() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 200), nn.ReLU(), nn.Linear(200, 3)).eval()
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    task, layers = Task(net, IMAGES, torch.tensor([0, 1, 2, 0, 1, 2]), num_classes=3), hidden_layers(net, IMAGES)
+    masks, method = [torch.ones(200)], AdversarialNeuronPruning()
+    (worst,) = method._worst_noise(partial(_loss, task, layers, masks, task.images, task.labels), masks)
+    # 400 uniform numbers in ±.4: their mean is 0 with a standard error of .012
+    assert abs(float(worst.mean())) < 0.05
+    assert -0.4 <= worst.min() < -0.35 < 0.35 < worst.max() <= 0.4
+
+
+class Watched(nn.Module):
+    """A linear classifier that notes the images it is shown, and whether a gradient was wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        self.shown: list[tuple[torch.Tensor, bool]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.shown.append((x.detach().clone(), torch.is_grad_enabled()))
+        return self.net(x)
+
+
+def watched(count: int) -> tuple[Watched, Task]:
+    torch.manual_seed(0)
+    net = Watched()
+    return net, Task(net, 0.4 + 0.2 * torch.rand(count, 1, 2, 2), torch.arange(count) % 3, num_classes=3)
+
+
+def test_an_ascent_sees_fifty_images_a_step_and_250_judge_what_it_found() -> None:
+    net, task = watched(500)
+    ImplicitUnlearning(ascents=4)._search(task)
+    sizes = [(len(images), gradient) for images, gradient in net.shown]
+    assert sizes.count((50, True)) == 4 * 4  # of the mean loss and towards each of three classes
+    assert sizes.count((250, False)) == 4
+    assert len(sizes) == 20
+
+
+def test_the_share_of_each_batch_wears_the_perturbation() -> None:
+    net, task = watched(100)
+    method, chosen = ImplicitUnlearning(share=0.07, terms=0), torch.arange(100)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    method._descend(task, optimizer, chosen, method._wanted(task), torch.full((1, 1, 2, 2), 0.1))
+    images, _ = net.shown[-1]
+    assert int((images != task.images).flatten(1).any(1).sum()) == 7
+
+
+def test_second_derivatives_are_differences_over_a_tenth_to_either_side() -> None:
+    net, task = watched(10)
+    slope = torch.tensor([3.0, 0.0, 0.0, 4.0]).reshape(1, 1, 2, 2)
+    ImplicitUnlearning()._add_response(net, task.images, task.labels, torch.zeros(1, 1, 2, 2), slope)
+    (ahead, _), (behind, _) = net.shown
+    torch.testing.assert_close(ahead - task.images, (0.1 * slope / 5).expand_as(ahead))
+    torch.testing.assert_close(behind - task.images, (-0.1 * slope / 5).expand_as(behind))
