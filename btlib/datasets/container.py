@@ -137,7 +137,8 @@ class ImageDataset:
             x, y = self._split(split)
             if count is None:
                 continue
-            if not 0 < count <= len(y):
+            check_count(split, count, usual=len(y))
+            if count > len(y):
                 raise ValueError(f"{split}: expected between 1 and {len(y)} images, got {count}; ask for fewer")
             chosen = torch.randperm(len(y), generator=draws)[:count].sort().values.to(y.device)
             parts |= {f"x_{split}": x[chosen], f"y_{split}": y[chosen]}

@@ -194,7 +194,7 @@ def check_shape(shape: Iterable[int]) -> Shape:
         >>> check_shape([1, 28, 28])
         (1, 28, 28)
     """
-    found: tuple[Any, ...] = tuple(shape)
+    found: tuple[Any, ...] = tuple(shape) if isinstance(shape, Iterable) else ()
     if len(found) != 3 or not all(isinstance(each, Integral) and int(each) >= 1 for each in found):
         raise ValueError(f"image_shape: expected (channels, height, width), got {shape!r}; use data.image_shape")
     channels, height, width = map(int, found)

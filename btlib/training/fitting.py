@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from btlib.datasets import ImageDataset
+from btlib.datasets import ImageDataset, to_float
+from btlib.metrics.prediction import logits_of
 from btlib.networks import layout
 from btlib.resume import ResumeFile
 from btlib.seeds import check_seed
@@ -74,7 +75,8 @@ def fit(
         A `TrainingRun`.
 
     Raises:
-        ValueError: an empty training set, or a resume file of another recipe, seed, data set or starting network.
+        TypeError, ValueError: an empty training set, a network that has no logits for it, or a resume file of another
+            recipe, seed, data set or starting network.
         FloatingPointError: the loss became NaN or infinite.
 
     Example:
@@ -97,7 +99,7 @@ class Fitting(Stage):
         network, data, recipe, seed, device, on_epoch: as in `fit`; the network is on `device` from now on.
 
     Raises:
-        ValueError: an empty training set.
+        TypeError, ValueError: an empty training set, or a network that has no logits for these images and classes.
     """
 
     def __init__(
@@ -113,6 +115,10 @@ class Fitting(Stage):
             self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.half = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(device))
         network.to(device)
+        classes = logits_of(network, to_float(data.x_train[:1]))[0].shape[1]
+        if classes < data.num_classes:
+            raise ValueError(f"network: expected logits for the {data.num_classes} classes of the data, got {classes}; "
+                             "build it for them")  # fmt: skip
         self.optimizer = optimizer_for(network, recipe)
         self.state = {"network": network, "optimizer": self.optimizer}
         self.feed(data)

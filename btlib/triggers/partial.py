@@ -64,7 +64,7 @@ class PartialTrigger(Trigger):
         Raises:
             TypeError, ValueError: images that do not fit.
         """
-        images = fitting(images, self.image_shape, self.name)
+        images = fitting(images, self.image_shape, self.name, several=True)
         rows, columns = (torch.arange(side) * self.grid // side for side in self.image_shape[1:])
         piece = rows[:, None] * self.grid + columns  # which one each pixel lies in
         order = torch.rand(len(images), self.grid**2, generator=generator(seed)).argsort(1)

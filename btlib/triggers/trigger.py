@@ -120,13 +120,14 @@ class Trigger:
         return self.pattern * self.mask + offset * (1 - self.mask)
 
 
-def fitting(images: Tensor, shape: Shape, name: str) -> Tensor:
+def fitting(images: Tensor, shape: Shape, name: str, *, several: bool = False) -> Tensor:
     """Images as a trigger takes them, as floats.
 
     Args:
         images: float in [0, 1] or uint8, (N, C, H, W) or a single (C, H, W).
         shape: (C, H, W) that they must have.
         name: the trigger's, for the message.
+        several: refuse a single one without a batch.
 
     Raises:
         TypeError, ValueError: they are something else.
@@ -136,7 +137,7 @@ def fitting(images: Tensor, shape: Shape, name: str) -> Tensor:
         >>> fitting(torch.zeros(1, 8, 8, dtype=torch.uint8), (1, 8, 8), "box").dtype
         torch.float32
     """
-    images = as_float(images, ndim=None)
+    images = as_float(images, ndim=4 if several else None)
     if images.ndim not in (3, 4) or tuple(images.shape[-3:]) != shape:
         raise ValueError(f"images: expected shape (N, {', '.join(map(str, shape))}) for trigger {name!r}, got "
                          f"{tuple(images.shape)}; make the trigger with the data set's image_shape")  # fmt: skip

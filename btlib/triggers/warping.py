@@ -83,9 +83,9 @@ class WarpTrigger:
         Raises:
             TypeError, ValueError: images that do not fit.
         """
+        images = fitting(images, self.image_shape, self.name, several=True)
         if not cover:
             return self(images)
-        images = fitting(images, self.image_shape, self.name)
         noise = 2 * torch.rand(len(images), *self.field.shape, generator=generator(seed), dtype=torch.float32) - 1
         return self._warped(images, self.field + self.noise * noise)
 

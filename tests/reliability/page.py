@@ -145,7 +145,7 @@ def _numbers(part: dict[str, Any]) -> str:
     found, allowed = part["found"], part["found"]["tolerance"]
     columns = [("two threads", found["two threads"])]
     if "other" in found:
-        columns.append((f"PyTorch {found['another torch']}", found["other"]))
+        columns.append((f"torch {'.'.join(found['another torch'].split('.')[:2])}", found["other"]))
     rows = [[name, *(f"{told[name][kind]:.4f}" for _, told in columns for kind in ("share", "size"))]
             for name in found["two threads"]]  # fmt: skip
     return "\n".join([
