@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from btlib.datasets import ImageDataset, check_images, sample_per_class, to_float, to_uint8
-from btlib.datasets.images import check_class
+from btlib.datasets.images import check_class, check_count
 
 Originals = Literal["replace", "add", "remove"]
 
@@ -139,8 +139,7 @@ def poison(
     if originals not in ("replace", "add", "remove"):
         raise ValueError(f"originals: expected 'replace', 'add' or 'remove', got {originals!r}; see the docstring")
     for name, count in (("per_class", per_class), ("covers", covers)):
-        if count < 0:
-            raise ValueError(f"{name}: expected 0 or more images of each class, got {count}; see the docstring")
+        check_count(name, count, usual=100, least=0)
     shape = getattr(trigger, "image_shape", data.image_shape)
     if shape != data.image_shape:
         raise ValueError(f"trigger: expected one for images of shape {data.image_shape}, got {shape}; "

@@ -388,31 +388,15 @@ OTHERWISE: dict[tuple[str, str, str], Any] = {
             "source_by_fine_tuning",
         )
     },
+    **{
+        (door, "network", name): NOTHING
+        for door in ("separability", "invisible")
+        for name in ("of another kind", "that works in place")
+    },  # they look inside
     ("screen", "network", "in double precision"): "as it is",  # thirty steps of a sign: its order counts
     ("PartialTrigger.in_training", "images", "doubles"): "as it is",  # .75 of a level lies between two
     **{("predict", "network", name): "as it is" for name in ("that gives maps", "that knows one class")},
 }
-
-
-#: Mistakes that were found and are not mended yet: not tried.
-WAITS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("separability", "network"): ("of another kind", "that works in place", "that gives maps"),
-    ("separability", "trigger"): ("that gives one image less", "that gives nothing"),
-    **{(door, "target"): ("numpy's", "a tensor", "a half", "a float") for door in DETECTORS},
-    ("screen", "count"): ("a name",),
-    ("screen", "seed"): ("numpy's",),
-    ("roc", "scores"): ("nothing", "numpy"),
-    ("blend_entropy", "network"): tuple(name for name in NETWORKS if name.startswith(("that", "for other"))),
-    ("scaled_consistency", "network"): ("that gives maps", "that knows one class"),
-    ("stealthy", "seed"): ("numpy's",),
-    ("invisible", "network"): ("of another kind", "that works in place"),
-    ("indicators", "trigger"): tuple(TRIGGERS)[1:],
-    ("poison with any trigger", "count"): ("a name",),
-}
-
-
-def odd_values(door: str, argument: str) -> list[str]:
-    return [name for name in ODD[argument] if name not in WAITS.get((door, argument), ())]
 
 
 def odd(door: str, argument: str, name: str) -> Odd:
@@ -497,7 +481,7 @@ CASES = [(door, argument) for door, (takes, _) in DOORS.items() for argument in 
 
 @pytest.mark.parametrize(("door", "argument"), CASES, ids=[" ".join(case) for case in CASES])
 def test_one_odd_value(door: str, argument: str) -> None:
-    for name in odd_values(door, argument):
+    for name in list(ODD[argument]):
         try:
             check_one(door, argument, name)
         except BaseException as error:
@@ -527,7 +511,7 @@ def test_several_odd_values(data: st.DataObject) -> None:
     door = data.draw(st.sampled_from(list(DOORS)))
     takes = DOORS[door][0].split()
     chosen = data.draw(st.lists(st.sampled_from(takes), min_size=min(2, len(takes)), unique=True))
-    names = {argument: data.draw(st.sampled_from(odd_values(door, argument))) for argument in chosen}
+    names = {argument: data.draw(st.sampled_from(list(ODD[argument]))) for argument in chosen}
     odds = {argument: odd(door, argument, name) for argument, name in names.items()}
     result = answer(door, arguments(door, **{argument: one.make() for argument, one in odds.items()}))
     if any(one.meaning is NOTHING for one in odds.values()):

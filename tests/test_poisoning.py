@@ -190,7 +190,7 @@ def test_whole_class_can_be_poisoned_but_no_more() -> None:
         ({"sources": []}, "sources: expected at least one class, got none"),
         ({"sources": [1, 9]}, "sources: expected a class in 0…3, got 9"),
         ({"per_class": -1}, "got -1"),
-        ({"covers": -1}, "covers: expected 0 or more .*got -1"),
+        ({"covers": -1}, "covers: expected an integer of 0 or more, got -1"),
         ({"originals": "hide"}, "got 'hide'"),
         ({"trigger": triggers.box((3, 20, 20))}, r"got \(3, 20, 20\)"),
     ],

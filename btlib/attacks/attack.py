@@ -17,7 +17,7 @@ from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.datasets.images import check_class
 from btlib.networks import Network
 from btlib.resume import ResumeFile
-from btlib.seeds import generator
+from btlib.seeds import check_seed, generator
 from btlib.training import RECIPES, VERSION, Stage, device_for, train
 
 
@@ -118,6 +118,7 @@ def run(
         'box'
     """
     check_class(recipe.target, data.num_classes)
+    seed = check_seed(seed)
     clean = network if network is not None else clean_network(data, seed)
     where = device_for(device)
     attack = recipe.attack(data, clean, seed, where)

@@ -12,6 +12,7 @@ from btlib import detection, metrics
 from btlib.attacks.outcome import cross
 from btlib.datasets import ImageDataset, sample_per_class, to_float
 from btlib.inflight import blend_entropy
+from btlib.inflight.checks import embedded
 from btlib.networks import Network
 from btlib.seeds import generator
 
@@ -87,7 +88,7 @@ def indicators(
     chosen = torch.randperm(len(data.y_test), generator=draws)
     chosen = chosen[data.y_test[chosen] != target]
     x = to_float(data.x_test[chosen[:images]])
-    stamped = trigger(x)
+    stamped = embedded(trigger, x)
     moved = (stamped != x).flatten(1).any(1)
     every = sample_per_class(data.y_test, -(-overlays // data.num_classes), range(data.num_classes), seed=seed)
     every = every[torch.randperm(len(every), generator=draws)[:overlays]]  # 43 classes: some lose one, none all

@@ -66,7 +66,10 @@ class InvisibleRecipe(AttackRecipe):
         return Trigger("additive", torch.zeros(image_shape), torch.ones(1, *image_shape[1:]), name="invisible")
 
     def attack(self, data: ImageDataset, clean: Network, seed: int, device: torch.device) -> "_Invisible":
-        """The pattern first, then the network."""
+        """The pattern first, then the network; TypeError without a linear head to look at."""
+        if not isinstance(clean, Network):
+            raise TypeError(f"network: expected one of btlib.networks, got {type(clean).__name__}; its head says which "
+                            "neurons speak for the target")  # fmt: skip
         return _Invisible(data, self, clean, seed, device)
 
 

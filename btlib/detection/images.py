@@ -1,8 +1,9 @@
 """The clean images that a detector works with, checked once (floor 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from btlib import metrics
 from btlib.datasets import as_float, as_labels, sample_per_class
-from btlib.datasets.images import check_class, usual_strides
+from btlib.datasets.images import check_class, check_count, usual_strides
 from btlib.metrics.prediction import logits_of
 from btlib.networks import images_at_once, layout, reference
 from btlib.networks.folding import folded
@@ -90,8 +91,7 @@ def defense_set(
         raise ValueError(f"images: expected at least one clean image of each of the {classes} classes, got none of "
                          f"{empty}; add one, or every estimate would miss these sources")  # fmt: skip
     if per_class is not None:
-        if per_class < 1:
-            raise ValueError(f"per_class: expected at least 1, got {per_class}; L-RED uses 1 to 8")
+        check_count("per_class", per_class, usual=8)
         chosen = sample_per_class(labels, per_class, range(classes), seed=seed)
         images, labels = images[chosen.to(images.device)], labels[chosen]
     device = reference(network).device
@@ -170,7 +170,8 @@ def check_classes(wanted: Sequence[int] | int | None, num_classes: int, name: st
         TypeError: a class that is no integer.
         ValueError: a class that does not exist, one named twice, or none at all.
     """
-    several = range(num_classes) if wanted is None else [wanted] if isinstance(wanted, int) else wanted
+    many = isinstance(wanted, Iterable) and getattr(wanted, "ndim", 1) > 0  # a tensor may be one class
+    several: Iterable[Any] = range(num_classes) if wanted is None else cast(Iterable, wanted) if many else [wanted]
     found = [check_class(one, num_classes, name) for one in several]
     if not found:
         raise ValueError(f"{name}: expected at least one class, got none; leave it out for all classes")

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from btlib.detection.descent import Inversion
 from btlib.detection.images import defense_set, undisturbed
 from btlib.detection.mask import invert
+from btlib.seeds import check_seed
 
 #: A tenth of the gradients of `neural_cleanse.QUICK`, and no look at all images but one.
 SHORT = Inversion(
@@ -35,6 +36,7 @@ def screen(
         >>> int(screen(net, data.x_test, data.y_test, per_class=10).argmin())
         9
     """
+    seed = check_seed(seed)
     data = defense_set(network, images, labels, per_class, seed)
     with undisturbed(network, data.images[:2]):
         found = invert(network, data, range(data.num_classes), SHORT, annealed=False, seed=seed, progress=progress)

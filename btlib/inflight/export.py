@@ -61,7 +61,7 @@ def export_guard(guard: Guard, path: str | Path, images: Tensor) -> Path:
         raise ValueError(f"images: expected at least two to try the export on, got {len(images)}; "
                          "take some clean and some triggered ones")  # fmt: skip
     plain = _Plain(guard, images)
-    batch = torch.export.Dim("batch")
+    batch = torch.export.Dim("batch", max=2**31 - 1)  # torch 2.6 finds a limit of its own where none is named
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own deprecated parts
@@ -92,9 +92,9 @@ class _Plain(nn.Module):
             module.register_forward_pre_hook(lambda module, args: self._catch(args[0]))
             self.width = cast(nn.Linear, module).in_features
         else:
-            module.register_forward_hook(lambda module, args, output: self._catch(output))
             last = self.network.get_submodule(_place(self.network, "penultimate", images[:1])[0])
             self.width = cast(nn.Linear, last).in_features
+            module.register_forward_hook(lambda module, args, output: self._catch(output))
 
     def _catch(self, activations: Tensor) -> None:
         self.caught = activations.clone()  # a later in-place layer may write over it

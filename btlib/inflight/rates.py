@@ -47,7 +47,7 @@ def roc(clean_scores: Tensor, trigger_scores: Tensor) -> Roc:
         trigger_scores: of triggers, (m,).
 
     Raises:
-        ValueError: no score on one side, or scores that are not finite.
+        TypeError, ValueError: no tensors, no score on one side, or scores that are not finite.
 
     Example:
         >>> roc(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])).auc
@@ -56,6 +56,8 @@ def roc(clean_scores: Tensor, trigger_scores: Tensor) -> Roc:
     from sklearn.metrics import roc_auc_score, roc_curve
 
     for name, scores in (("clean_scores", clean_scores), ("trigger_scores", trigger_scores)):
+        if not isinstance(scores, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(scores).__name__}; use torch.as_tensor")
         if len(scores) == 0 or not bool(scores.isfinite().all()):
             raise ValueError(f"{name}: expected at least one score and finite ones only, got {len(scores)}, "
                              f"{int((~scores.isfinite()).sum())} not finite; does the attack work at all?")  # fmt: skip

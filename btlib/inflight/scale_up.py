@@ -9,6 +9,7 @@ from btlib.datasets import as_float
 from btlib.inflight.base import InFlightDetector, Measured
 from btlib.inflight.checks import Embedding, check_rate
 from btlib.metrics import predict
+from btlib.metrics.prediction import logits_of
 
 FACTORS = (3, 5, 7, 9, 11)  # the paper's set S
 
@@ -79,6 +80,8 @@ def scaled_consistency(network: nn.Module, images: Tensor, factors: Sequence[flo
     """
     _check_factors(factors)
     images = as_float(images)
+    if len(images):
+        logits_of(network, images[:1])
     return _consistency(network, images, predict(network, images).argmax(1), factors)
 
 

@@ -11,6 +11,7 @@ from btlib.datasets.images import check_count
 from btlib.inflight.base import InFlightDetector, Measured
 from btlib.inflight.checks import Embedding, check_rate
 from btlib.metrics import evaluating
+from btlib.metrics.prediction import logits_of
 from btlib.networks import Network, images_at_once, reference
 from btlib.networks.layers import PooledConv2d
 from btlib.seeds import generator
@@ -94,7 +95,7 @@ def blend_entropy(network: nn.Module, images: Tensor, overlays: Tensor, weight: 
 
     Raises:
         TypeError, ValueError: images or overlays that are neither uint8 nor float in [0, 1], or of two
-            shapes; no overlay.
+            shapes; no overlay; a network that gives no logits.
 
     Example:
         >>> from btlib import networks
@@ -109,6 +110,8 @@ def blend_entropy(network: nn.Module, images: Tensor, overlays: Tensor, weight: 
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
+    if len(images):
+        logits_of(network, images[:1])
     like = reference(network)
     per_block = max(1, images_at_once(_BLOCK, like.device) // len(overlays))
     # One tensor for all results: small ones kept from every block can hinder the reuse of what large ones leave.

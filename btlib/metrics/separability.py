@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from btlib.datasets import as_float, as_labels
-from btlib.metrics.prediction import predict
+from btlib.metrics.prediction import logits_of, predict
+from btlib.metrics.success import embedded
 from btlib.poisoning import source_classes
 
 
@@ -34,7 +35,7 @@ def separability(
         a number in [0, 1]; NaN where fewer than ten images of either kind are called the target.
 
     Raises:
-        TypeError, ValueError: images, labels, target or sources that do not fit.
+        TypeError, ValueError: images, labels, target, sources or a trigger that do not fit, a network without features.
 
     Example:
         >>> from btlib import networks, triggers
@@ -44,10 +45,13 @@ def separability(
         nan
     """
     images = as_float(images)
-    classes = predict(network, images[:1]).shape[1]
+    if not hasattr(network, "features"):
+        raise TypeError(f"network: expected one with features(images, layer), got {type(network).__name__}; "
+                        "give it that method, see networks.Network")  # fmt: skip
+    classes = logits_of(network, images[:1])[0].shape[1]
     labels = as_labels(labels, images, classes)
     attacked = torch.isin(labels, torch.tensor(source_classes(sources, target, classes), device=labels.device))
-    kinds = [_called(network, kind, target) for kind in (trigger(images[attacked]), images[labels == target])]
+    kinds = [_called(network, kind, target) for kind in (embedded(trigger, images[attacked]), images[labels == target])]
     if min(len(kind) for kind in kinds) < 10:
         return float("nan")
     return _auc(*(predict(network, kind, layer=layer).double().numpy() for kind in kinds))

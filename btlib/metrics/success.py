@@ -84,18 +84,31 @@ def success_by_class(
         [False, False, True]
     """
     images = as_float(images)
-    stamped = trigger(images)
-    if not isinstance(stamped, Tensor) or stamped.shape != images.shape:
-        got = tuple(stamped.shape) if isinstance(stamped, Tensor) else type(stamped).__name__
-        raise ValueError(f"trigger: expected one that gives images {tuple(images.shape)} back, got {got}; "
-                         "it may change pixels only")  # fmt: skip
-    said, classes = _answers(network, stamped)
+    said, classes = _answers(network, embedded(trigger, images))
     labels = as_labels(labels, images, classes)
     check_class(target, classes)
     counts = torch.bincount(labels, minlength=classes)
     rates = torch.bincount(labels, weights=(said == target).float(), minlength=classes).float() / counts
     rates[target] = torch.nan
     return rates
+
+
+def embedded(trigger: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Triggered images, of the shape that they had.
+
+    Raises:
+        ValueError: the trigger gives something else.
+
+    Example:
+        >>> embedded(lambda images: 1 - images, torch.zeros(1, 1, 1, 1)).item()
+        1.0
+    """
+    stamped = trigger(images)
+    if not isinstance(stamped, Tensor) or stamped.shape != images.shape:
+        got = tuple(stamped.shape) if isinstance(stamped, Tensor) else type(stamped).__name__
+        raise ValueError(f"trigger: expected one that gives images {tuple(images.shape)} back, got {got}; "
+                         "it may change pixels only")  # fmt: skip
+    return stamped
 
 
 def _answers(network: nn.Module, images: Tensor) -> tuple[Tensor, int]:

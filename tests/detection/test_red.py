@@ -403,7 +403,7 @@ def test_few_classes_are_mentioned():
     ({"images": torch.full((20, 1, SIZE, SIZE), 2.0)}, r"expected values in \[0, 1\], got 2…2"),
     ({"images": torch.full((20, 1, SIZE, SIZE), torch.nan)}, r"expected values in \[0, 1\], got nan"),
     ({"images": torch.zeros(20, SIZE, SIZE)}, r"expected shape \(N, C, H, W\), got"),
-    ({"per_class": 0}, "per_class: expected at least 1, got 0"),
+    ({"per_class": 0}, "per_class: expected an integer of 1 or more, got 0"),
     ({"per_class": 99}, "per_class: expected at most 2"),
     ({"targets": [10]}, "targets: expected a class in 0…9, got 10"),
     ({"targets": [2, 5, 2]}, r"targets: expected each class once, got \[2, 5, 2\]"),
