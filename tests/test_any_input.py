@@ -331,8 +331,10 @@ DOORS: dict[str, tuple[str, Callable[..., Any]]] = {
         attacks.indicators(network, trigger, dataset(as_bytes(X), Y), target, baseline=1.0, images=24, per_class=2,
             overlays=3, inversion=TINY, seed=seed)).values())[:4]),
     "source_classes": ("target", lambda target: poisoning.source_classes("all", target, 3)),
-    "poison with any trigger": ("trigger count", lambda trigger, count: poisoning.poison(
-        dataset(as_bytes(X), Y), trigger, TARGET, per_class=count).x_train),
+    "poison with any trigger": ("trigger", lambda trigger: poisoning.poison(
+        dataset(as_bytes(X), Y), trigger, TARGET, per_class=2).x_train),
+    "poison so many": ("count", lambda count: poisoning.poison(
+        dataset(as_bytes(X), Y), PIXEL, TARGET, per_class=count).x_train),
     "subset": ("count seed", lambda count, seed: dataset(as_bytes(X), Y).subset(train=count, seed=seed).x_train),
     "defender_split": ("count seed", lambda count, seed:
         dataset(as_bytes(X), Y).defender_split(count, seed=seed).images),
@@ -373,7 +375,7 @@ OTHERWISE: dict[tuple[str, str, str], Any] = {
     **{(door, "target", "nothing"): "as it is" for door in DETECTORS},  # all classes
     **{(door, "target", "two"): "as it is" for door in DETECTORS},
     **{("MMBD", argument, "nothing"): "usual" for argument in ("images", "labels")},
-    **{(door, "count", "0"): "as it is" for door in ("sample_per_class", "poison with any trigger")},
+    **{(door, "count", "0"): "as it is" for door in ("sample_per_class", "poison so many")},
     # Of a logit that is NaN an image is of no class: no success, and no constant answer.
     **{
         (door, "network", "with weights that are NaN"): "as it is"
