@@ -185,7 +185,7 @@ TRIGGERS: dict[str, Odd] = {
     "that gives other sizes": Odd(lambda: lambda images: images[..., 1:]),
     "that gives 0…255": Odd(lambda: lambda images: images * 255 + 2),
     "that gives NaN": Odd(lambda: lambda images: images * math.nan),
-    "that gives numpy": Odd(lambda: lambda images: images.numpy()),
+    "that gives numpy": Odd(lambda: lambda images: images.detach().numpy()),
     "that gives nothing": Odd(lambda: lambda images: None),
 }
 SCORES: dict[str, Odd] = {

@@ -110,8 +110,7 @@ def blend_entropy(network: nn.Module, images: Tensor, overlays: Tensor, weight: 
     if len(overlays) == 0 or overlays.shape[1:] != images.shape[1:]:
         raise ValueError(f"overlays: expected at least one image of shape {tuple(images.shape[1:])}, "
                          f"got {tuple(overlays.shape)}; use clean images of the same data set")  # fmt: skip
-    if len(images):
-        logits_of(network, images[:1])
+    logits_of(network, overlays[:1])
     like = reference(network)
     per_block = max(1, images_at_once(_BLOCK, like.device) // len(overlays))
     # One tensor for all results: small ones kept from every block can hinder the reuse of what large ones leave.
