@@ -80,20 +80,24 @@ def test_what_is_said_of_a_newcomers_wait_was_measured() -> None:
 
 def test_what_is_said_of_pairs_beside_references_was_measured() -> None:
     table = json.loads((CHECKOUT / "results" / "pairs.json").read_text(encoding="utf-8"))["summary"]
-    told = {key: f"{row['named']} of {row['looks']}" for key, row in table.items()}
-    clean = {key: f"{row['wrong']} of {row['looks']}" for key, row in table.items()}
-    for name in ("scanning", "choices"):
-        text = " ".join((CHECKOUT / "docs" / f"{name}.md").read_text(encoding="utf-8").split())
-        assert told["lenet, patch, references 2"] in text
-        assert told["lenet, chessboard, references 2"] in text
+    looks = {key: f"{row['named']} of {row['looks']}" for key, row in table.items() if key != "networks"}
+    first, named = (
+        {kind: f"{row[what]} of {row['networks']}" for kind, row in table["networks"].items()}
+        for what in ("first", "named")
+    )
     text = " ".join((CHECKOUT / "docs" / "scanning.md").read_text(encoding="utf-8").split())
-    assert f"accused {clean['lenet, clean, references 2']} clean ones" in text
-    one = [
-        told["lenet, patch, references 1"],
-        told["lenet, chessboard, references 1"],
-        clean["lenet, clean, references 1"],
-    ]
-    assert f"(one reference: {', '.join(one)};" in text
+    assert f"patch first in {first['patch']} networks and named it in {named['patch']}" in text
+    assert f"chessboard in {first['chessboard, red-p']} and {named['chessboard, red-p']}." in text
+    assert named["clean"] == named["clean, red-p"] == "0 of 12"
+    assert "(0 of 12 each)" in text
+    assert f"in {looks['lenet, patch, references 2']} looks at eight" in text
+    assert f"with one reference in {looks['lenet, patch, references 1']})" in text
+    residual = looks["resnet, patch, references 2"], looks["resnet, chessboard, red-p, references 2"]
+    assert f"{residual[0]} looks at patches, {residual[1]} at chessboards" in text
+    text = " ".join((CHECKOUT / "docs" / "choices.md").read_text(encoding="utf-8").split())
+    assert f"{looks['lenet, patch, references 2']} looks name the target" in text
+    assert f"patch in {named['patch']} and of a chessboard in {named['chessboard']}; RED-P" in text
+    assert f"chessboard in {named['chessboard, red-p']} and of a patch in {named['patch, red-p']}." in text
 
 
 def test_what_is_said_of_clean_networks_of_strangers_was_measured() -> None:

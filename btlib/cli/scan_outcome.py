@@ -271,8 +271,8 @@ class Scan:
             "Triggers that differ from image to image or are drawn by a generator (warps, styles), and attacks trained "
             "against inversion as in the stealthy paper, are built to escape what was run here.",
             "A backdoor for one or two classes escapes neural-cleanse and red-a; red-a-focused and red-p can see it, "
-            "unless images of other classes were poisoned against it (covers): of these mask-red-p with --reference "
-            "sees patches.",
+            "unless images of other classes were poisoned against it (covers): then mask-red-p (patches) and red-p "
+            "(faint patterns) can, with --reference.",
             "All-to-all attacks, several targets at once and patterns that cover much of the image leave no single "
             "class that stands out.",
             f"With fewer than about 7 classes an outlier test has little to compare with; here there are "
