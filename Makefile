@@ -84,7 +84,7 @@ gpu: .venv  ## all that wants a GPU: lessons, tests, timings, rows; LIMIT=600 se
 browser-test: .venv  ## in Chromium: site, slides, every lesson in JupyterLab; in a kernel: random orders
 	$(PY) -m pytest tests/browser -m browser
 
-nightly: .venv  ## an hour of kills, faults, odd input and mutations; docs/reliability.md is made from it
+nightly: .venv  ## an hour of kills, faults, hostile files, odd input, load, mutations; makes docs/reliability.md
 	PYTHONPATH=tests:. $(PY) -m reliability.nightly
 
 pins: .venv  ## write constraints.txt from what .venv holds now

@@ -55,6 +55,8 @@ def test_the_matrix_covers_what_pyproject_promises() -> None:
     assert matrix["python"] == ["3.11", "3.12", "3.13"]
     assert {system.partition("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
     assert "btlib test" in lines("ci")
+    assert ".ci/audit" in lines("ci")
+    assert "make nightly" in lines("nightly")
 
 
 def test_strangers_code_never_meets_our_own_machine() -> None:
