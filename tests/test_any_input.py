@@ -398,6 +398,7 @@ OTHERWISE: dict[tuple[str, str, str], Any] = {
         for name in ("of another kind", "that works in place")
     },  # they look inside
     ("screen", "network", "in double precision"): "as it is",  # thirty steps of a sign: its order counts
+    ("input_aware", "network", "in double precision"): "as it is",  # it magnifies the last digit of a sum
     ("PartialTrigger.in_training", "images", "doubles"): "as it is",  # .75 of a level lies between two
     **{("predict", "network", name): "as it is" for name in ("that gives maps", "that knows one class")},
 }

@@ -449,6 +449,7 @@ def test_trained_images_are_what_augmentation_and_division_make(toy: ImageDatase
             return self.head(x.flatten(1))
 
     fit(Spy(), toy, Recipe(epochs=1, batch_size=100), progress=False)
+    tried, *got = got  # one image, to see what the network gives
     assert [len(batch) for batch in got] == [100, 100, 40]
     seen = sorted((torch.cat(got) * 255).round().to(torch.uint8).numpy().reshape(240, -1).tolist())
     assert seen == sorted(toy.x_train.numpy().reshape(240, -1).tolist())

@@ -71,7 +71,7 @@ def build(
     channels, height, width = image_shape
     check_count("num_classes", num_classes, usual=10, least=2)
     if height != width or height < smallest:
-        raise ValueError(f"image_shape: expected square images of at least {smallest}×{smallest} for {name}, "
+        raise ValueError(f"image_shape: expected for {name} square images of at least {smallest}×{smallest}, "
                          f"got {height}×{width}; load the data set with size=32")  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_seed(seed))

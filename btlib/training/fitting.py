@@ -88,8 +88,17 @@ def fit(
     where = device_for(device)
     file = ResumeFile(resume, recipe=recipe, seed=seed, data=data, start=network, device=where, version=VERSION)
     stage = Fitting(network, data, recipe, seed=seed, device=where, on_epoch=on_epoch)
+    _check_network(network, data)
     history = train([stage], file, seed=seed, device=where, progress=progress)
     return TrainingRun(recipe, seed, tuple(history), sum(epoch["seconds"] for epoch in history))
+
+
+def _check_network(network: nn.Module, data: ImageDataset) -> None:
+    """Logits for the data's images, and for all of its classes."""
+    classes = logits_of(network, to_float(data.x_train[:1]))[0].shape[1]
+    if classes < data.num_classes:
+        raise ValueError(f"network: expected logits for the {data.num_classes} classes of the data, got {classes}; "
+                         "build it for them")  # fmt: skip
 
 
 class Fitting(Stage):
@@ -99,7 +108,7 @@ class Fitting(Stage):
         network, data, recipe, seed, device, on_epoch: as in `fit`; the network is on `device` from now on.
 
     Raises:
-        TypeError, ValueError: an empty training set, or a network that has no logits for these images and classes.
+        ValueError: an empty training set.
     """
 
     def __init__(
@@ -115,10 +124,6 @@ class Fitting(Stage):
             self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.half = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(device))
         network.to(device)
-        classes = logits_of(network, to_float(data.x_train[:1]))[0].shape[1]
-        if classes < data.num_classes:
-            raise ValueError(f"network: expected logits for the {data.num_classes} classes of the data, got {classes}; "
-                             "build it for them")  # fmt: skip
         self.optimizer = optimizer_for(network, recipe)
         self.state = {"network": network, "optimizer": self.optimizer}
         self.feed(data)

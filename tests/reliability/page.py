@@ -146,6 +146,7 @@ def _numbers(part: dict[str, Any]) -> str:
     columns = [("two threads", found["two threads"])]
     if "other" in found:
         columns.append((f"torch {'.'.join(found['another torch'].split('.')[:2])}", found["other"]))
+    alone = "" if "other" in found else "No other PyTorch was at hand: name its Python in BTLIB_OTHER_PYTHON."
     rows = [[name, *(f"{told[name][kind]:.4f}" for _, told in columns for kind in ("share", "size"))]
             for name in found["two threads"]]  # fmt: skip
     return "\n".join([
@@ -156,7 +157,7 @@ def _numbers(part: dict[str, Any]) -> str:
             "PyTorch sums are made in another order. The largest differences from one thread here, of shares (allowed:",
             f"{allowed['share']}) and of sizes of estimates (relative, allowed: {allowed['size']}) are below. Two",
             f"threads gave other bits in {', '.join(found['other bits with two threads']) or 'none'} only: the toy",
-            "images of the others are too few to be divided, so that their rows say little of larger networks.",
+            "images of the others are too few to be divided, so that their rows say little of larger networks.", alone,
         ),
         _measured(part),
         _table(["call", *(f"{kind}, {name}" for name, _ in columns for kind in ("share", "size"))], rows),
