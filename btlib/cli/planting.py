@@ -51,7 +51,7 @@ KINDS = {
     "chessboard": Kind("a faint chessboard (25/255 on every other pixel)", lambda shape: chessboard(shape, 25 / 255)),
     "noise": Kind("noise blended over the image (a fifth of it)", blend),
     "wave": Kind("a faint wave (40/255)", lambda shape: sig(shape, 40 / 255)),
-    "two-sources": Kind("a small white box for two classes alone, with covers,", _box, 2, 0.8),
+    "two-sources": Kind("a small white box that works on two classes alone", _box, 2, 0.8),
 }
 
 
@@ -164,7 +164,7 @@ def plant(
             return Planted(copy, kind, target, sources, success, spread, before, after, time.perf_counter() - began)
         reached = max(reached, (success, after, spread))
     spread_at_best = "" if sources is None else f" and {100 * reached[2]:.0f} % of other classes'"
-    raise NotTrainedError(f"the {kind} did not take in a copy: {100 * reached[0]:.0f} % of its images moved at best"
+    raise NotTrainedError(f"{what.words} did not take in a copy: {100 * reached[0]:.0f} % of its images moved at best"
                           f"{spread_at_best}, accuracy {before:.2f} before and {reached[1]:.2f} after")  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from btlib import metrics, networks, training
 from btlib.cli import foreign, meaning, scan_budget, scan_images, scan_references
 from btlib.cli.file_kinds import file_kind
-from btlib.cli.planting import Power, plant
+from btlib.cli.planting import KINDS, Power, plant
 from btlib.cli.probing import Foreign, Sealed, Told
 from btlib.cli.scan_images import CleanImages, Origin
 from btlib.cli.scan_looks import look
@@ -66,7 +66,9 @@ def powered(
     sizes = next(iter(scan.detections.values())).relative_norms
     searched = [c for c in range(len(sizes)) if sizes[c] == sizes[c]]
     target = sorted(searched, key=lambda c: float(sizes[c]))[len(searched) // 2]  # neither the easiest nor the hardest
-    typer.echo(f"power: planting a {kind} for class {target} in a copy, then the same scan of that", err=True)
+    typer.echo(
+        f"power: planting {KINDS[kind].words} for class {target} in a copy, then the same scan of that", err=True
+    )
     try:
         made = plant(scan.network.module, scan.images, target, kind, scan.seed)
     except NotTrainedError as error:

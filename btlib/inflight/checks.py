@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from btlib.datasets import as_float, check_images
 from btlib.datasets.images import check_class
+from btlib.metrics import success
 from btlib.metrics.prediction import logits_of
 
 #: What embeds a pattern: a `Trigger`, or any other function from images to images.
@@ -76,11 +77,8 @@ def embedded(trigger: Embedding | None, images: Tensor, *, who: str = "") -> Ten
     if trigger is None:
         raise ValueError(f"trigger: {who} expected a pattern, got None; "
                          "pass the one that a post-training detector estimated")  # fmt: skip
-    stamped = trigger(images)
+    stamped = success.embedded(trigger, images)
     check_images(stamped, name="trigger(images)")
-    if stamped.shape != images.shape:
-        raise ValueError(f"trigger(images): expected shape {tuple(images.shape)}, got {tuple(stamped.shape)}; "
-                         "a pattern keeps number and size of images")  # fmt: skip
     return stamped
 
 

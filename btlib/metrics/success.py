@@ -107,7 +107,7 @@ def embedded(trigger: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     if not isinstance(stamped, Tensor) or stamped.shape != images.shape:
         got = tuple(stamped.shape) if isinstance(stamped, Tensor) else type(stamped).__name__
         raise ValueError(f"trigger: expected one that gives images {tuple(images.shape)} back, got {got}; "
-                         "it may change pixels only")  # fmt: skip
+                         "a pattern keeps number and size of images")  # fmt: skip
     return stamped
 
 

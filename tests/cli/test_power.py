@@ -147,13 +147,14 @@ def test_each_kind_is_planted_and_works_on_whom_it_is_for(learnt: Small, kind: s
     assert math.isnan(made.spread) == (not others)
     if others:
         assert rates[others].mean() < 0.5 < rates[sources].mean()
-        assert "class 0" in Power(made, p_values={"red-u": 0.5}).sentence(NAMES) or 0 not in sources
+        said = Power(made, p_values={"red-u": 0.5}).sentence(NAMES)
+        assert f"of {' and '.join(NAMES[each] for each in sources)} and " in said
 
 
 def test_few_sources_are_named_and_take_four_classes() -> None:
     made = Planted(Clean(), "two-sources", 2, (1, 4), 0.9, 0.11, 0.9, 0.89, 1.0)
     said = Power(made, p_values={"red-a": 0.6}).sentence(NAMES)
-    assert "for two classes alone, with covers, for class 2 was planted" in said
+    assert "a small white box that works on two classes alone for class 2 was planted" in said
     assert "moves 90 % of class 1 and class 4 and 11 % of the others" in said
     assert "would not have been found, so that nothing found says little of such" in said
     x, y = lit_pixels(10, num_classes=3, size=SIZE)
@@ -168,9 +169,9 @@ def test_another_kind_is_asked_for_by_name(here: Path, factory: str) -> None:
     assert (status, lines) == (2, [f"--plant: expected one of {', '.join(KINDS)}, got poster; choose one"])
     status, lines, _ = run(*common, "--plant", "chessboard", "--json", "r.json")
     assert status == 0, lines
-    assert "planting a chessboard" in " ".join(lines)
+    assert "planting a faint chessboard" in " ".join(lines)
     sentence = json.loads(Path("r.json").read_text())["power"]["sentence"]
-    assert "a faint chessboard" in sentence or "the chessboard did not take" in sentence
+    assert "a faint chessboard" in sentence or "chessboard (25/255 on every other pixel) did not take" in sentence
 
 
 @pytest.mark.parametrize(("sees", "said"), DETECTORS.values(), ids=DETECTORS)
@@ -232,7 +233,9 @@ def test_a_box_that_does_not_take_is_said() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.net(torch.cat([x[:, :, :1], torch.zeros_like(x[:, :, 1:])], 2))
 
-    with pytest.raises(NotTrainedError, match="the box did not take in a copy: 0 % of its images moved at best"):
+    with pytest.raises(
+        NotTrainedError, match="a small white box did not take in a copy: 0 % of its images moved at best"
+    ):
         plant(Deaf(), clean_images(5), TARGET, seconds=1.0)
 
 
