@@ -1,6 +1,7 @@
 """What `make nightly` measures with: its page says what its JSON says, and it sees what it is to see."""
 
 import ast
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -26,6 +27,14 @@ def test_a_mistake_changes_one_place() -> None:
         before, after = (ast.unparse(tree).splitlines() for tree in (ast.parse(text), mutant.tree()))
         changed = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
         assert len(changed) == 1, mutant.name
+
+
+def test_a_new_line_changes_no_other_lot() -> None:
+    old = [mutants.Mutant("a.py", line, 0, (line, 0), "`1` → `2`", text) for line, text in enumerate("pqqrst")]
+    new = [dataclasses.replace(old[0], text="new"), *(dataclasses.replace(one, line=one.line + 1) for one in old)]
+    orders = [[(one.text, one.line - (each is new)) for one in sorted(each, key=mutants.lots(0)) if one.text != "new"]
+              for each in (old, new)]  # fmt: skip
+    assert orders[0] == orders[1] != [(one.text, one.line) for one in old]
 
 
 @pytest.mark.parametrize(

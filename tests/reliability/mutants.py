@@ -2,10 +2,10 @@
 
 import ast
 import copy
-import random
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from reliability.reached import MUTATED
@@ -25,7 +25,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 Change = tuple[Callable[[], str], Callable[[], object]]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Mutant:
     """One mistake.
 
@@ -33,17 +33,16 @@ class Mutant:
         module: the file below ``btlib/``.
         line, column: where.
         place: the node's place in the walk of its tree, and which of its changes.
+        what: the change, in words.
+        text: the line.
     """
 
     module: str
     line: int
     column: int
     place: tuple[int, int]
-
-    @cached_property
-    def what(self) -> str:
-        """The change, in words."""
-        return self._change(self._parsed())[0]()
+    what: str
+    text: str
 
     @property
     def name(self) -> str:
@@ -52,22 +51,30 @@ class Mutant:
 
     def tree(self) -> ast.Module:
         """The module with the mistake in it."""
-        tree = self._parsed()
-        self._change(tree)[1]()
+        tree = ast.parse((ROOT / "btlib" / self.module).read_text(encoding="utf-8"))
+        node, which = self.place
+        _changes(list(_nodes(tree))[node])[which][1]()
         return ast.fix_missing_locations(tree)
-
-    def _parsed(self) -> ast.Module:
-        return ast.parse((ROOT / "btlib" / self.module).read_text(encoding="utf-8"))
-
-    def _change(self, tree: ast.Module) -> Change:
-        return _changes(list(_nodes(tree))[self.place[0]])[self.place[1]]
 
 
 def sample(count: int, seed: int = 0) -> list[Mutant]:
-    """So many mistakes, drawn from all that can be made, in the order of the draw: fewer are a part of more."""
-    every = sorted(mutant for path in modules() for mutant in mutants(path))
-    random.Random(seed).shuffle(every)
-    return every[:count]
+    """So many mistakes, drawn from all that can be made: fewer are a part of more."""
+    return sorted((mutant for path in modules() for mutant in mutants(path)), key=lots(seed))[:count]
+
+
+def lots(seed: int) -> Callable[[Mutant], str]:
+    """The order of a draw.
+
+    A mistake's lot is a hash of its own line and words, so that a change of other lines draws no others.
+    """
+    seen: Counter[str] = Counter()
+
+    def lot(mutant: Mutant) -> str:
+        words = f"{seed} {mutant.module} {mutant.text} {mutant.what}"
+        seen[words] += 1
+        return hashlib.sha256(f"{words} {seen[words]}".encode()).hexdigest()
+
+    return lot
 
 
 def modules() -> list[Path]:
@@ -78,10 +85,12 @@ def modules() -> list[Path]:
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """All mistakes that can be made in a module."""
-    name = str(path.relative_to(ROOT / "btlib"))
-    for place, node in enumerate(_nodes(ast.parse(path.read_text(encoding="utf-8")))):
-        for which in range(len(_changes(node))):
-            yield Mutant(name, node.lineno, node.col_offset, (place, which))
+    name, source = str(path.relative_to(ROOT / "btlib")), path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    for place, node in enumerate(_nodes(ast.parse(source))):
+        for which, (words, _) in enumerate(_changes(node)):
+            text = lines[node.lineno - 1].strip()
+            yield Mutant(name, node.lineno, node.col_offset, (place, which), words(), text)
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:

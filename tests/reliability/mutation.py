@@ -62,8 +62,7 @@ def tried(mutant: Mutant, every: dict[str, dict[str, Any]], folder: Path) -> dic
             # 0: all passed; below 0: the system ended it, for time or memory; else a test failed, or the import did
             verdict = "survived" if status == 0 else "killed"
     seconds = round(time.monotonic() - began, 1)
-    text = (ROOT / "btlib" / mutant.module).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
-    return {"mutant": mutant.name, "text": text, "verdict": verdict, "tests": len(tests), "seconds": seconds}
+    return {"mutant": mutant.name, "text": mutant.text, "verdict": verdict, "tests": len(tests), "seconds": seconds}
 
 
 def run(folder: Path, count: int, seed: int = 0, minutes: float = math.inf) -> dict[str, Any]:
