@@ -84,6 +84,10 @@ NETWORKS: dict[str, Odd] = {
     "of another kind": Odd(Wrapped, "usual"),
     "in double precision": Odd(lambda: toy().double(), "usual"),
     "that works in place": Odd(lambda: Wrapped(before=lambda x: x.mul_(1.0)), "usual"),
+    "nothing": Odd(lambda: None),
+    "a state dict": Odd(lambda: toy().state_dict()),
+    "a path": Odd(lambda: Path("network.safetensors")),
+    "a class": Odd(lambda: Wrapped),
     "that gives a tuple": Odd(lambda: Wrapped(lambda z: (z, z))),
     "that gives a dict": Odd(lambda: Wrapped(lambda z: {"logits": z})),
     "that gives one row less": Odd(lambda: Wrapped(lambda z: z[1:])),
@@ -424,9 +428,9 @@ def numbers(value: Any) -> Tensor:
 def state(given: dict[str, Any]) -> tuple[Any, ...]:
     """What no call may change: the network, its modes, the inputs, and torch's random state."""
     network = given.get("network")
-    modules = [] if network is None else [
-        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in network.modules()]  # fmt: skip
-    every = [] if network is None else [*network.parameters(), *network.buffers()]
+    network = network if isinstance(network, nn.Module) else nn.Module()
+    modules = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in network.modules()]
+    every = [*network.parameters(), *network.buffers()]
     weights = [(each.clone(), (each.requires_grad, each.dtype, each.stride())) for each in every]
     tensors = {k: v.detach().clone() for k, v in given.items() if isinstance(v, Tensor)}
     return (

@@ -1,5 +1,6 @@
 """Every network: shapes, feature layers, known sizes, and that it computes the textbook's function."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -374,6 +375,21 @@ def test_the_anchor_is_where_a_network_computes() -> None:
     assert networks.reference(statistics).device.type == "meta"
     nothing = networks.reference(nn.ReLU())
     assert (nothing.device.type, nothing.dtype, nothing.numel()) == ("cpu", torch.float32, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (None, "got NoneType; load or build it first"),
+        (nn.Linear(1, 1).state_dict(), "got OrderedDict; build it, and fill it with load_state_dict"),
+        (nn.ReLU, "got type; call it: ReLU(…)"),
+        (str, "got type; load or build it first"),
+    ],
+)
+def test_what_is_no_network(given: object, says: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"network: expected an nn.Module, {says}")):
+        networks.check_network(given)
+    networks.check_network(nn.ReLU())
 
 
 @pytest.mark.parametrize(

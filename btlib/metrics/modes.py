@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from btlib.networks import Network
+from btlib.networks import Network, check_network
 
 
 @contextmanager
@@ -37,6 +37,7 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
         ...     network.weight.requires_grad
         False
     """
+    check_network(network)
     wanted = {parameter: parameter.requires_grad for parameter in network.parameters()}
     with torch.inference_mode(False), _evaluation_mode(network), torch.enable_grad():
         try:
@@ -50,6 +51,7 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+    check_network(network)
     training = {module: module.training for module in network.modules()}
     network.eval()
     ours = isinstance(network, Network)  # and leaves its input alone

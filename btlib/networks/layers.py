@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -260,19 +259,6 @@ class Network(nn.Module):
         finally:
             handle.remove()
         return logits, caught[-1]
-
-
-def reference(network: nn.Module) -> Tensor:
-    """A tensor where the network computes, for `images.to(reference(network))`: its first with floating point.
-
-    Counters and seeds are no such. A network without any parameter or buffer has an empty float32 tensor on the CPU.
-
-    Example:
-        >>> reference(nn.Flatten()).device
-        device(type='cpu')
-    """
-    tensors = chain(network.parameters(), network.buffers())
-    return next((each for each in tensors if each.is_floating_point()), torch.zeros(0))
 
 
 def sequential(**modules: nn.Module) -> nn.Sequential:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from btlib.networks.checks import check_network
 from btlib.networks.layers import PooledConv2d
 
 
@@ -28,6 +29,7 @@ def layout(network: nn.Module, device: torch.device, images: Tensor | None = Non
         >>> layout(net, torch.device("cpu")), layout(net, torch.device("cpu"), image)
         (torch.contiguous_format, torch.channels_last)
     """
+    check_network(network)
     kinds = {type(module) for module in network.modules()}
     pays = nn.Conv2d in kinds and not (PooledConv2d in kinds and device.type == "cpu")
     if not pays or not (getattr(network, "any_layout", False) or _same_in_channels_last(network, images)):
