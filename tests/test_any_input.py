@@ -83,6 +83,7 @@ NETWORKS: dict[str, Odd] = {
     "in training mode": Odd(lambda: toy().train(), "usual"),
     "of another kind": Odd(Wrapped, "usual"),
     "in double precision": Odd(lambda: toy().double(), "usual"),
+    "in half precision": Odd(lambda: toy().half()),
     "that works in place": Odd(lambda: Wrapped(before=lambda x: x.mul_(1.0)), "usual"),
     "nothing": Odd(lambda: None),
     "a state dict": Odd(lambda: toy().state_dict()),
@@ -356,6 +357,12 @@ DOORS: dict[str, tuple[str, Callable[..., Any]]] = {
         triggers.adaptive_blend(SHAPE).in_training(images, seed=seed)),
 }  # fmt: skip
 DETECTORS = ("RedU", "RedP", "MaskRedA", "MaskRedP", "MMBD")
+#: They pass images through a network, and neither search nor train: in half precision it says the same.
+ONLY_PASSES = (
+    "accuracy", "predict", "attack_success_rate", "success_by_class", "separability", "blend_entropy",
+    "scaled_consistency", "LikelihoodDetector.fit", "StripDetector.fit", "NeuronDetector.fit", "B3DDetector.fit",
+    "ScaleUpDetector.fit",
+)  # fmt: skip
 #: Where an odd value means something else than in the table above, and why.
 OTHERWISE: dict[tuple[str, str, str], Any] = {
     ("trigger", "images", "one image"): "one",  # a single picture is a documented input
@@ -401,6 +408,7 @@ OTHERWISE: dict[tuple[str, str, str], Any] = {
         for door in ("separability", "invisible")
         for name in ("of another kind", "that works in place")
     },  # they look inside
+    **{(door, "network", "in half precision"): "usual" for door in ONLY_PASSES},
     ("screen", "network", "in double precision"): "as it is",  # thirty steps of a sign: its order counts
     ("input_aware", "network", "in double precision"): "as it is",  # it magnifies the last digit of a sum
     ("PartialTrigger.in_training", "images", "doubles"): "as it is",  # .75 of a level lies between two

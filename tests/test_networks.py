@@ -392,6 +392,14 @@ def test_what_is_no_network(given: object, says: str) -> None:
     networks.check_network(nn.ReLU())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_told_apart(dtype: torch.dtype) -> None:
+    for enough in (nn.Linear(1, 1), nn.Linear(1, 1).double(), nn.ReLU()):
+        networks.check_precision(enough)
+    with pytest.raises(TypeError, match=re.escape(f"got {dtype}; call network.float()")):
+        networks.check_precision(nn.Linear(1, 1).to(dtype))
+
+
 @pytest.mark.parametrize(
     "build",
     [partial(networks.build, "lenet5", image_shape=(1, 28, 28), num_classes=10), partial(Generator, 1)],

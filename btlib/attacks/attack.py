@@ -15,7 +15,7 @@ from btlib.attacks.outcome import AttackResult, watched
 from btlib.checkpoints import Spec
 from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.datasets.images import check_class
-from btlib.networks import Network, check_network
+from btlib.networks import Network, check_precision
 from btlib.resume import ResumeFile
 from btlib.seeds import check_seed, generator
 from btlib.training import RECIPES, VERSION, Stage, device_for, train
@@ -67,7 +67,7 @@ class Attack(Stage):
     def __init__(
         self, data: ImageDataset, recipe: AttackRecipe, clean: Network, seed: int, device: torch.device
     ) -> None:  # fmt: skip
-        check_network(clean)
+        check_precision(clean)
         part = data if recipe.train_images is None else data.subset(train=recipe.train_images, seed=seed)
         self.x, self.y = part.x_train.to(device), part.y_train.to(device)
         self.device, self.target = device, recipe.target

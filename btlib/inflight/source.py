@@ -12,7 +12,7 @@ from torch import Tensor
 from btlib.datasets import ImageDataset, to_float, to_uint8
 from btlib.inflight.checks import Embedding, check_rate, embedded
 from btlib.metrics import accuracy, predict
-from btlib.networks import Network, check_network, reference
+from btlib.networks import Network, check_precision, reference
 from btlib.seeds import generator
 from btlib.training import Recipe, fit
 
@@ -96,7 +96,7 @@ def source_by_fine_tuning(
     """
     if not learning_rates or not all(rate > 0 for rate in learning_rates):
         raise ValueError(f"learning_rates: expected positive numbers, got {list(learning_rates)}; 0.01 is a good one")
-    check_network(network)
+    check_precision(network)
     started = time.perf_counter()
     part, count = fine_tuning_set(data, trigger, share=share, stamped=stamped, seed=seed)
 

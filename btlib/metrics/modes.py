@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from btlib.networks import Network, check_network
+from btlib.networks import Network, check_network, check_precision
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
         ...     network.weight.requires_grad
         False
     """
-    check_network(network)
+    check_precision(network)
     wanted = {parameter: parameter.requires_grad for parameter in network.parameters()}
     with torch.inference_mode(False), _evaluation_mode(network), torch.enable_grad():
         try:

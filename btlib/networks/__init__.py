@@ -7,7 +7,7 @@ from torch import nn
 
 from btlib.datasets import ImageDataset, Shape
 from btlib.datasets.images import check_count, check_shape
-from btlib.networks.checks import check_network, reference
+from btlib.networks.checks import check_network, check_precision, reference
 from btlib.networks.gtsrb_cnn import gtsrb_cnn
 from btlib.networks.layers import Network, Normalize
 from btlib.networks.layout import images_at_once, layout
@@ -19,7 +19,7 @@ from btlib.networks.vgg import vgg9, vgg16
 from btlib.registry import Registry
 from btlib.seeds import check_seed
 
-__all__ = ["NETWORKS", "Network", "build", "check_network", "images_at_once", "layout", "reference"]
+__all__ = ["NETWORKS", "Network", "build", "check_network", "check_precision", "images_at_once", "layout", "reference"]
 
 # name → (factory(channels, size) -> body, features, feature layers; smallest image side it can take)
 _Factory = Callable[[int, int], tuple[nn.Sequential, int, dict[str, str]]]

@@ -27,6 +27,23 @@ def check_network(network: object) -> None:
     raise TypeError(f"network: expected an nn.Module, got {type(network).__name__}; {usual}")
 
 
+def check_precision(network: nn.Module) -> None:
+    """What searches or trains wants more than half precision, in which slopes and small steps become zero.
+
+    Raises:
+        TypeError: weights in half precision.
+
+    Example:
+        >>> check_precision(nn.Linear(1, 1).half())
+        Traceback (most recent call last):
+        ...
+        TypeError: network: expected weights in single or double precision, got torch.float16; call network.float()
+    """
+    dtype = reference(network).dtype
+    if dtype.itemsize < 4:
+        raise TypeError(f"network: expected weights in single or double precision, got {dtype}; call network.float()")
+
+
 def reference(network: nn.Module) -> Tensor:
     """A tensor where the network computes, for `images.to(reference(network))`: its first with floating point.
 

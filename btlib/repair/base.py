@@ -14,7 +14,7 @@ from btlib import metrics
 from btlib.datasets import as_float, as_labels
 from btlib.memory import enough_memory
 from btlib.metrics.prediction import logits_of
-from btlib.networks import check_network, reference
+from btlib.networks import check_precision, reference
 from btlib.seeds import generator
 from btlib.training import seeded
 
@@ -162,7 +162,7 @@ def require(repair: Repair, **ranges: tuple[float, float]) -> None:
 
 def _checked(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
     """The images and labels that the network knows, on its device, and the number of its outputs."""
-    check_network(network)
+    check_precision(network)
     if next(network.parameters(), None) is None:
         raise ValueError("network: expected a network with parameters, got none; there is nothing to repair")
     x = as_float(images)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from btlib.datasets import ImageDataset, to_float
 from btlib.metrics.prediction import logits_of
-from btlib.networks import layout
+from btlib.networks import check_precision, layout
 from btlib.resume import ResumeFile
 from btlib.seeds import check_seed
 from btlib.training.device import device_for, has_bf16, placed
@@ -94,7 +94,8 @@ def fit(
 
 
 def _check_network(network: nn.Module, data: ImageDataset) -> None:
-    """Logits for the data's images, and for all of its classes."""
+    """Weights that can learn, and logits for the data's images and for all of its classes."""
+    check_precision(network)
     classes = logits_of(network, to_float(data.x_train[:1]))[0].shape[1]
     if classes < data.num_classes:
         raise ValueError(f"network: expected logits for the {data.num_classes} classes of the data, got {classes}; "
