@@ -71,16 +71,25 @@ def load(path: str | Path) -> dict[str, Any]:
 def commit(folder: Path | None) -> str:
     """The commit of a checkout, with "+changes" where the tree differs from it; "unknown" without a checkout or git.
 
+    What was measured (``results/``) and what is written about it (``docs/``) are no changes: they decide no number.
+
     Example:
         >>> commit(None)
         'unknown'
     """
-    describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        found = subprocess.run(describe, cwd=folder, capture_output=True, text=True, check=True) if folder else None
+        if folder is not None:
+            changed = git("diff", "--name-only", "HEAD", "--", ".", ":!results", ":!docs")
+            return git("describe", "--always", "--abbrev=12") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        found = None
-    return found.stdout.strip() if found else "unknown"
+        pass
+    return "unknown"
 
 
 def _processor() -> str:

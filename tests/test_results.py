@@ -60,9 +60,13 @@ def test_commit_marks_changes_and_survives_without_git(tmp_path: Path) -> None:
 
     git("init", "-q")
     assert results.commit(tmp_path) == "unknown"  # no commit yet
-    (tmp_path / "a").write_text("1", encoding="utf-8")
-    git("add", "a")
+    (tmp_path / "results").mkdir()
+    for file in (tmp_path / "a", tmp_path / "results" / "a.json"):
+        file.write_text("1", encoding="utf-8")
+    git("add", ".")
     git("commit", "-q", "-m", "one")
     assert git("rev-parse", "HEAD").startswith(results.commit(tmp_path))
+    (tmp_path / "results" / "a.json").write_text("2", encoding="utf-8")
+    assert git("rev-parse", "HEAD").startswith(results.commit(tmp_path))  # measured again, by the same code
     (tmp_path / "a").write_text("2", encoding="utf-8")
     assert results.commit(tmp_path).endswith("+changes")

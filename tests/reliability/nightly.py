@@ -104,8 +104,8 @@ def one_part(name: str, folder: Path) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of the checkout, asked without btlib: mutation wants to import that itself."""
-    asked = ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"]
+    """Of the checkout, asked in another Python: mutation wants to import btlib itself."""
+    asked = [sys.executable, "-c", "from pathlib import Path; from btlib import results; print(results.commit(Path()))"]
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
