@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import mmap
 from textwrap import shorten
 
 #: What is said where memory is short: by torch's allocators, oneDNN, the loader, the system, CUDA, C++.
 _SAID = ("allocate memory", "not enough memory", "out of memory", "could not create a primitive", "ALLOC_FAILED",
          "failed to map segment", "bad_alloc")  # fmt: skip
+#: Bytes asked for, and given back untouched, before anything is begun: oneDNN crashes where it gets nothing at all.
+_LEAST = 16 << 20
 _KINDS = (MemoryError, RuntimeError, OSError, ImportError)
 
 
@@ -38,6 +41,7 @@ def enough_memory(what: str) -> Iterator[None]:
         MemoryError: memory: expected enough for the scan, got "could not create a primitive"; give it fewer or ...
     """
     try:
+        mmap(-1, _LEAST).close()
         yield
     except Exception as error:
         short = next(filter(is_short, _and_what_led_to(error)), None)

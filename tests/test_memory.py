@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from btlib import cli, detection, inflight, repair, training, triggers
+from btlib import cli, detection, inflight, metrics, repair, training, triggers
 from btlib.cli.scan import BAD_INPUT, refusing
 from btlib.memory import enough_memory, is_short
 from btlib.resume import ResumeFile
@@ -136,9 +136,12 @@ class Hungry(nn.Module):
 
 def test_detectors_guards_and_repairs_say_so() -> None:
     images, labels = torch.rand(30, 1, 2, 2), torch.arange(30) % 3
+    a_pass = "memory: expected enough for a pass through the network, got"
+    with pytest.raises(MemoryError, match=a_pass):
+        metrics.predict(Hungry(), images)
     with pytest.raises(MemoryError, match="memory: expected enough for a detection, got"):
         detection.RedA(per_class=10)(Hungry(), images, labels)
-    with pytest.raises(MemoryError, match="memory: expected enough for the fit of a detector, got"):
+    with pytest.raises(MemoryError, match=a_pass):
         inflight.LikelihoodDetector().fit(Hungry(), images, labels, target=0, trigger=triggers.box((1, 2, 2), size=1))
-    with pytest.raises(MemoryError, match="memory: expected enough for a repair, got"):
+    with pytest.raises(MemoryError, match=a_pass):
         repair.FineTuning()(Hungry(), images, labels)

@@ -14,6 +14,7 @@ from typing import Any
 from btlib import metrics, networks, sealed, training
 from btlib.checkpoints.remembering import SHIPPED, check_origin, forget, make_files, refused, remembered, unfinished
 from btlib.checkpoints.spec import Spec
+from btlib.memory import enough_memory
 from btlib.networks import Network
 from btlib.results import environment
 
@@ -43,6 +44,7 @@ class Card:
     environment: Mapping[str, Any]
 
 
+@enough_memory("a network")
 def load_or_train(spec: Spec, *, progress: bool = False, folder: str | Path | None = None) -> Network:
     """The network of a spec: from its checkpoint where there is one, else trained now and remembered.
 

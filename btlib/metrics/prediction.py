@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib.datasets import as_float
+from btlib.memory import enough_memory
 from btlib.metrics.modes import evaluating
 from btlib.networks import images_at_once, reference
 
@@ -52,6 +53,7 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         TypeError: it gives no tensor.
         ValueError: it can't take these images, or gives another number of rows.
+        MemoryError: there is not enough for the pass.
 
     Example:
         >>> ask(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(2, 1, 2, 2)).shape
@@ -62,9 +64,10 @@ def ask(network: nn.Module, images: Tensor) -> Tensor:
         raise ValueError(f"images: expected shape (N, {', '.join(map(str, shape))}) for this network, got "
                          f"{tuple(images.shape)}; resize them, or load the data set it was trained on")  # fmt: skip
     try:
-        said = network(images)
+        with enough_memory("a pass through the network"):
+            said = network(images)
     except RuntimeError as error:
-        if type(error) is not RuntimeError:  # memory, or a network's own error, which says what it means
+        if type(error) is not RuntimeError:  # a network's own error, which says what it means
             raise
         raise ValueError(f"images: expected such as the network takes, got {images.dtype} {tuple(images.shape)}, of "
                          f"which it says: {str(error).splitlines()[0]}; "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from btlib.datasets import ImageDataset, to_float
+from btlib.memory import enough_memory
 from btlib.metrics.prediction import logits_of
 from btlib.networks import check_precision, layout
 from btlib.resume import ResumeFile
@@ -48,6 +49,7 @@ class TrainingRun:
         return curve(self.history, key)
 
 
+@enough_memory("training")
 def fit(
     network: nn.Module, data: ImageDataset, recipe: Recipe, seed: int = 0, progress: bool = False, *,
     on_epoch: OnEpoch | None = None, resume: str | Path | None = None, device: str | torch.device | None = None,

@@ -122,7 +122,7 @@ FAULTS = [
     Fault("a full disk", "data, unpacked", disk(20_000), FULL),
     Fault("a full disk", "data, downloaded", disk(20_000), FULL),
     Fault("a full disk", "scan", disk(8), f"the verdict above stands|{FULL}"),
-    Fault("a full disk", "guards written", disk(300), FULL),
+    Fault("a full disk", "guards written", disk(200), FULL),
     Fault("a full disk", "repair", disk(8), FULL),
     Fault("a full disk", "course", disk(16), FULL),
     Fault("no file above 50 kB", "train, clean", limit(resource.RLIMIT_FSIZE, 50_000), "File too large"),
@@ -142,7 +142,7 @@ FAULTS = [
     Fault("40 file handles", "scan", limit(resource.RLIMIT_NOFILE, 40)),
     Fault("40 file handles", "data, pictures", limit(resource.RLIMIT_NOFILE, 40)),
     Fault("3 GB of address space, all of it taken", "scan", AS_3_GB, "memory: expected enough for"),
-    Fault("3 GB of address space, all of it taken", "train, clean", AS_3_GB, "memory: expected enough for training"),
+    Fault("3 GB of address space, all of it taken", "train, clean", AS_3_GB, "memory: expected enough for"),
 ]
 
 

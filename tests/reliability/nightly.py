@@ -72,6 +72,7 @@ def disturbances(parts: list[str], folder: Path) -> dict[str, Any]:
 def apart(*arguments: str) -> None:
     """Another part in a Python of its own, as each wants another world."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
+    environment.pop("TQDM_DISABLE", None)  # who waits for a lock is to say so
     done = subprocess.run([sys.executable, "-m", "reliability.nightly", *arguments], cwd=ROOT, env=environment)
     if done.returncode not in (0, 1):
         print(f"{arguments[0]}: ended with {done.returncode}", file=sys.stderr)
