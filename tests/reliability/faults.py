@@ -277,6 +277,6 @@ def run(bench: Callable[[str], Bench], kept: Path, minutes: float = math.inf) ->
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
+    place = Path(sys.argv[1]).resolve()
     with benches(place) as made:
         print(json.dumps(run(made, place / "faults.json"), indent=1))

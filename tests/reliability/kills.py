@@ -244,6 +244,6 @@ def column(kills: list[dict[str, Any]], name: str) -> list[Any]:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
+    place = Path(sys.argv[1]).resolve()
     with benches(place) as made:
         print(json.dumps(run(made, place / "kills.json", int(sys.argv[2])), indent=1))
