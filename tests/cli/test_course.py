@@ -1,6 +1,7 @@
 """The course runner, on tiny notebooks run for real."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -107,7 +108,8 @@ def test_the_command_fails_and_says_where(tmp_path, write_lesson):
         "--lesson",
         "1",
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    shown = os.environ | {"TQDM_DISABLE": ""}  # whatever the caller has
+    done = subprocess.run(command, capture_output=True, text=True, env=shown)
     assert done.returncode == 1
     assert "FAIL 01_fails cell 2: ZeroDivisionError: division by zero" in done.stderr
     assert "01_fails (1/1)" in done.stderr  # the progress bar names the lesson
