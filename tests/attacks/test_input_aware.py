@@ -54,6 +54,8 @@ def test_the_diversity_loss_is_a_ratio_of_distances():
     assert float(diversity_loss(x, x, x, same)) == pytest.approx(0)
     shifted = torch.full((1, 1, 4, 4), 0.6), torch.full((1, 1, 4, 4), 0.2)  # rms .4 over rms .1
     assert float(diversity_loss(*shifted, same[:1], same[:1] + 0.1)) == pytest.approx(4, rel=1e-4)
+    colours = [image.expand(1, 3, 4, 4) for image in shifted]  # three channels beside a mask's one
+    assert float(diversity_loss(*colours, same[:1], same[:1] + 0.1)) == pytest.approx(4, rel=1e-4)
     stuck = torch.zeros(4, 1, 4, 4, requires_grad=True)  # triggers that are all equal must not give NaN
     diversity_loss(x, x.roll(1, 0), stuck, stuck.detach()).backward()
     assert bool(stuck.grad.isfinite().all())

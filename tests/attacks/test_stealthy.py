@@ -236,6 +236,16 @@ def test_step_2_shows_triggers_as_the_victim_will_see_them(data: ImageDataset, c
     torch.testing.assert_close(shown[1], (expected * 255).round() / 255, atol=1e-6, rtol=0)  # in 8 bits
 
 
+@pytest.mark.parametrize(("count", "triggered"), [(1, 1), (2, 4)])
+def test_another_images_pattern_takes_another_image(data: ImageDataset, clean: Network, count: int, triggered: int):
+    """Two images are enough for L_c; one alone would be told that its own pattern means nothing."""
+    attack, shown = QUICK.attack(data, clean, 0, CPU), []
+    attack.network.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
+    attack.generator.eval()
+    attack.descend(to_float(data.x_train[:count]), data.y_train[:count], hiding=False)
+    assert shown == [count, triggered]
+
+
 @pytest.mark.parametrize("pattern", ["patch", "patch+generated"])
 def test_badnets_with_a_fixed_and_a_trainable_pattern(data: ImageDataset, clean: Network, pattern: str):
     result = run(data, replace(QUICK, pattern=pattern, epochs=4), network=clean, progress=False)

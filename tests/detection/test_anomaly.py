@@ -128,6 +128,14 @@ def test_pairs_leave_out_the_suspects_column():
     assert anomaly.calibrated_pairs_p(norms) == 1 / 2000
 
 
+def test_pairs_of_three_targets_are_enough_and_of_two_are_not():
+    norms = np.array([[np.nan, 5.0, 4.0], [6.0, np.nan, 0.5], [4.5, 5.5, np.nan]])
+    shape, _, scale = stats.gamma.fit(1 / np.array([5.0, 6.0, 4.5, 5.5]), floc=0)
+    assert anomaly.pairs_log_p(norms) == pytest.approx(np.log(6) + stats.gamma.logsf(2.0, shape, scale=scale), rel=1e-3)
+    with pytest.raises(ValueError, match="at least three targets, each with K - 1 = 2 sources"):
+        anomaly.pairs_log_p(norms[:, :2])
+
+
 def test_pairs_without_a_plant_are_not_flagged():
     assert anomaly.calibrated_pairs_p(pair_norms(None)) > 0.05
 

@@ -189,6 +189,11 @@ def test_chosen_classes_keep_the_level_and_show_what_stands_out(strength, least,
     assert least <= rejected <= most
 
 
+def test_what_no_draw_comes_near_has_the_smallest_p_value_that_can_be_told():
+    r = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.05, 1.3, 1e6])
+    assert selected_p(r, classes=20, contenders=2, draws=99) == 1 / 100
+
+
 def test_the_smallest_are_chosen_and_others_drawn_from_the_rest():
     sizes = np.arange(100.0)[::-1]
     found = choose(sizes, 5, 10, seed=3)

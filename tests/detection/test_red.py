@@ -389,6 +389,14 @@ def test_rows_that_are_taken_keep_their_place_and_are_copies():
     assert taken.take(torch.tensor([1])).row.tolist() == [3]
 
 
+def test_sources_have_at_least_the_share_of_the_largest_weight():
+    patch, weights = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)), torch.tensor([0.5, 0.25, 0.2, 0.05])
+    found = Estimate(4, patch, 1.0, 1.0, torch.ones(5), torch.cat([weights, torch.zeros(1)]), 1, 1, True)
+    assert found.sources() == (0, 1)
+    assert found.sources(share=1.0) == (0,)
+    assert replace(found, source=3).sources() == (3,)
+
+
 def test_few_classes_are_mentioned():
     net = hand_set(10.0)
     found = detection.red_u(net, *lit_pixels(4), per_class=None, search=COARSE)

@@ -7,7 +7,7 @@ import torch
 
 from btlib import triggers
 from btlib.inflight import COVARIANCES, LikelihoodDetector, measure_rates
-from btlib.inflight.likelihood import decide
+from btlib.inflight.likelihood import HeldOutRates, decide
 
 TARGET = 9
 
@@ -92,6 +92,17 @@ def test_what_speaks_against_a_fit_is_said(box: Any) -> None:
     shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
     wrong = LikelihoodDetector().fit(box.net, x, shuffled, target=TARGET, trigger=box.trigger)
     assert "on images it has not seen it flags" in " ".join(wrong.warnings_)
+
+
+def test_rates_on_unseen_images_are_doubted_above_a_tenth_and_below_nine(box: Any) -> None:
+    """A tenth of the clean images may be flagged, or what is allowed; nine tenths of the stamped ones must be."""
+    guard, (_, labels) = detector(box, 10), box.few(10)
+    for allowed, fpr, tpr, doubted in [
+        (None, 0.1, 0.9, False), (None, 0.11, 0.9, True), (None, 0.1, 0.89, True),
+        (0.3, 0.3, 0.9, False), (0.3, 0.31, 0.9, True), (0.01, 0.1, 0.9, False),
+    ]:  # fmt: skip
+        guard.fpr, guard.held_out_ = allowed, HeldOutRates(tpr, fpr, sia=1.0, folds=5)
+        assert ("on images it has not seen" in " ".join(guard._doubts(labels))) == doubted
 
 
 def test_the_calibrated_mode_keeps_a_rate(box: Any) -> None:
