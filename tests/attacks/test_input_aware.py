@@ -81,6 +81,15 @@ def test_the_mask_network_learns_small_masks_that_differ_and_is_then_left_alone(
     assert all(torch.equal(frozen[name], value) for name, value in attack.masker.state_dict().items())
 
 
+def test_masks_pay_for_what_is_more_opaque_than_is_free(data: ImageDataset, clean: Network):
+    (masking,), made = replace(QUICK, diversity=0.0).attack(data, clean, 0, CPU).before, []
+    masking.masker.register_forward_hook(lambda *taken: made.append(taken[-1].detach()))
+    loss = masking.step(batch(0, 32, 32), 0)
+    opaque = sharp(made[0]) - 0.1
+    assert 0 < float((opaque > 0).float().mean()) < 1
+    assert float(loss) == pytest.approx(100 * float(opaque.clamp_min(0).mean()), rel=1e-4)
+
+
 def test_patterns_pay_for_being_alike(data: ImageDataset, clean: Network):
     x, others = to_float(data.x_train[:32]), to_float(data.x_train[32:64])
     losses = []

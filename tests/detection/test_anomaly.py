@@ -66,6 +66,11 @@ def test_log_survival_agrees_with_scipy_where_scipy_can(value):
     assert anomaly.log_survival(value, 7.0, 1.5) == pytest.approx(stats.gamma.logsf(value, 7.0, scale=1.5), rel=1e-9)
 
 
+def test_the_largest_of_three_is_above_a_value_unless_all_are_below():
+    survival = np.array([1.0, 0.5, 0.25, 1e-13])
+    assert np.exp(anomaly._order_statistic(np.log(survival), 3)) == pytest.approx([1, 7 / 8, 37 / 64, 3e-13], rel=1e-12)
+
+
 def test_log_survival_beyond_double_precision_goes_on_smoothly():
     # log S falls by about 1/scale per unit far out in the tail
     far = [anomaly.log_survival(x, 3.0, 1.0) for x in (640.0, 650.0, 660.0)]

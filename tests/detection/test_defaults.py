@@ -20,6 +20,7 @@ def test_masks_are_searched_and_cost_as_docs_choices_says() -> None:
     assert (found.rounds, found.steps, found.batch_size, found.lr, found.decay) == (30, None, 64, 0.1, False)
     assert (found.start, found.patience, found.multiplier, found.fall) == (1e-3, 5, 2.0, 1.5)
     quick = NeuralCleanse().inversion
+    assert NeuralCleanse().per_class == 100
     assert (quick.rounds, quick.steps, quick.batch_size, quick.lr, quick.patience) == (150, 1, 32, 0.2, 1)
     assert quick.decay  # its last mask counts
     assert not quick.check

@@ -1,5 +1,6 @@
 """Many classes: bounded passes and memory, a short search of all, the cost told before."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from btlib.cli import scan_budget
 from btlib.cli.scan_images import CleanImages
 from btlib.detection import QUICK, NeuralCleanse, RedA, RedP, RedU, Search, screen
+from btlib.detection.costs import seconds_per_image
 from btlib.detection.gamma import ratios
 from btlib.detection.images import DefenseSet, defense_set, pass_size, scores
 from btlib.detection.mask import invert
@@ -168,6 +170,22 @@ def test_a_detector_foresees_what_it_looks_at(inversion, classes, copies, looks)
     assert net.looks == pytest.approx(told.looks, abs=10)
     assert told.looks == pytest.approx(looks)
     assert sum(estimate.gradients for estimate in found.estimates.values()) == net.gradients
+
+
+class Slow(nn.Module):
+    """Half a second for the first pass, a fiftieth for every other."""
+
+    wait = 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.wait)
+        self.wait = 0.02
+        return x.flatten(1)
+
+
+def test_seconds_are_those_of_one_image_without_what_the_first_pass_sets_up():
+    for seconds in seconds_per_image(Slow(), torch.rand(20, 1, 2, 2)):
+        assert 0.02 / 20 <= seconds < 0.3 / 20  # fifteen times as much, for a machine that has other things to do
 
 
 def test_the_cost_of_perturbations_grows_with_their_problems():

@@ -67,6 +67,7 @@ def test_settings_are_checked(settings):
 def test_the_others_want_images():
     from btlib.detection import RedA
 
+    assert (RedA.needs_images, MMBD.needs_images) == (True, False)
     with pytest.raises(TypeError, match="MMBD does not"):
         RedA()(network(0.0), None, None)
 

@@ -33,6 +33,8 @@ def test_the_planted_class_has_the_norm_that_geometry_says():
     found = detection.red_u(net, x, y, per_class=None, search=Search(delta=1e-3, bisections=10))
     assert found.norms[2] == pytest.approx(0.1, rel=0.03)
     assert found.estimates[2].pattern.argmax() == SIZE * SIZE - 1
+    steps = found.estimates[2].history["step"].tolist()
+    assert steps == list(range(0, 10 * len(steps), 10))  # a hundredth of full scale apart
     assert found.norms[[0, 1, *range(3, 10)]].min() > 3 * found.norms[2]
     assert found.verdict().target == 2
 
@@ -429,7 +431,7 @@ def test_a_network_without_logits_is_refused():
         detection.red_a(nn.Identity(), x, y)
 
 
-@pytest.mark.parametrize("bad", [{"delta": 0.0}, {"pi": 1.0}, {"max_norm": 0.0}, {"bisections": -1}])
+@pytest.mark.parametrize("bad", [{"delta": 0.0}, {"delta": 10.5}, {"pi": 1.0}, {"max_norm": 0.0}, {"bisections": -1}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Search(**bad)
@@ -457,7 +459,7 @@ def test_a_detection_says_everything_about_its_classes():
 @pytest.mark.parametrize(("step", "said"), [(0.0, ["do not vary"]), (0.004, ["hardly vary"]), (0.006, [])])
 def test_norms_that_are_alike_are_said_to_be(step, said):
     patch = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
-    norms = [1 + step * k for k in range(-4, 5)]  # median 1, MAD two steps
+    norms = [20 * (1 + step * k) for k in range(-4, 5)]  # MAD / median: two steps
     found = [Estimate(t, patch, norm, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t, norm in enumerate(norms)]
     assert [words in warned for words, warned in zip(said, shared_warnings(found), strict=True)] == [True] * len(said)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from toys import hand_set, lit_pixels
 
 from btlib import triggers
 from btlib.inflight import COVARIANCES, LikelihoodDetector, measure_rates
@@ -140,6 +141,16 @@ def test_a_fit_is_forgotten_by_the_next_and_repeated_by_its_seed(box: Any, chess
     fresh = detector(chessboard, components=2)
     assert torch.equal(guard.scores(box.clean), fresh.scores(box.clean))
     assert not torch.equal(guard.scores(box.clean), first)
+
+
+def test_the_triggers_success_is_told_by_class() -> None:
+    (x, y), pixel = lit_pixels(12), triggers.single_pixel((1, 8, 8))
+
+    def for_class_0_only(images: torch.Tensor) -> torch.Tensor:
+        return torch.where(images[:, :, :1, :1] > 0.5, pixel(images), images)
+
+    guard = LikelihoodDetector().fit(hand_set(10), x, y, target=2, trigger=for_class_0_only)
+    assert guard.trigger_success_ == {0: 1.0, 1: 0.0}
 
 
 def test_decide_takes_the_best_of_the_others() -> None:

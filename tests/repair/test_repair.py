@@ -141,7 +141,8 @@ def test_wrong_inputs_are_refused(method: Repair, normed: nn.Module, images: Ima
     ("kind", "setting"),
     [
         (Unlearning, {"share": 1.5}), (FinePruning, {"max_drop": -0.1}), (AdversarialNeuronPruning, {"alpha": 2.0}),
-        (ImplicitUnlearning, {"share": -1.0}), (ImplicitUnlearning, {"share": 1.5}), (ActivationCaps, {"max_drop": 1.1}), (ChannelLipschitz, {"u": -1.0}),
+        (ImplicitUnlearning, {"share": -1.0}), (ImplicitUnlearning, {"share": 1.5}),
+        (ActivationCaps, {"max_drop": 1.1}), (ChannelLipschitz, {"u": -1.0}),
     ],
 )  # fmt: skip
 def test_settings_outside_their_range_are_refused(kind: type[Repair], setting: dict[str, float]) -> None:
