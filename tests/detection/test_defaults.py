@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from btlib import detection
-from btlib.detection import FAST, FOCUSED, PUBLIC, MaskRedP, NeuralCleanse, RedA, screen
+from btlib.detection import FAST, FOCUSED, MMBD, PUBLIC, MaskRedP, NeuralCleanse, RedA, screen
 from btlib.detection.descent import Inversions
 from btlib.detection.screening import SHORT
 from btlib.detection.selection import selected_p
@@ -32,6 +32,11 @@ def test_masks_are_searched_and_cost_as_docs_choices_says() -> None:
     assert NeuralCleanse().passes(1000, 10, targets=1).looks == pytest.approx(2500)  # "2,500 looks a class"
     told = NeuralCleanse(inversion=PUBLIC).passes(3200, 10, targets=1)
     assert (told.gradients, told.looks) == (30 * 3200, 3200 * 31)  # 30 passes, each judged by all images
+
+
+def test_margins_are_searched_as_docs_choices_says() -> None:
+    mmbd = MMBD()
+    assert (mmbd.starts, mmbd.steps, mmbd.lr, mmbd.sign) == (10, 100, 0.1, True)
 
 
 def test_masks_for_pairs_cost_a_search_for_each_source() -> None:

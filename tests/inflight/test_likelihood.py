@@ -106,6 +106,14 @@ def test_rates_on_unseen_images_are_doubted_above_a_tenth_and_below_nine(box: An
         assert ("on images it has not seen" in " ".join(guard._doubts(labels))) == doubted
 
 
+def test_a_pattern_that_moves_half_of_some_class_may_be_the_attackers(box: Any) -> None:
+    guard, (_, labels) = detector(box, 10), box.few(10)
+    assert not any("clean images of some class" in doubt for doubt in guard.warnings_)  # ten are enough
+    for best, doubted in [(0.5, False), (0.49, True)]:
+        guard.trigger_success_ = {0: 0.0, 3: best}
+        assert ("it is hardly the attacker's" in " ".join(guard._doubts(labels))) == doubted
+
+
 def test_the_calibrated_mode_keeps_a_rate(box: Any) -> None:
     strict, loose = detector(box, fpr=0.02), detector(box, fpr=0.3)
     assert strict.threshold_ > loose.threshold_
