@@ -31,6 +31,7 @@ def test_the_trigger_by_hand():
     assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
     assert not torch.equal(pattern[0], pattern[1])
     torch.testing.assert_close(trigger(x), (x * (1 - mask) + pattern * mask).mul(255).round() / 255, atol=0.004, rtol=0)
+    assert torch.equal(trigger(x), (trigger(x) * 255).round() / 255)  # in 8 bits
     others = x.roll(1, 0)  # both mask and pattern are the other image's
     expected = x * (1 - mask.roll(1, 0)) + pattern.roll(1, 0) * mask.roll(1, 0)
     torch.testing.assert_close(trigger.crossed(x, others), expected.mul(255).round() / 255, atol=0.004, rtol=0)
@@ -210,6 +211,7 @@ def test_networks_are_in_training_mode_while_they_are_trained(data: ImageDataset
 @pytest.mark.parametrize(("settings", "match"), [
     ({"attack_rate": 0.0}, r"attack_rate, cross_rate: expected at least one .* got \[0, 3\] of 32"),
     ({"attack_rate": 0.6, "cross_rate": 0.5}, "less than all together"),
+    ({"attack_rate": 0.5, "cross_rate": 0.5}, r"less than all together, got \[16, 16\] of 32"),
     ({"epochs": 0}, "epochs: expected a positive number, got 0"),
 ])  # fmt: skip
 def test_bad_settings_are_refused(settings, match):

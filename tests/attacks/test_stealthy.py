@@ -54,6 +54,7 @@ def test_a_generated_trigger_depends_on_the_image_and_crossing_uses_the_others_p
     expected = (attach(x, patterns.roll(1, 0), 0.1) * 255).round() / 255
     torch.testing.assert_close(trigger.crossed(x, x.roll(1, 0)), expected, atol=1.01 / 255, rtol=0)
     torch.testing.assert_close(trigger(x), trigger.crossed(x, x))
+    assert torch.equal(trigger(x), (trigger(x) * 255).round() / 255)  # in 8 bits
     assert float((trigger(x) - x).abs().max()) <= 0.2 + 1 / 255  # at most 2ε
     based = GeneratedTrigger(trigger.generator, 0.1, base=triggers.box((1, 16, 16)))
     assert float(based(x)[:, :, -3:, -3:].min()) >= 0.9 - 0.1 - 1 / 255

@@ -25,7 +25,7 @@ def test_masks_are_searched_and_cost_as_docs_choices_says() -> None:
     assert quick.decay  # its last mask counts
     assert not quick.check
     assert quick.stop_after > quick.rounds  # it never stops early
-    assert (SHORT.rounds, SHORT.batch_size) == (30, 16)  # a short search of many classes: 30 steps on 16 images
+    assert (SHORT.rounds, SHORT.steps, SHORT.batch_size) == (30, 1, 16)  # of many classes: 30 steps on 16 images
     # A look at all images with the first mask, one with the last, and five at a tenth of them.
     told = NeuralCleanse().passes(3200, 10, targets=10)
     assert (told.gradients, told.looks) == pytest.approx((10 * 150 * 32, 10 * 3200 * 2.5))

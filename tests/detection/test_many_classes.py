@@ -120,8 +120,9 @@ def test_problems_share_their_passes():
     search = Search(delta=0.5, max_norm=1.0, pi=0.99)  # two steps
     for problems in ([(None, 3)], [(None, t) for t in range(6)]):
         calls.clear()
-        perturb(net, data, problems, False, search)
+        found = perturb(net, data, problems, False, search)
         assert len(calls) == 3  # before each step and after the last
+        assert all(estimate.gradients == 5 * (estimate.steps + 1) for estimate in found)  # five images of other classes
 
 
 def test_perturbations_that_are_too_large_together_are_searched_in_groups():

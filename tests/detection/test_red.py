@@ -454,6 +454,20 @@ def test_a_detection_says_everything_about_its_classes():
     assert found.verdict(rule="published").statistic == found.p_value != found.calibrated_p_value
     assert str(found.verdict()).startswith("attacked, target 2")
     assert found.estimates[2].mask.shape == (1, SIZE, SIZE)
+    for rule, p in (("published", found.p_value), ("calibrated", found.calibrated_p_value)):
+        assert not found.verdict(p, rule).attacked  # below the level, not at it
+
+
+def test_what_is_of_the_target_already_is_moved_by_a_step():
+    """An estimate of no size could not be compared with others."""
+    net, x, _ = planted()
+    data = DefenseSet(x[:3], torch.arange(3), CLASSES)
+    net.head.weight.data[2, -1] = 50.0
+    data.images[:, :, -1, -1] = 1.0  # stamped: all are of class 2
+    with undisturbed(net):
+        (found,) = perturb(net, data, [(None, 2)], False, COARSE)
+    assert (found.steps, found.converged) == (1, True)
+    assert found.norm > 0
 
 
 @pytest.mark.parametrize(("step", "said"), [(0.0, ["do not vary"]), (0.004, ["hardly vary"]), (0.006, [])])
