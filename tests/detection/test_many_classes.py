@@ -173,6 +173,14 @@ def test_a_detector_foresees_what_it_looks_at(inversion, classes, copies, looks)
     assert sum(estimate.gradients for estimate in found.estimates.values()) == net.gradients
 
 
+def test_a_class_that_no_mask_reaches_is_looked_at_no_more_than_others():
+    net, (x, y) = Counting(10), one_of_each(10, 10)
+    net.head.weight.data[4] = net.head.weight.data.amin(0) - 1  # below every other class, whatever the image
+    detector = NeuralCleanse(per_class=10, inversion=replace(QUICK, rounds=6))
+    assert not detector(net, x, y, targets=[4]).estimates[4].converged
+    assert net.looks == pytest.approx(detector.passes(100, 10, 1).looks, abs=10)
+
+
 class Slow(nn.Module):
     """Half a second for the first pass, a fiftieth for every other."""
 

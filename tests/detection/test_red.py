@@ -346,8 +346,11 @@ def test_convolutions_are_left_in_their_memory_order():
 
 def test_the_same_seed_gives_the_same_images():
     net, x, y = planted()
-    a, b, c = (defense_set(net, x, y, per_class=1, seed=s).images for s in (0, 0, 5))
+    x = 0.9 * x + 0.1 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))  # no two are alike
+    a, b, c, d = (defense_set(net, x, y, per_class=1, seed=s).images for s in (0, 0, 5, 1))
     assert torch.equal(a, b)
+    assert torch.equal(a, defense_set(net, x, y, per_class=1).images)
+    assert not torch.equal(a, d)
     assert a.shape == c.shape == (CLASSES, 1, SIZE, SIZE)
 
 
