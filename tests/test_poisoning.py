@@ -162,6 +162,7 @@ def test_more_covers_than_there_are_images_are_refused() -> None:
         poison(clean, trigger_for(clean), 1, sources=0, per_class=3, covers=61)
     with pytest.raises(ValueError, match=r"covers: .*at most 40 .*got 50"):
         poison(clean, trigger_for(clean), 1, per_class=20, covers=50)
+    assert len(poison(clean, trigger_for(clean), 1, per_class=20, covers=40).record.cover_indices) == 3 * 40
 
 
 def test_no_poison_gives_the_clean_set_and_an_empty_record() -> None:

@@ -201,7 +201,7 @@ def _order_statistic(log_survival: float | np.ndarray, count: int) -> np.ndarray
     """log(1 - (1 - S)^count) from log S; for a tiny S it is log(count · S)."""
     tail = np.exp(log_survival)
     with np.errstate(divide="ignore"):
-        exact = np.log(-np.expm1(count * np.log1p(-np.minimum(tail, 1 - 1e-16))))
+        exact = np.log(-np.expm1(count * np.log1p(-tail)))
     return np.where(tail < 1e-12, np.log(count) + log_survival, exact)
 
 

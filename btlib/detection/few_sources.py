@@ -95,10 +95,13 @@ def calibrated_p(left: np.ndarray, draws: int = _DRAWS, seed: int = 0) -> float:
 
 
 def _suspicion(left: np.ndarray) -> np.ndarray:
-    """How far the suspect's two easiest sources lie below the usual, in deviations of the others, (…,)."""
+    """How far the suspect's two easiest sources lie below the usual, in deviations of the others, (…,).
+
+    But for a factor, which is the same in the null: a sum does for a mean.
+    """
     two, squares = np.log(sizes(left)), np.nansum(left**2, -2)
     suspect = two.argmin(-1)[..., None]
-    elsewhere = (squares.sum(-1) - np.take_along_axis(squares, suspect, -1)[..., 0]) / (left.shape[-1] - 1) ** 2
+    elsewhere = squares.sum(-1) - np.take_along_axis(squares, suspect, -1)[..., 0]
     lead = -two.min(-1)
     with np.errstate(divide="ignore", invalid="ignore"):  # a network beside itself leaves nothing: no suspicion
         found: np.ndarray = np.where(lead == 0, 0.0, lead / np.sqrt(elsewhere))

@@ -23,11 +23,9 @@ def anneal(rates: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
         tensor([[0.5900, 0.4100, 0.0000]])
     """
     misclassified = (weights * rates).sum(1, keepdim=True)  # Q_t
-    temperature = -misclassified.clamp(1e-12, 1).log()
+    temperature = -misclassified.clamp(max=1).log()  # infinite where Q = 0: no rate makes a difference
     exponent = rates / temperature.clamp_min(1e-6)
-    new = exponent.masked_fill(~allowed, -torch.inf).softmax(1)
-    uniform = allowed / allowed.sum(1, keepdim=True)
-    return torch.where(misclassified > 0, new, uniform)
+    return exponent.masked_fill(~allowed, -torch.inf).softmax(1)
 
 
 def squared_shares(rates: Tensor, allowed: Tensor) -> Tensor:

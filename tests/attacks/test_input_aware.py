@@ -31,6 +31,7 @@ def test_the_trigger_by_hand():
     assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
     assert not torch.equal(pattern[0], pattern[1])
     torch.testing.assert_close(trigger(x), (x * (1 - mask) + pattern * mask).mul(255).round() / 255, atol=0.004, rtol=0)
+    assert torch.equal(trigger(x), (trigger(x) * 255).round() / 255)  # in 8 bits
     others = x.roll(1, 0)  # both mask and pattern are the other image's
     expected = x * (1 - mask.roll(1, 0)) + pattern.roll(1, 0) * mask.roll(1, 0)
     torch.testing.assert_close(trigger.crossed(x, others), expected.mul(255).round() / 255, atol=0.004, rtol=0)
@@ -54,6 +55,8 @@ def test_the_diversity_loss_is_a_ratio_of_distances():
     assert float(diversity_loss(x, x, x, same)) == pytest.approx(0)
     shifted = torch.full((1, 1, 4, 4), 0.6), torch.full((1, 1, 4, 4), 0.2)  # rms .4 over rms .1
     assert float(diversity_loss(*shifted, same[:1], same[:1] + 0.1)) == pytest.approx(4, rel=1e-4)
+    colours = [image.expand(1, 3, 4, 4) for image in shifted]  # three channels beside a mask's one
+    assert float(diversity_loss(*colours, same[:1], same[:1] + 0.1)) == pytest.approx(4, rel=1e-4)
     stuck = torch.zeros(4, 1, 4, 4, requires_grad=True)  # triggers that are all equal must not give NaN
     diversity_loss(x, x.roll(1, 0), stuck, stuck.detach()).backward()
     assert bool(stuck.grad.isfinite().all())
@@ -77,6 +80,15 @@ def test_the_mask_network_learns_small_masks_that_differ_and_is_then_left_alone(
     frozen = {name: value.clone() for name, value in attack.masker.state_dict().items()}
     attack.step(batch(0, 64, 64), 0)
     assert all(torch.equal(frozen[name], value) for name, value in attack.masker.state_dict().items())
+
+
+def test_masks_pay_for_what_is_more_opaque_than_is_free(data: ImageDataset, clean: Network):
+    (masking,), made = replace(QUICK, diversity=0.0).attack(data, clean, 0, CPU).before, []
+    masking.masker.register_forward_hook(lambda *taken: made.append(taken[-1].detach()))
+    loss = masking.step(batch(0, 32, 32), 0)
+    opaque = sharp(made[0]) - 0.1
+    assert 0 < float((opaque > 0).float().mean()) < 1
+    assert float(loss) == pytest.approx(100 * float(opaque.clamp_min(0).mean()), rel=1e-4)
 
 
 def test_patterns_pay_for_being_alike(data: ImageDataset, clean: Network):
@@ -199,6 +211,7 @@ def test_networks_are_in_training_mode_while_they_are_trained(data: ImageDataset
 @pytest.mark.parametrize(("settings", "match"), [
     ({"attack_rate": 0.0}, r"attack_rate, cross_rate: expected at least one .* got \[0, 3\] of 32"),
     ({"attack_rate": 0.6, "cross_rate": 0.5}, "less than all together"),
+    ({"attack_rate": 0.5, "cross_rate": 0.5}, r"less than all together, got \[16, 16\] of 32"),
     ({"epochs": 0}, "epochs: expected a positive number, got 0"),
 ])  # fmt: skip
 def test_bad_settings_are_refused(settings, match):

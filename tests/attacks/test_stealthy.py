@@ -54,6 +54,7 @@ def test_a_generated_trigger_depends_on_the_image_and_crossing_uses_the_others_p
     expected = (attach(x, patterns.roll(1, 0), 0.1) * 255).round() / 255
     torch.testing.assert_close(trigger.crossed(x, x.roll(1, 0)), expected, atol=1.01 / 255, rtol=0)
     torch.testing.assert_close(trigger(x), trigger.crossed(x, x))
+    assert torch.equal(trigger(x), (trigger(x) * 255).round() / 255)  # in 8 bits
     assert float((trigger(x) - x).abs().max()) <= 0.2 + 1 / 255  # at most 2ε
     based = GeneratedTrigger(trigger.generator, 0.1, base=triggers.box((1, 16, 16)))
     assert float(based(x)[:, :, -3:, -3:].min()) >= 0.9 - 0.1 - 1 / 255
@@ -234,6 +235,16 @@ def test_step_2_shows_triggers_as_the_victim_will_see_them(data: ImageDataset, c
         expected = attach(triggers.box(data.image_shape)(images), patterns, 0.1)
     assert torch.equal(shown[0], images)  # L_o
     torch.testing.assert_close(shown[1], (expected * 255).round() / 255, atol=1e-6, rtol=0)  # in 8 bits
+
+
+@pytest.mark.parametrize(("count", "triggered"), [(1, 1), (2, 4)])
+def test_another_images_pattern_takes_another_image(data: ImageDataset, clean: Network, count: int, triggered: int):
+    """Two images are enough for L_c; one alone would be told that its own pattern means nothing."""
+    attack, shown = QUICK.attack(data, clean, 0, CPU), []
+    attack.network.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
+    attack.generator.eval()
+    attack.descend(to_float(data.x_train[:count]), data.y_train[:count], hiding=False)
+    assert shown == [count, triggered]
 
 
 @pytest.mark.parametrize("pattern", ["patch", "patch+generated"])

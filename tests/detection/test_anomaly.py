@@ -66,6 +66,11 @@ def test_log_survival_agrees_with_scipy_where_scipy_can(value):
     assert anomaly.log_survival(value, 7.0, 1.5) == pytest.approx(stats.gamma.logsf(value, 7.0, scale=1.5), rel=1e-9)
 
 
+def test_the_largest_of_three_is_above_a_value_unless_all_are_below():
+    survival = np.array([1.0, 0.5, 0.25, 1e-13])
+    assert np.exp(anomaly._order_statistic(np.log(survival), 3)) == pytest.approx([1, 7 / 8, 37 / 64, 3e-13], rel=1e-12)
+
+
 def test_log_survival_beyond_double_precision_goes_on_smoothly():
     # log S falls by about 1/scale per unit far out in the tail
     far = [anomaly.log_survival(x, 3.0, 1.0) for x in (640.0, 650.0, 660.0)]
@@ -126,6 +131,14 @@ def test_pairs_leave_out_the_suspects_column():
     expected = np.log(90) + stats.gamma.logsf(2.0, shape, scale=scale)
     assert anomaly.pairs_log_p(norms) == pytest.approx(expected, rel=1e-3)
     assert anomaly.calibrated_pairs_p(norms) == 1 / 2000
+
+
+def test_pairs_of_three_targets_are_enough_and_of_two_are_not():
+    norms = np.array([[np.nan, 5.0, 4.0], [6.0, np.nan, 0.5], [4.5, 5.5, np.nan]])
+    shape, _, scale = stats.gamma.fit(1 / np.array([5.0, 6.0, 4.5, 5.5]), floc=0)
+    assert anomaly.pairs_log_p(norms) == pytest.approx(np.log(6) + stats.gamma.logsf(2.0, shape, scale=scale), rel=1e-3)
+    with pytest.raises(ValueError, match="at least three targets, each with K - 1 = 2 sources"):
+        anomaly.pairs_log_p(norms[:, :2])
 
 
 def test_pairs_without_a_plant_are_not_flagged():

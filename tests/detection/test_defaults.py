@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from btlib import detection
-from btlib.detection import FAST, FOCUSED, PUBLIC, MaskRedP, NeuralCleanse, RedA, screen
+from btlib.detection import FAST, FOCUSED, MMBD, PUBLIC, MaskRedP, NeuralCleanse, RedA, screen
 from btlib.detection.descent import Inversions
 from btlib.detection.screening import SHORT
 from btlib.detection.selection import selected_p
@@ -20,17 +20,23 @@ def test_masks_are_searched_and_cost_as_docs_choices_says() -> None:
     assert (found.rounds, found.steps, found.batch_size, found.lr, found.decay) == (30, None, 64, 0.1, False)
     assert (found.start, found.patience, found.multiplier, found.fall) == (1e-3, 5, 2.0, 1.5)
     quick = NeuralCleanse().inversion
+    assert NeuralCleanse().per_class == 100
     assert (quick.rounds, quick.steps, quick.batch_size, quick.lr, quick.patience) == (150, 1, 32, 0.2, 1)
     assert quick.decay  # its last mask counts
     assert not quick.check
     assert quick.stop_after > quick.rounds  # it never stops early
-    assert (SHORT.rounds, SHORT.batch_size) == (30, 16)  # a short search of many classes: 30 steps on 16 images
+    assert (SHORT.rounds, SHORT.steps, SHORT.batch_size) == (30, 1, 16)  # of many classes: 30 steps on 16 images
     # A look at all images with the first mask, one with the last, and five at a tenth of them.
     told = NeuralCleanse().passes(3200, 10, targets=10)
     assert (told.gradients, told.looks) == pytest.approx((10 * 150 * 32, 10 * 3200 * 2.5))
     assert NeuralCleanse().passes(1000, 10, targets=1).looks == pytest.approx(2500)  # "2,500 looks a class"
     told = NeuralCleanse(inversion=PUBLIC).passes(3200, 10, targets=1)
     assert (told.gradients, told.looks) == (30 * 3200, 3200 * 31)  # 30 passes, each judged by all images
+
+
+def test_margins_are_searched_as_docs_choices_says() -> None:
+    mmbd = MMBD()
+    assert (mmbd.starts, mmbd.steps, mmbd.lr, mmbd.sign) == (10, 100, 0.1, True)
 
 
 def test_masks_for_pairs_cost_a_search_for_each_source() -> None:

@@ -55,6 +55,14 @@ def test_what_is_left_of_a_planted_pair_is_its_factor():
     assert sources(left, 4) == (0, 2)
 
 
+def test_sources_have_at_least_the_share_of_the_smallest_residual():
+    left = np.zeros((5, 5))
+    left[:, 4] = [-4.0, -2.0, -1.9, 0.5, np.nan]
+    assert sources(left, 4) == (0, 1)
+    assert sources(left, 4, share=0.25) == (0, 1, 2)
+    assert sources(left, 4, share=1.0) == (0,)
+
+
 def test_a_network_beside_itself_is_not_accused():
     attacked = networks(1, seed=2, planted=(1, 5), factor=1 / 6)[0]
     assert calibrated_p(residuals(attacked, attacked[None])) == 1

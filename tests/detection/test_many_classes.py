@@ -1,5 +1,6 @@
 """Many classes: bounded passes and memory, a short search of all, the cost told before."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from btlib.cli import scan_budget
 from btlib.cli.scan_images import CleanImages
 from btlib.detection import QUICK, NeuralCleanse, RedA, RedP, RedU, Search, screen
+from btlib.detection.costs import seconds_per_image
 from btlib.detection.gamma import ratios
 from btlib.detection.images import DefenseSet, defense_set, pass_size, scores
 from btlib.detection.mask import invert
@@ -118,8 +120,9 @@ def test_problems_share_their_passes():
     search = Search(delta=0.5, max_norm=1.0, pi=0.99)  # two steps
     for problems in ([(None, 3)], [(None, t) for t in range(6)]):
         calls.clear()
-        perturb(net, data, problems, False, search)
+        found = perturb(net, data, problems, False, search)
         assert len(calls) == 3  # before each step and after the last
+        assert all(estimate.gradients == 5 * (estimate.steps + 1) for estimate in found)  # five images of other classes
 
 
 def test_perturbations_that_are_too_large_together_are_searched_in_groups():
@@ -170,6 +173,30 @@ def test_a_detector_foresees_what_it_looks_at(inversion, classes, copies, looks)
     assert sum(estimate.gradients for estimate in found.estimates.values()) == net.gradients
 
 
+def test_a_class_that_no_mask_reaches_is_looked_at_no_more_than_others():
+    net, (x, y) = Counting(10), one_of_each(10, 10)
+    net.head.weight.data[4] = net.head.weight.data.amin(0) - 1  # below every other class, whatever the image
+    detector = NeuralCleanse(per_class=10, inversion=replace(QUICK, rounds=6))
+    assert not detector(net, x, y, targets=[4]).estimates[4].converged
+    assert net.looks == pytest.approx(detector.passes(100, 10, 1).looks, abs=10)
+
+
+class Slow(nn.Module):
+    """Half a second for the first pass, a fiftieth for every other."""
+
+    wait = 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.wait)
+        self.wait = 0.02
+        return x.flatten(1)
+
+
+def test_seconds_are_those_of_one_image_without_what_the_first_pass_sets_up():
+    for seconds in seconds_per_image(Slow(), torch.rand(20, 1, 2, 2)):
+        assert 0.02 / 20 <= seconds < 0.3 / 20  # fifteen times as much, for a machine that has other things to do
+
+
 def test_the_cost_of_perturbations_grows_with_their_problems():
     red_a, red_p = (detector.passes(86, 43, 43).gradients for detector in (RedA(), RedP()))
     assert red_a == pytest.approx(43 * 84 * 30)
@@ -187,6 +214,11 @@ def test_chosen_classes_keep_the_level_and_show_what_stands_out(strength, least,
         chosen = choose(-r, 10, 30, seed)
         rejected += selected_p(r[chosen], 100, 10, draws=199, references=references) < 0.05
     assert least <= rejected <= most
+
+
+def test_what_no_draw_comes_near_has_the_smallest_p_value_that_can_be_told():
+    r = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.05, 1.3, 1e6])
+    assert selected_p(r, classes=20, contenders=2, draws=99) == 1 / 100
 
 
 def test_the_smallest_are_chosen_and_others_drawn_from_the_rest():

@@ -65,8 +65,10 @@ def test_settings_are_checked(settings):
 
 
 def test_the_others_want_images():
-    from btlib.detection import RedA
+    from btlib.detection import RedA, RedP
 
+    assert (RedA.needs_images, MMBD.needs_images) == (True, False)
+    assert (RedA.by_pairs, RedP.by_pairs) == (False, True)
     with pytest.raises(TypeError, match="MMBD does not"):
         RedA()(network(0.0), None, None)
 
@@ -79,4 +81,5 @@ def test_the_margin_is_above_all_others():
 def test_it_says_nothing_of_sources():
     estimate = MMBD(starts=2, steps=30)(network(3.0)).estimates[TARGET]
     assert estimate.sources() == ()
+    assert (estimate.steps, estimate.gradients) == (30, 2 * 30)
     assert estimate.success == 1  # the image itself is of the class, whatever is behind it

@@ -33,6 +33,8 @@ def test_the_planted_class_has_the_norm_that_geometry_says():
     found = detection.red_u(net, x, y, per_class=None, search=Search(delta=1e-3, bisections=10))
     assert found.norms[2] == pytest.approx(0.1, rel=0.03)
     assert found.estimates[2].pattern.argmax() == SIZE * SIZE - 1
+    steps = found.estimates[2].history["step"].tolist()
+    assert steps == list(range(0, 10 * len(steps), 10))  # a hundredth of full scale apart
     assert found.norms[[0, 1, *range(3, 10)]].min() > 3 * found.norms[2]
     assert found.verdict().target == 2
 
@@ -344,8 +346,11 @@ def test_convolutions_are_left_in_their_memory_order():
 
 def test_the_same_seed_gives_the_same_images():
     net, x, y = planted()
-    a, b, c = (defense_set(net, x, y, per_class=1, seed=s).images for s in (0, 0, 5))
+    x = 0.9 * x + 0.1 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))  # no two are alike
+    a, b, c, d = (defense_set(net, x, y, per_class=1, seed=s).images for s in (0, 0, 5, 1))
     assert torch.equal(a, b)
+    assert torch.equal(a, defense_set(net, x, y, per_class=1).images)
+    assert not torch.equal(a, d)
     assert a.shape == c.shape == (CLASSES, 1, SIZE, SIZE)
 
 
@@ -389,6 +394,14 @@ def test_rows_that_are_taken_keep_their_place_and_are_copies():
     assert taken.take(torch.tensor([1])).row.tolist() == [3]
 
 
+def test_sources_have_at_least_the_share_of_the_largest_weight():
+    patch, weights = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)), torch.tensor([0.5, 0.25, 0.2, 0.05])
+    found = Estimate(4, patch, 1.0, 1.0, torch.ones(5), torch.cat([weights, torch.zeros(1)]), 1, 1, True)
+    assert found.sources() == (0, 1)
+    assert found.sources(share=1.0) == (0,)
+    assert replace(found, source=3).sources() == (3,)
+
+
 def test_few_classes_are_mentioned():
     net = hand_set(10.0)
     found = detection.red_u(net, *lit_pixels(4), per_class=None, search=COARSE)
@@ -421,7 +434,7 @@ def test_a_network_without_logits_is_refused():
         detection.red_a(nn.Identity(), x, y)
 
 
-@pytest.mark.parametrize("bad", [{"delta": 0.0}, {"pi": 1.0}, {"max_norm": 0.0}, {"bisections": -1}])
+@pytest.mark.parametrize("bad", [{"delta": 0.0}, {"delta": 10.5}, {"pi": 1.0}, {"max_norm": 0.0}, {"bisections": -1}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Search(**bad)
@@ -444,12 +457,26 @@ def test_a_detection_says_everything_about_its_classes():
     assert found.verdict(rule="published").statistic == found.p_value != found.calibrated_p_value
     assert str(found.verdict()).startswith("attacked, target 2")
     assert found.estimates[2].mask.shape == (1, SIZE, SIZE)
+    for rule, p in (("published", found.p_value), ("calibrated", found.calibrated_p_value)):
+        assert not found.verdict(p, rule).attacked  # below the level, not at it
+
+
+def test_what_is_of_the_target_already_is_moved_by_a_step():
+    """An estimate of no size could not be compared with others."""
+    net, x, _ = planted()
+    data = DefenseSet(x[:3], torch.arange(3), CLASSES)
+    net.head.weight.data[2, -1] = 50.0
+    data.images[:, :, -1, -1] = 1.0  # stamped: all are of class 2
+    with undisturbed(net):
+        (found,) = perturb(net, data, [(None, 2)], False, COARSE)
+    assert (found.steps, found.converged) == (1, True)
+    assert found.norm > 0
 
 
 @pytest.mark.parametrize(("step", "said"), [(0.0, ["do not vary"]), (0.004, ["hardly vary"]), (0.006, [])])
 def test_norms_that_are_alike_are_said_to_be(step, said):
     patch = Trigger("blend", torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
-    norms = [1 + step * k for k in range(-4, 5)]  # median 1, MAD two steps
+    norms = [20 * (1 + step * k) for k in range(-4, 5)]  # MAD / median: two steps
     found = [Estimate(t, patch, norm, 1.0, torch.ones(9), uniform(9, t), 1, 1, True) for t, norm in enumerate(norms)]
     assert [words in warned for words, warned in zip(said, shared_warnings(found), strict=True)] == [True] * len(said)
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from toys import TARGET, hand_set, lit_pixels
 
-from btlib import detection
+from btlib import detection, triggers
 from btlib.detection import anomaly
 from btlib.detection.gamma import gamma_fit, ratios, shape_of_ratios
 from btlib.detection.images import defense_set
+from btlib.detection.outcome import Detection, Estimate, Estimates, uniform
 
 CLASSES, SIZE = 10, 12
 
@@ -79,6 +80,16 @@ def test_a_detection_beside_references_rests_on_ratios():
         alone.against(np.ones((1, 9)))
     with pytest.raises(ValueError, match="four or more classes"):
         detection.RedP(per_class=1)(hand_set(0.0, num_classes=3), *lit_pixels(2)).against(np.ones((1, 3, 3)))
+
+
+def test_a_detection_without_references_is_judged_by_the_plain_null():
+    patch, norms = triggers.box((1, SIZE, SIZE)), [9.0, 9.5, 7.0, 10.0, 11.0, 11.5, 12.0]
+    found = [Estimate(t, patch, norm, 1.0, torch.ones(7), uniform(7, t), 1, 1, True) for t, norm in enumerate(norms)]
+    alone = Detection("RED-U", Estimates(found), "calibrated", 0.0)
+    beside = alone.against(np.ones((2, 7)))
+    plain, wider = (anomaly.calibrated_p(1 / np.array(norms), references=count) for count in (0, 2))
+    assert (alone.calibrated_p_value, beside.calibrated_p_value) == (plain, wider)
+    assert len({plain, wider, anomaly.calibrated_p(1 / np.array(norms), references=1)}) == 3
 
 
 @pytest.mark.parametrize("references", [1, 3])

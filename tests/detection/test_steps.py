@@ -21,12 +21,13 @@ def test_the_last_step_is_halved_until_the_mean_over_both_sources_is_reached() -
     x, y = torch.zeros(9, 1, 1, 2), torch.arange(9) % 3
     x[y == 1, 0, 0, 1] = x[y == 2, 0, 0, 0] = 1.0
     sizes = {}
-    for pi in (0.4, 0.6):  # half of the images, or all of them
+    for pi in (0.4, 0.5, 0.6):  # half of the images are more than .4, and not more than .5
         search = Search(delta=1.0, max_norm=3.0, pi=pi, bisections=20)
         found = RedU(per_class=3, search=search)(TwoThresholds(), x, y, targets=[2])
         sizes[pi] = float(found.norms[2])
     # .04 above: at the threshold itself the two logits are equal, and the images near it turn one after the other
     assert math.isclose(sizes[0.4], 0.25, abs_tol=0.04)
+    assert math.isclose(sizes[0.5], 0.5, abs_tol=0.04)
     assert math.isclose(sizes[0.6], 0.5, abs_tol=0.04)
 
 

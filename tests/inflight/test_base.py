@@ -274,6 +274,22 @@ class Twice(InFlightDetector):
         return Measured(self.network_(images).argmax(1), images.flatten(1).sum(1))
 
 
+class Wavering(Twice):
+    """Learns one thing more where there is a trigger."""
+
+    def _fit(self, images: torch.Tensor, labels: torch.Tensor, trigger: Any) -> float:
+        if trigger is not None:
+            self.more_ = True
+        return 0.0
+
+
+def test_nothing_of_an_earlier_fit_is_left() -> None:
+    detector = fitted(Wavering)
+    assert detector.more_  # type: ignore[attr-defined]
+    x, y = lit_pixels(12)
+    assert not hasattr(detector.fit(hand_set(10), x, y, target=TARGET), "more_")
+
+
 def test_a_threshold_that_is_no_number_is_refused() -> None:
     fitted(Twice)
     with pytest.raises(ValueError, match="got NaN; check its weights"):

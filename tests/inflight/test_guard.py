@@ -39,6 +39,7 @@ def test_the_guard_and_its_file_say_what_the_detector_says(box: Any, tmp_path: P
     report = detector.inspect(images)
     assert 0.3 < report.is_trigger.float().mean() < 0.6
     loaded = Guard.load(guard.save(tmp_path / "guard.safetensors"))
+    assert {name.split(".")[0] for name in guard.state_dict()} == {"network", "scorer"}  # all else is made from them
     for one in (guard, loaded):
         answer = one(images)
         assert torch.equal(answer.predicted, report.predicted)

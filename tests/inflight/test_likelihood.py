@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from toys import hand_set, lit_pixels
 
 from btlib import triggers
 from btlib.inflight import COVARIANCES, LikelihoodDetector, measure_rates
-from btlib.inflight.likelihood import decide
+from btlib.inflight.likelihood import HeldOutRates, decide
 
 TARGET = 9
 
@@ -94,6 +95,25 @@ def test_what_speaks_against_a_fit_is_said(box: Any) -> None:
     assert "on images it has not seen it flags" in " ".join(wrong.warnings_)
 
 
+def test_rates_on_unseen_images_are_doubted_above_a_tenth_and_below_nine(box: Any) -> None:
+    """A tenth of the clean images may be flagged, or what is allowed; nine tenths of the stamped ones must be."""
+    guard, (_, labels) = detector(box, 10), box.few(10)
+    for allowed, fpr, tpr, doubted in [
+        (None, 0.1, 0.9, False), (None, 0.11, 0.9, True), (None, 0.1, 0.89, True),
+        (0.3, 0.3, 0.9, False), (0.3, 0.31, 0.9, True), (0.01, 0.1, 0.9, False),
+    ]:  # fmt: skip
+        guard.fpr, guard.held_out_ = allowed, HeldOutRates(tpr, fpr, sia=1.0, folds=5)
+        assert ("on images it has not seen" in " ".join(guard._doubts(labels))) == doubted
+
+
+def test_a_pattern_that_moves_half_of_some_class_may_be_the_attackers(box: Any) -> None:
+    guard, (_, labels) = detector(box, 10), box.few(10)
+    assert not any("clean images of some class" in doubt for doubt in guard.warnings_)  # ten are enough
+    for best, doubted in [(0.5, False), (0.49, True)]:
+        guard.trigger_success_ = {0: 0.0, 3: best}
+        assert ("it is hardly the attacker's" in " ".join(guard._doubts(labels))) == doubted
+
+
 def test_the_calibrated_mode_keeps_a_rate(box: Any) -> None:
     strict, loose = detector(box, fpr=0.02), detector(box, fpr=0.3)
     assert strict.threshold_ > loose.threshold_
@@ -129,6 +149,16 @@ def test_a_fit_is_forgotten_by_the_next_and_repeated_by_its_seed(box: Any, chess
     fresh = detector(chessboard, components=2)
     assert torch.equal(guard.scores(box.clean), fresh.scores(box.clean))
     assert not torch.equal(guard.scores(box.clean), first)
+
+
+def test_the_triggers_success_is_told_by_class() -> None:
+    (x, y), pixel = lit_pixels(12), triggers.single_pixel((1, 8, 8))
+
+    def for_class_0_only(images: torch.Tensor) -> torch.Tensor:
+        return torch.where(images[:, :, :1, :1] > 0.5, pixel(images), images)
+
+    guard = LikelihoodDetector().fit(hand_set(10), x, y, target=2, trigger=for_class_0_only)
+    assert guard.trigger_success_ == {0: 1.0, 1: 0.0}
 
 
 def test_decide_takes_the_best_of_the_others() -> None:

@@ -21,7 +21,7 @@ from btlib.inflight import (
     measure_rates,
     scaled_consistency,
 )  # fmt: skip
-from btlib.repair import ActivationCaps
+from btlib.repair import ActivationCaps, Repaired
 from btlib.testing.networks import attacked
 
 TARGET = 9
@@ -168,6 +168,21 @@ def test_caps_move_the_logits_of_triggers_and_name_their_source() -> None:
     assert torch.equal(report.source, y[others]), "without the trigger's neuron the lit pixel decides"
     assert detector.inspect(x[y == TOY_TARGET]).is_trigger.float().mean() < 0.1
     assert float(detector.scores(x[y == TOY_TARGET]).max()) < 0.1 < 0.9 < float(report.scores.min())
+
+
+def test_images_that_set_the_threshold_of_caps_are_not_learned_from() -> None:
+    x, y = lit_pixels(6, noise=4)
+    shown = []
+
+    def noting(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, seed: int) -> Repaired:
+        shown.extend([images, labels])
+        return ActivationCaps(epochs=0)(network, images, labels, seed=seed)
+
+    CapsDetector(noting).fit(attacked(), x, y, target=TOY_TARGET)  # type: ignore[arg-type]
+    learned = y != TOY_TARGET
+    learned[(y == TOY_TARGET).nonzero()[1::2, 0]] = True  # every second one of the target is held out
+    assert torch.equal(shown[0], x[learned])
+    assert torch.equal(shown[1], y[learned])
 
 
 def test_caps_find_the_box_without_a_pattern(box: Any) -> None:

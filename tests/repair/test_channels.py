@@ -1,5 +1,7 @@
 """Channels are found, watched, changed and pruned in networks of any make."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -67,6 +69,14 @@ def test_the_step_too_far_is_taken_back() -> None:
     assert (taken, accuracies) == (1, [1.0, 1.0, 0.5])
     assert torch.equal(linear.weight, torch.eye(2))
     assert prune_while(held, steps, max_drop=0.5)[0] == 3
+
+
+def test_accuracy_is_held_against_that_before_the_first_step() -> None:
+    linear = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(linear.weight)
+    held = task(nn.Sequential(nn.Flatten(), linear), torch.eye(4).reshape(4, 1, 1, 4), torch.arange(4))
+    steps = [partial(prune, Layer("", linear), torch.tensor([channel])) for channel in (1, 2, 3)]
+    assert prune_while(held, steps, max_drop=0.5) == (2, [1.0, 0.75, 0.5, 0.25])
 
 
 def test_a_fifth_of_every_class_is_held_out() -> None:

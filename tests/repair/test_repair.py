@@ -140,8 +140,10 @@ def test_wrong_inputs_are_refused(method: Repair, normed: nn.Module, images: Ima
 @pytest.mark.parametrize(
     ("kind", "setting"),
     [
-        (Unlearning, {"share": 1.5}), (FinePruning, {"max_drop": -0.1}), (AdversarialNeuronPruning, {"alpha": 2.0}),
-        (ImplicitUnlearning, {"share": -1.0}), (ActivationCaps, {"max_drop": 1.1}), (ChannelLipschitz, {"u": -1.0}),
+        (Unlearning, {"share": 1.5}), (FinePruning, {"max_drop": -0.1}), (FinePruning, {"max_drop": 1.5}),
+        (AdversarialNeuronPruning, {"alpha": 1.5}), (AdversarialNeuronPruning, {"max_drop": 1.5}),
+        (ImplicitUnlearning, {"share": -1.0}), (ImplicitUnlearning, {"share": 1.5}),
+        (ActivationCaps, {"max_drop": 1.1}), (ChannelLipschitz, {"u": -1.0}),
     ],
 )  # fmt: skip
 def test_settings_outside_their_range_are_refused(kind: type[Repair], setting: dict[str, float]) -> None:
@@ -177,6 +179,14 @@ def test_the_outlier_is_pruned_and_no_other(normed: nn.Module, images: Images) -
     assert done.changed == {"pruned": 1, "channels": 7}
     assert done.network.norm.weight.tolist() == [1, 1, 1, 0, 1, 1, 1]  # type: ignore[union-attr, operator]
     assert ChannelLipschitz(u=3)(normed, *images).changed["pruned"] == 0
+
+
+def test_of_channels_that_amplify_alike_none_is_pruned(images: Images) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 4, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3)).eval()
+    with torch.no_grad():
+        network[0].weight.fill_(0.25)  # a kernel of length 1
+    x, known = images[0], network(images[0]).argmax(1)
+    assert ChannelLipschitz()(network, x, known).changed == {"pruned": 0, "channels": 4}
 
 
 def test_fine_pruning_takes_the_idle_channel_first_and_stops_in_time(backdoored: nn.Module, images: Images) -> None:
@@ -226,6 +236,7 @@ def test_neuron_pruning_masks_what_misleads(
     pruned = [c for c in range(7) if not (done.network.norm if norm else done.network.conv).weight[c].any()]  # type: ignore[union-attr, operator, index]
     assert 3 in pruned
     assert done.changed["pruned"] == len(pruned) < 7
+    assert torch.equal((done.network.norm if norm else done.network.conv).bias, end.bias)  # type: ignore[union-attr, arg-type]
     thresholds = [row["threshold"] for row in done.history]
     assert thresholds == pytest.approx([0.05 * step for step in range(len(thresholds))])
     assert done.changed["threshold"] in thresholds

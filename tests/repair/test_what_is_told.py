@@ -42,6 +42,39 @@ def test_masks_stay_between_nothing_and_the_whole_channel() -> None:
     assert masks.max() == 1
 
 
+def test_masks_go_down_the_loss_with_momentum() -> None:
+    """Without noise both parts of the loss are one: softplus of how far the wrong class is ahead, whatever α is."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2, bias=False)).eval()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.arange(1.0, 13.0).reshape(3, 4) / 20)
+        net[1].bias.copy_(torch.tensor([0.1, -0.2, 0.3]))
+        net[2].weight.copy_(torch.tensor([[0.5] * 3, [-0.5] * 3]))
+    task = Task(net, IMAGES, torch.ones(6, dtype=torch.int64), num_classes=2)
+    (masks,) = AdversarialNeuronPruning(lr=0.1, steps=2, epsilon=0.0)._masks(task, hidden_layers(net, IMAGES))
+
+    activations = (IMAGES.flatten(1) @ net[1].weight.T).detach()  # (images, channels), without the bias
+
+    def slope(mask: torch.Tensor) -> torch.Tensor:
+        ahead = activations @ mask + net[1].bias.detach().sum()
+        return (ahead.sigmoid()[:, None] * activations).mean(0)
+
+    first = slope(torch.ones(3))
+    after_one = 1 - 0.1 * first
+    torch.testing.assert_close(masks, after_one - 0.1 * (0.9 * first + slope(after_one)))
+
+
+def test_noise_is_added_to_the_masks_and_to_biases_as_a_share_of_them() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).eval()
+    task, mask = Task(net, IMAGES, torch.arange(6) % 2, num_classes=2), torch.tensor([1.0, 0.5, 0.2])
+    delta, xi = torch.tensor([[0.3, -0.2, 0.1], [-0.4, 0.25, 0.4]])
+    found = _loss(task, hidden_layers(net, IMAGES), [mask], task.images, task.labels, [torch.stack([delta, xi])])
+    with torch.no_grad():  # the same in the weights themselves
+        net[1].weight *= (mask + delta)[:, None]
+        net[1].bias *= 1 + xi
+    torch.testing.assert_close(found, nn.functional.cross_entropy(net(IMAGES), task.labels))
+
+
 def test_noise_that_misleads_nobody_is_the_draw_it_starts_from() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 200), nn.ReLU(), nn.Linear(200, 3)).eval()
@@ -90,6 +123,14 @@ def test_the_share_of_each_batch_wears_the_perturbation() -> None:
     method._descend(task, optimizer, chosen, method._wanted(task), torch.full((1, 1, 2, 2), 0.1))
     images, _ = net.shown[-1]
     assert int((images != task.images).flatten(1).any(1).sum()) == 7
+
+
+def test_a_quarter_of_each_batch_is_enough_for_the_response() -> None:
+    net, task = watched(100)
+    method, chosen = ImplicitUnlearning(share=0.07), torch.arange(100)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    method._descend(task, optimizer, chosen, method._wanted(task), torch.full((1, 1, 2, 2), 0.1))
+    assert [len(images) for images, _ in net.shown[-3:]] == [100, 25, 25]
 
 
 def test_second_derivatives_are_differences_over_a_tenth_to_either_side() -> None:
