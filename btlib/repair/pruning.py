@@ -45,8 +45,8 @@ class FinePruning(Repair):
         layers = hidden_layers(task.network, task.images)
         layer = next((each for each in reversed(layers) if isinstance(each.weights, nn.Conv2d)), layers[-1])
         learned, held = task.split()
-        [means] = outputs(task.network, learned.images, [layer], mean_activation)
-        order = means.mean(0).argsort()
+        [activations] = outputs(task.network, learned.images, [layer], activation)
+        order = activations.sum(0).argsort()  # a sum, as the last batch may be a small one
         steps = [partial(prune, layer, channel) for channel in order[:-1]]
         pruned, accuracies = prune_while(held, steps, self.max_drop)
         tuned = tune(task, self.recipe)
@@ -55,9 +55,9 @@ class FinePruning(Repair):
         return summary, {"pruned": pruned, "channels": layer.size, "epochs": len(tuned)}, [*tried, *tuned]
 
 
-def mean_activation(output: Tensor) -> Tensor:
-    """Of each channel, behind a rectifier: (N, channels, …) → float (channels,)."""
-    return output.relu().transpose(0, 1).flatten(1).mean(1)
+def activation(output: Tensor) -> Tensor:
+    """Of each channel in all images together, behind a rectifier: (N, channels, …) → float (channels,)."""
+    return output.relu().transpose(0, 1).flatten(1).sum(1)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from btlib.repair.base import Task, require
 from btlib.repair.caps import Capped
 from btlib.repair.channels import Layer, hidden_layers, outputs, outputs_changed, prune, prune_while
 from btlib.repair.finetuning import tune
-from btlib.repair.pruning import FinePruning, lipschitz_bounds, mean_activation
+from btlib.repair.pruning import FinePruning, activation, lipschitz_bounds
 from btlib.training import Recipe
 
 
@@ -115,7 +115,19 @@ def test_a_setting_outside_its_range_is_named() -> None:
         require(FinePruning(), max_drop=(0, 0.01))
 
 
-def test_mean_activation_is_of_each_channel_behind_a_rectifier() -> None:
+def test_activation_is_of_each_channel_behind_a_rectifier() -> None:
     output = torch.tensor([[[[1.0, -9.0]], [[0.0, 2.0]]], [[[3.0, -1.0]], [[2.0, 0.0]]]])  # 2 images, 2 channels
-    assert mean_activation(output).tolist() == [1.0, 1.0]
-    assert mean_activation(torch.tensor([[1.0, -1.0], [3.0, 4.0]])).tolist() == [2.0, 2.0]
+    assert activation(output).tolist() == [4.0, 4.0]
+    assert activation(torch.tensor([[1.0, -1.0], [3.0, 4.0]])).tolist() == [4.0, 4.0]
+
+
+def test_fine_pruning_counts_each_image_once_though_the_last_batch_is_small() -> None:
+    """320 images wake the first channel by 1, the last 20 the second by 12: less, but more of a mean of batch means."""
+    x, y = torch.zeros(425, 1, 1, 2), (torch.arange(425) >= 400).long()
+    x[:400, 0, 0, 0] = x[400:, 0, 0, 1] = 1.0
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.diag(torch.tensor([1.0, 12.0])))
+        net[3].weight.copy_(torch.eye(2))
+    done = FinePruning(max_drop=1, recipe=Recipe(epochs=1, batch_size=32, lr=1e-9))(net, x, y)
+    assert done.network[1].weight[1].abs().max() < 1e-6 < 1 - 1e-6 < done.network[1].weight[0, 0]  # type: ignore[operator, index, union-attr]
