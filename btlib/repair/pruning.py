@@ -45,8 +45,7 @@ class FinePruning(Repair):
         layers = hidden_layers(task.network, task.images)
         layer = next((each for each in reversed(layers) if isinstance(each.weights, nn.Conv2d)), layers[-1])
         learned, held = task.split()
-        [activations] = outputs(task.network, learned.images, [layer], activation)
-        order = activations.sum(0).argsort()  # a sum, as the last batch may be a small one
+        order = mean_activation(task.network, layer, learned.images).argsort()
         steps = [partial(prune, layer, channel) for channel in order[:-1]]
         pruned, accuracies = prune_while(held, steps, self.max_drop)
         tuned = tune(task, self.recipe)
@@ -55,9 +54,22 @@ class FinePruning(Repair):
         return summary, {"pruned": pruned, "channels": layer.size, "epochs": len(tuned)}, [*tried, *tuned]
 
 
-def activation(output: Tensor) -> Tensor:
-    """Of each channel in all images together, behind a rectifier: (N, channels, …) → float (channels,)."""
-    return output.relu().transpose(0, 1).flatten(1).sum(1)
+def mean_activation(network: nn.Module, layer: Layer, images: Tensor) -> Tensor:
+    """Of each channel, behind a rectifier: the mean over all images and places, float (channels,).
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2))
+        >>> nn.init.ones_(net[0].weight), nn.init.zeros_(net[0].bias)  # doctest: +ELLIPSIS
+        (...)
+        >>> mean_activation(net, Layer("0", net[0]), torch.tensor([[-2.0], [6.0]])).tolist()
+        [3.0, 3.0]
+    """
+
+    def total(output: Tensor) -> Tensor:
+        return len(output) * output.relu().transpose(0, 1).flatten(1).mean(1)  # batches may be of different sizes
+
+    [totals] = outputs(network, images, [layer], total)
+    return totals.sum(0) / len(images)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from btlib.repair.base import Task, require
 from btlib.repair.caps import Capped
 from btlib.repair.channels import Layer, hidden_layers, outputs, outputs_changed, prune, prune_while
 from btlib.repair.finetuning import tune
-from btlib.repair.pruning import FinePruning, activation, lipschitz_bounds
+from btlib.repair.pruning import FinePruning, lipschitz_bounds, mean_activation
 from btlib.training import Recipe
 
 
@@ -115,10 +115,16 @@ def test_a_setting_outside_its_range_is_named() -> None:
         require(FinePruning(), max_drop=(0, 0.01))
 
 
-def test_activation_is_of_each_channel_behind_a_rectifier() -> None:
-    output = torch.tensor([[[[1.0, -9.0]], [[0.0, 2.0]]], [[[3.0, -1.0]], [[2.0, 0.0]]]])  # 2 images, 2 channels
-    assert activation(output).tolist() == [4.0, 4.0]
-    assert activation(torch.tensor([[1.0, -1.0], [3.0, 4.0]])).tolist() == [4.0, 4.0]
+def test_mean_activation_is_of_each_channel_behind_a_rectifier() -> None:
+    images = torch.tensor([[[[1.0, -9.0]], [[0.0, 2.0]]], [[[3.0, -1.0]], [[2.0, 0.0]]]])  # 2 images, 2 channels
+    same = nn.Conv2d(2, 2, 1, bias=False)
+    nn.init.dirac_(same.weight)
+    assert mean_activation(same, Layer("", same), images).tolist() == [1.0, 1.0]
+    neurons = nn.Linear(2, 2, bias=False)
+    nn.init.eye_(neurons.weight)
+    rows = torch.tensor([[1.0, -1.0], [3.0, 4.0]]).repeat(200, 1)  # a whole batch and a smaller one
+    assert mean_activation(neurons, Layer("", neurons), rows).tolist() == [2.0, 2.0]
+    assert mean_activation(neurons, Layer("", neurons), rows.sort(0).values).tolist() == [2.0, 2.0]
 
 
 def test_fine_pruning_counts_each_image_once_though_the_last_batch_is_small() -> None:
