@@ -6,9 +6,9 @@ LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was meas
 #: By kind and by what was judged: looks, and how many accused the network. From results/level.json, which a test holds
 #: to it.
 ACCUSED: dict[str, dict[str, tuple[int, int]]] = {
-    "convolutions": {"by default": (7, 0), "alone": (7, 1), "beside a clean one": (12, 0)},
-    "convolutions and batch normalisation": {"by default": (12, 0), "alone": (12, 2), "beside a clean one": (24, 4)},
-    "layer normalisation": {"by default": (6, 0), "alone": (6, 0), "beside a clean one": (12, 1)},
+    "convolutions": {"by default": (9, 0), "alone": (9, 1), "beside a clean one": (18, 0)},
+    "convolutions and batch normalisation": {"by default": (16, 1), "alone": (16, 3), "beside a clean one": (28, 5)},
+    "layer normalisation": {"by default": (8, 0), "alone": (8, 0), "beside a clean one": (14, 1)},
 }
 
 
