@@ -1,6 +1,8 @@
 """What a command needs beside the library itself: one sentence says what to install, or where to run it."""
 
 import errno
+import os
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,10 +65,15 @@ def disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.strerror:  # `files.written_whole` says what to do
-            _leave(f"disk: {error.strerror}")
-        remedy = "make room on the disk" if error.errno == errno.ENOSPC else "name a folder that is yours to write to"
-        _leave(f"{error.filename or 'disk'}: {error.strerror or error}; {remedy}")
+        file, why = error.filename, error.strerror or str(error)
+        if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # a copied folder's; the first file's
+            _, file, why = error.args[0][0]
+            why = why.partition("] ")[2].partition(": ")[0] or why
+        elif file is None and error.strerror:  # `files.written_whole` says what to do
+            _leave(f"disk: {why}")
+        full = os.strerror(errno.ENOSPC) in why
+        remedy = "make room on the disk" if full else "name a folder that is yours to write to"
+        _leave(f"{file or 'disk'}: {why}; {remedy}")
 
 
 def _leave(sentence: str) -> NoReturn:

@@ -6,8 +6,8 @@ LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was meas
 #: By kind and by what was judged: looks, and how many accused the network. From results/level.json, which a test holds
 #: to it.
 ACCUSED: dict[str, dict[str, tuple[int, int]]] = {
-    "convolutions": {"by default": (9, 0), "alone": (9, 1), "beside a clean one": (18, 0)},
-    "convolutions and batch normalisation": {"by default": (16, 1), "alone": (16, 3), "beside a clean one": (28, 5)},
+    "convolutions": {"by default": (11, 0), "alone": (11, 1), "beside a clean one": (30, 0)},
+    "convolutions and batch normalisation": {"by default": (17, 1), "alone": (17, 3), "beside a clean one": (32, 5)},
     "layer normalisation": {"by default": (8, 0), "alone": (8, 0), "beside a clean one": (14, 1)},
 }
 
