@@ -7,7 +7,7 @@ LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was meas
 #: to it.
 ACCUSED: dict[str, dict[str, tuple[int, int]]] = {
     "convolutions": {"by default": (11, 0), "alone": (11, 1), "beside a clean one": (30, 0)},
-    "convolutions and batch normalisation": {"by default": (17, 1), "alone": (17, 3), "beside a clean one": (32, 5)},
+    "convolutions and batch normalisation": {"by default": (18, 1), "alone": (18, 3), "beside a clean one": (38, 5)},
     "layer normalisation": {"by default": (8, 0), "alone": (8, 0), "beside a clean one": (14, 1)},
 }
 
