@@ -1,13 +1,16 @@
-"""One process at a time (floor 0)."""
+"""One process at a time, and none that outlives the one that started it (floor 0)."""
 
 import getpass
 import hashlib
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
@@ -50,3 +53,18 @@ def lock(name: str, folder: str | Path | None = None) -> FileLock:
     except (ImportError, KeyError, OSError):  # a container's user may have a number and no name
         user = str(getattr(os, "getuid", lambda: "user")())
     return FileLock(Path(folder or tempfile.gettempdir()) / f"btlib-{user}-{name}.lock")
+
+
+def end_with(parent: int) -> None:
+    """End this process within a second or two of its parent, which may be killed and then can't tell it to.
+
+    Args:
+        parent: number of the process that started this one; if that has ended already, this one ends at once.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent and psutil.pid_exists(parent):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

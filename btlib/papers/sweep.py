@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import psutil
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
 from btlib import checkpoints, paths
-from btlib.locks import alone
+from btlib.locks import alone, end_with
 from btlib.papers import store
 from btlib.papers.costs import check_room, cost
 from btlib.papers.devices import own_device, places
@@ -179,31 +178,15 @@ def _on_processes(tasks: Sequence[Task], folder: Path, workers: int) -> Iterator
     if workers == 1:
         yield from (work(task, folder) for task in tasks)
         return
-    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+    # A worker watches its parent before it loads torch, which takes seconds: a sweep that is killed can't end it.
+    watch = {"initializer": end_with, "initargs": (os.getpid(),)}
+    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1, **watch):
         each = joblib.Parallel(return_as="generator_unordered", batch_size=1)
         try:
-            yield from each(joblib.delayed(_in_worker)(task, folder, os.getpid()) for task in tasks)
+            yield from each(joblib.delayed(work)(task, folder, 1) for task in tasks)
         except TerminatedWorkerError as error:
             raise SweepError("a worker was killed, most likely for want of memory; what is finished is kept. Run it "
                              "again to go on, with fewer --workers if it happens twice") from error  # fmt: skip
-
-
-def _in_worker(task: Task, folder: Path, parent: int) -> Outcome:
-    """`work` with one thread, in a process that ends with the one that started it."""
-    _end_with(parent)
-    return work(task, folder, 1)
-
-
-@cache
-def _end_with(parent: int) -> None:
-    """Watch the parent, once in a worker: a sweep that is killed can't tell its workers to end."""
-
-    def watch() -> None:
-        while os.getppid() == parent and psutil.pid_exists(parent):
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_dask(tasks: Sequence[Task], folder: Path, address: str) -> Iterator[Outcome]:

@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -203,29 +204,27 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
     assert sum(starts(tmp_path).values()) - 6 == len(begun) - len(done)
 
 
-def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
-    """Workers of a sweep that was killed used to live on for minutes, with a gigabyte each."""
+def test_workers_end_with_a_sweep_that_is_killed_while_they_load(tmp_path):
+    """They used to look for their parent only with the first task: after torch, which takes them seconds to load."""
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("needs fork")
-    fork, place = multiprocessing.get_context("fork"), tmp_path / "pid"
-
-    def worker(parent):
-        sweep._end_with(parent)
-        place.write_text(str(os.getpid()))
-        time.sleep(60)
+    (tmp_path / "torch.py").write_text(
+        "import os, pathlib, time\n"
+        f"(pathlib.Path({str(tmp_path)!r}) / f'{{os.getpid()}}.loads').touch()\n"
+        "time.sleep(120)\n"
+    )
 
     def sweeping():
-        fork.Process(target=worker, args=(os.getpid(),)).start()
-        time.sleep(60)
+        sys.path.insert(0, str(tmp_path))  # for the workers: here, torch is loaded already
+        run(tasks(tmp_path, 6), tmp_path / "results", workers=2, progress=False)
 
-    parent = fork.Process(target=sweeping)
+    parent = multiprocessing.get_context("fork").Process(target=sweeping)
     parent.start()
-    until(lambda: place.exists() and place.read_text())
-    number = int(place.read_text())
-    assert psutil.pid_exists(number)
+    until(lambda: any(tmp_path.glob("*.loads")))
+    workers = [psutil.Process(int(path.stem)) for path in tmp_path.glob("*.loads")]
     parent.kill()
     parent.join()
-    until(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE, 10)
+    until(lambda: all(not each.is_running() or each.status() == psutil.STATUS_ZOMBIE for each in workers), 10)
 
 
 def test_two_sweeps_at_once_do_not_harm_one_another(tmp_path):
