@@ -71,6 +71,17 @@ def test_a_joined_head_has_the_networks_bias() -> None:
     assert Guard(net, other)(blank).predicted.tolist() == [2]
 
 
+@pytest.mark.parametrize("settings", [{}, {"covariance": "full"}], ids=str)
+def test_classes_without_images_are_never_inferred(box: Any, settings: Any) -> None:
+    there = (box.y != 0) & (box.y != 4)
+    detector = LikelihoodDetector(**settings).fit(
+        box.net, box.x[there], box.y[there], target=TARGET, trigger=box.trigger
+    )
+    answer, report = Guard(box.net, detector)(images := mixed(box)), detector.inspect(images)
+    assert set(answer.label[answer.is_trigger].tolist()) == {1, 2, 3, 5, 6, 7, 8}
+    assert torch.equal(answer.label, report.source)
+
+
 def test_the_guard_keeps_its_own_network_in_evaluation_mode(box: Any) -> None:
     guard = Guard(box.net, fitted(box)).train()
     assert not guard.training
