@@ -7,8 +7,8 @@ LEVEL, METHODS, CLASSES = 0.05, ("neural-cleanse", "red-a"), 10  # what was meas
 #: to it.
 ACCUSED: dict[str, dict[str, tuple[int, int]]] = {
     "convolutions": {"by default": (11, 0), "alone": (11, 1), "beside a clean one": (30, 0)},
-    "convolutions and batch normalisation": {"by default": (18, 1), "alone": (18, 3), "beside a clean one": (38, 5)},
-    "layer normalisation": {"by default": (8, 0), "alone": (8, 0), "beside a clean one": (14, 1)},
+    "convolutions and batch normalisation": {"by default": (22, 1), "alone": (22, 5), "beside a clean one": (60, 6)},
+    "layer normalisation": {"by default": (11, 0), "alone": (11, 0), "beside a clean one": (30, 2)},
 }
 
 
