@@ -64,6 +64,7 @@ def inflight(found: dict[str, Any]) -> Rows:
 def stealthy(found: dict[str, Any]) -> Rows:
     """The joint step."""
     yield "joint step of the stealthy attack", "a straightforward one", _times(found["median_ratio"]), "2.5 times"
+    yield "joint step: share", "its bare passes", f"{found['share_of_bare_passes']:.0%}", ""
 
 
 def training(found: dict[str, Any]) -> Rows:
@@ -71,6 +72,7 @@ def training(found: dict[str, Any]) -> Rows:
     goals = {"lenet5": "3.5 times", "littlenet": "3 times"}
     for name, row in found["rows"].items():
         yield f"training, recipe `{name}`", "a tutorial's loop", _times(row["median_ratio"]), goals.get(name, "")
+        yield f"training, recipe `{name}`: share", "its bare passes", f"{row['share_of_bare_passes']:.0%}", ""
 
 
 def startup(found: dict[str, Any]) -> Rows:
