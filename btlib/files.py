@@ -18,6 +18,7 @@ import psutil
 #: Bytes of a stranger's text, such as a notebook with its figures. As lists in lists they take thirty times as many.
 MOST_TEXT = 32 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that is allowed
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class TextError(ValueError):
@@ -43,8 +44,14 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         ...     _ = part.write_text("whole")
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=signed(path.parent, f".{path.name}."))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=signed(path.parent, f".{path.name}."))
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+        raise OSError(error.errno, f"{os.strerror(error.errno)}: {path} can not be written; name a folder that is "
+                      "yours to write to") from error  # fmt: skip
     os.close(handle)
     part = Path(name)
     try:

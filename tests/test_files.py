@@ -98,6 +98,19 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")
+def test_a_folder_that_is_not_ours_is_named_with_what_to_do(tmp_path: Path) -> None:
+    place = tmp_path
+    if os.geteuid() == 0:  # who may write to every folder but the kernel's
+        place = Path("/sys/kernel")
+        if not place.is_dir():
+            pytest.skip("root may write everywhere here")
+    else:
+        place.chmod(0o500)
+    with pytest.raises(OSError, match=rf"{place}/a.txt can not be written; name a folder that is yours to write to"):
+        write_text(place / "a.txt", "new")
+
+
 def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
