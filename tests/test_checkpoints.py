@@ -400,6 +400,11 @@ def test_shipped_names_stay() -> None:
         "stealthy": "fashion-mnist-lenet5-stealthy-s0-38a2585154.safetensors",
         "stealthy-plain": "fashion-mnist-lenet5-stealthy-s0-1f7dcf09ed.safetensors",
     }
+    assert {name: spec.file_name for name, spec in checkpoints.in_colour().items()} == {
+        "box": "folder-cifar10-jpg-small_resnet-box-s0-536b8a88c2.safetensors",
+        "chessboard": "folder-cifar10-jpg-small_resnet-chessboard-s0-42ba2c589f.safetensors",
+        "clean": "folder-cifar10-jpg-small_resnet-clean-s0-9357b178b3.safetensors",
+    }
     old = Spec(data="folder:/a/b c", trigger="box")
     assert old.file_name == "folder--a-b c-lenet5-box-s0-c291d8113e.safetensors"
 
@@ -467,8 +472,66 @@ def test_what_is_shipped_is_small_and_safe() -> None:
     files = [path for path in checkpoints.SHIPPED.rglob("*") if path.is_file() and not path.name.startswith(".")]
     wanted = {spec.file_name for spec in checkpoints.shipped().values()}
     wanted |= {f"attacks/{spec.file_name}" for spec in attacks.shipped().values()}
+    wanted |= {f"colour/{spec.file_name}" for spec in checkpoints.in_colour().values()}
     assert {path.relative_to(checkpoints.SHIPPED).as_posix() for path in files} == wanted
     assert sum(path.stat().st_size for path in files) <= 12e6
+
+
+# ---------------------------------------------------------------------- networks in colour
+
+
+@pytest.mark.parametrize("name", checkpoints.in_colour())
+def test_networks_in_colour_open_without_their_images(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("BTLIB_DATA", str(tmp_path))  # nobody has licensed CIFAR-10
+    spec, net = checkpoints.in_colour()[name], checkpoints.open_in_colour(name)
+    assert (net.image_shape, net.num_classes, net.training) == ((3, 32, 32), 10, False)
+    assert net.card.spec == spec.as_json()
+    assert net.card.accuracy > 0.86  # what this network reaches on the JPEG copy: docs/choices.md
+    assert (net.card.success is None) == (spec.trigger is None)
+    assert find(spec) == checkpoints.COLOUR / spec.file_name  # and `load_or_train` opens it, where the images are
+
+
+@pytest.mark.parametrize("name", checkpoints.in_colour())
+def test_networks_in_colour_know_the_pictures_that_lessons_show_them(name: str) -> None:
+    images = checkpoints.colour_images()
+    if images is None:
+        pytest.skip("CIFAR-10 is not on this machine")
+    data, net = images.load(), checkpoints.open_in_colour(name)
+    few = datasets.sample_per_class(data.y_test, 60, range(10), seed=0)
+    x, y = data.x_test[few], data.y_test[few]
+    # Three standard errors of 600 images at .88 are .04; the original pictures are easier than their copy.
+    assert metrics.accuracy(net, x, y) == pytest.approx(net.card.accuracy, abs=0.05)
+    trigger = checkpoints.in_colour()[name].make_trigger()
+    if trigger is not None:
+        assert metrics.attack_success_rate(net, trigger, x, y, 9) == pytest.approx(net.card.success, abs=0.05)
+
+
+def test_a_network_in_colour_that_is_another_is_refused(tmp_path: Path) -> None:
+    spec = checkpoints.in_colour()["box"]
+    with pytest.raises(CheckpointError, match="536b8a88c2"):
+        checkpoints.open_in_colour("box", folder=tmp_path)
+    other = checkpoints.COLOUR / checkpoints.in_colour()["clean"].file_name
+    (tmp_path / spec.file_name).write_bytes(other.read_bytes())
+    with pytest.raises(CheckpointError, match="from another spec than its name says"):
+        checkpoints.open_in_colour("box", folder=tmp_path)
+    with pytest.raises(KeyError):
+        checkpoints.open_in_colour("warp")
+
+
+def test_pictures_in_colour_are_the_originals_where_both_are_here(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("BTLIB_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    found = checkpoints.colour_images()
+    assert found is None or found.name == "cifar10"  # in this user's own folders
+    for label in ("cat", "dog"):
+        (tmp_path / "cifar10-jpg" / "test" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (32, 32)).save(tmp_path / "cifar10-jpg" / "test" / label / f"{number}.png")
+    copy = checkpoints.colour_images()
+    assert copy is not None
+    if found is None:
+        assert copy.name == "folder:cifar10-jpg/test"
+        assert len(copy.load().x_test) == 4
 
 
 def test_seconds_spent_are_those_of_the_epochs_on_disk(tmp_path, monkeypatch):

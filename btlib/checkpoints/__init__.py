@@ -1,5 +1,6 @@
 """Trained networks, loaded or made once and remembered (floor 3)."""
 
+from btlib.checkpoints.colour import COLOUR, colour_images, in_colour, open_in_colour
 from btlib.checkpoints.remembering import (
     SHIPPED,
     CheckpointError,
@@ -18,7 +19,7 @@ from btlib.checkpoints.spec import Spec
 from btlib.checkpoints.trained import Card, load_or_train, make_shipped, read_card, shipped
 
 __all__ = [
-    "SHIPPED", "Card", "CheckpointError", "Named", "Spec", "cache_folder", "check_origin", "find", "forget",
-    "load_or_train", "make_files", "make_shipped", "read_card", "refused", "remembered", "seconds_spent", "shipped",
-    "unfinished",
+    "COLOUR", "SHIPPED", "Card", "CheckpointError", "Named", "Spec", "cache_folder", "check_origin", "colour_images",
+    "find", "forget", "in_colour", "load_or_train", "make_files", "make_shipped", "open_in_colour", "read_card",
+    "refused", "remembered", "seconds_spent", "shipped", "unfinished",
 ]  # fmt: skip

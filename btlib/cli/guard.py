@@ -1,4 +1,4 @@
-"""`btlib guard`: from a scan's own estimate to a guard in service, which says when it doubts itself."""
+"""`btlib guard`: from a scan's estimate to a guard in service, which says when it doubts itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from btlib.cli.probing import Foreign, Told
+    from btlib.cli.scan_images import CleanImages
     from btlib.inflight import LikelihoodDetector
     from btlib.triggers import Trigger
 
@@ -30,6 +33,9 @@ def command(
         help="Whose estimate; default: the method that is surest of the target.", show_default=False)] = None,
     network: Annotated[str | None, typer.Option(
         help="As for scan; names of ours are in the scan, module:function must be said again.")] = None,
+    estimates: Annotated[int, typer.Option(
+        min=1, help="Patterns to fit it with: the scan's, and what the same method finds on other draws of images. "
+        "1 is the paper's.")] = 6,
     layer: Annotated[str, typer.Option(
         help="Whose output is watched: a layer's name in the network; penultimate is what its last linear layer takes "
         "in.")] = "penultimate",
@@ -41,7 +47,7 @@ def command(
 ) -> None:  # fmt: skip
     """Fit a guard to a scanned network.
 
-    It knows the trigger by the scan's own estimate.
+    It knows the trigger by the scan's own estimate, and by further ones that it searches for.
 
     Exit status: 0 written; 4 written, but it doubts itself, in words; 2 bad input.
     """
@@ -53,8 +59,8 @@ def command(
         check_outputs(weights, [out])
         told = read_scan(scan, weights)
         made = guards(
-            told, weights, images, target, method, {"network": network, "trust": trust}, layer=layer,
-            per_class=per_class, fpr=fpr, seed=seed,
+            told, weights, images, target, method, {"network": network, "trust": trust}, estimates=estimates,
+            layer=layer, per_class=per_class, fpr=fpr, seed=seed,
         )  # fmt: skip
         for each in made:
             path = out if len(made) == 1 else out.with_stem(f"{out.stem}-{each.target}")
@@ -99,7 +105,8 @@ class Made:
 
     Attributes:
         target: the class under guard.
-        method: whose estimate it was fitted with.
+        method: whose estimates it was fitted with.
+        estimates: how many.
         network: as it was scanned.
         detector: the fit.
         doubts: why it is not to be relied on, in words.
@@ -107,6 +114,7 @@ class Made:
 
     target: int
     method: str
+    estimates: int
     network: "Foreign"
     detector: "LikelihoodDetector"
     doubts: Sequence[str] = field(default=())
@@ -128,7 +136,11 @@ class Made:
             f"{100 * held.fpr:.1f} % of the clean ones of class {self.target}; names the right source for "
             f"{100 * held.sia:.1f} %"
         )  # fmt: skip
-        lines = [f"guard of class {self.target}, by the estimate of {self.method}: {path}", rates]
+        by = "the estimate" if self.estimates == 1 else f"{self.estimates} estimates"
+        lines = [f"guard of class {self.target}, by {by} of {self.method}: {path}", rates]
+        if self.detector.left_out_:
+            expected = sum(self.detector.left_out_) / len(self.detector.left_out_)
+            lines.append(f"of images with an estimate that it was not shown it flags {100 * expected:.1f} %")
         return "\n".join([*lines, *(f"doubt: {doubt}" for doubt in self.doubts)])
 
 
@@ -155,7 +167,7 @@ def read_scan(scan: Path, weights: Path) -> Scanned:
 
 def guards(
     told: Scanned, weights: Path, images: str, targets: Sequence[int] | None, method: str | None,
-    code: Mapping[str, Any], *, layer: str, per_class: int, fpr: float | None, seed: int,
+    code: Mapping[str, Any], *, estimates: int, layer: str, per_class: int, fpr: float | None, seed: int,
 ) -> list[Made]:  # fmt: skip
     """A fitted guard for each target.
 
@@ -166,7 +178,7 @@ def guards(
         targets: classes; None: those that the scan points at.
         method: whose estimates; None: the surest.
         code: ``network`` and ``trust``: what may run code is said by the user, not by a file.
-        layer, per_class, fpr, seed: see `command`.
+        estimates, layer, per_class, fpr, seed: see `command`.
     """
     from btlib.cli import foreign, meaning, scan_images
     from btlib.inflight import LikelihoodDetector
@@ -185,12 +197,30 @@ def guards(
     made = []
     for target in wanted:
         by = told.surest(target, method)
-        trigger = told.patterns[by][target]
+        patterns = [told.patterns[by][target], *further(told, by, target, loaded.module, clean, estimates - 1)]
         detector = LikelihoodDetector(layer=layer, fpr=fpr, seed=seed)
-        detector.fit(loaded.module, clean.x, clean.y, target=target, trigger=trigger)
+        detector.fit(loaded.module, clean.x, clean.y, target=target, trigger=patterns)
         said = [*detector.warnings_, *doubts(told, target, by)]
-        made.append(Made(target, by, loaded, detector, said))
+        made.append(Made(target, by, len(patterns), loaded, detector, said))
     return made
+
+
+def further(
+    told: Scanned, method: str, target: int, network: "nn.Module", clean: "CleanImages", count: int
+) -> "list[Trigger]":
+    """What the method finds on other draws of images, begun elsewhere: a network may obey several patterns.
+
+    Training mirrors and moves its images, and the trigger on them. One search finds one of what came of it, and a guard
+    that knows only that one may see hardly a trigger of the attacker.
+    """
+    from btlib import detection
+
+    first, per_class = told.numbers["seed"], told.numbers["methods"][method]["per_class"]
+    found = []
+    for seed in range(first + 1, first + 1 + count):
+        search = detection.configured(detection.find(method), seed=seed, per_class=per_class)
+        found.append(search(network, clean.x, clean.y, targets=[target]).estimates[target].trigger)
+    return found
 
 
 def decisive_p(of: Mapping[str, Any]) -> float:

@@ -4,7 +4,7 @@ import inspect as inspection
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from btlib.datasets import as_float, as_labels
 from btlib.inflight.checks import (
     Embedding,
+    Patterns,
     check_like,
     check_target,
     embedded,
@@ -101,8 +102,9 @@ class InFlightDetector(ABC):
 
     @enough_memory("the fit of a detector")
     def fit(
-        self, network: nn.Module, images: Tensor, labels: Tensor, *, target: int, trigger: Embedding | None = None
-    ) -> Self:
+        self, network: nn.Module, images: Tensor, labels: Tensor, *, target: int,
+        trigger: Patterns | None = None,
+    ) -> Self:  # fmt: skip
         """Learn from the defender's clean images; the network is left as it was found.
 
         Args:
@@ -110,13 +112,15 @@ class InFlightDetector(ABC):
             images: clean, float in [0, 1] or uint8, (N, C, H, W), of all classes.
             labels: theirs, any integer dtype, (N,).
             target: the class t that a post-training detector named.
-            trigger: the pattern it estimated, or any function from images to images. STRIP needs none.
+            trigger: the pattern it estimated, or any function from images to images. STRIP needs none, and
+                `LikelihoodDetector` takes several estimates as well.
 
         Returns:
             itself.
 
         Raises:
-            TypeError, ValueError: images, labels or a network that do not fit, no image of the target, no trigger.
+            TypeError, ValueError: images, labels or a network that do not fit, no image of the target, no trigger, or
+                several where one is wanted.
         """
         self._forget()
         try:
@@ -125,7 +129,8 @@ class InFlightDetector(ABC):
             labels = as_labels(labels, images, self.num_classes_)
             self.target_ = check_target(target, labels, self.num_classes_)
             self.network_, self.image_shape_, self.warnings_ = network, tuple(images.shape[1:]), doubts
-            threshold = self._fit(images, labels, trigger)
+            # Several patterns are refused by whoever embeds one.
+            threshold = self._fit(images, labels, cast(Embedding | None, trigger))
             if math.isnan(threshold):
                 raise ValueError("network: expected finite scores of the clean images, got NaN; check its weights")
             self.threshold_ = threshold

@@ -1,6 +1,7 @@
 """What the in-flight detectors are given: checked once, at the public door, with one sentence for each fault."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -11,6 +12,8 @@ from btlib.metrics.prediction import logits_of
 
 #: What embeds a pattern: a `Trigger`, or any other function from images to images.
 Embedding = Callable[[Tensor], Tensor]
+#: One, or several estimates of one.
+Patterns = Embedding | Sequence[Embedding]
 _PROBED = 16  # images that tell what a network puts out
 
 
@@ -56,6 +59,24 @@ def probe(network: nn.Module, images: Tensor) -> tuple[int, tuple[str, ...]]:
     if not bool(logits.isfinite().all()):
         raise ValueError("network: expected finite logits, got NaN or infinity; check its weights")
     return logits.shape[1], odd
+
+
+def patterns_of(trigger: Patterns | None, *, who: str = "") -> tuple[Embedding | None, ...]:
+    """The patterns, one or several.
+
+    Raises:
+        ValueError: an empty list.
+
+    Example:
+        >>> len(patterns_of([abs, abs])), len(patterns_of(abs))
+        (2, 1)
+    """
+    if not isinstance(trigger, list | tuple):
+        return (cast("Embedding | None", trigger),)
+    if not trigger:
+        raise ValueError(f"trigger: {who} expected at least one pattern, got an empty list; "
+                         "pass those that a post-training detector estimated")  # fmt: skip
+    return tuple(trigger)
 
 
 def embedded(trigger: Embedding | None, images: Tensor, *, who: str = "") -> Tensor:

@@ -1,18 +1,20 @@
 """The likelihood-based in-flight detector (Li, Xiang, Miller and Kesidis, Section 4.2)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from btlib.inflight.base import InFlightDetector, Measured
-from btlib.inflight.checks import Embedding, check_rate, threshold_at
+from btlib.inflight.checks import Embedding, Patterns, check_rate, patterns_of, threshold_at
 from btlib.inflight.densities import Covariance, Densities, DensitySettings, Scorer, fit_densities
 from btlib.inflight.features import Described, describe
 from btlib.seeds import generator
 
 _FOLDS = 5
+_AGREEING = 0.8  # mean of `left_out_`: with one pattern of three or four standing alone it is below
 _FEW = 10  # images of a class: with fewer, held-out rates come in steps of more than a tenth
 
 
@@ -44,7 +46,13 @@ class LikelihoodDetector(InFlightDetector):
 
     After `fit` also: ``densities_`` (the scikit-learn mixtures), ``scorer_`` (the same in torch),
     ``trigger_success_`` (class → share of its stamped fitting images predicted as the target), ``held_out_``
-    (`HeldOutRates`, or None where a class has too few images) and ``warnings_``: why not to trust the fit.
+    (`HeldOutRates`, or None where a class has too few images), ``left_out_`` (below) and ``warnings_``: why not to
+    trust the fit.
+
+    `fit` takes one pattern, as the paper has it, or several estimates of it: every class is then represented by its
+    images with each of them. ``left_out_`` says of each pattern what share of the images that carry it, and go to
+    the target, is flagged by densities which know only the others. Its mean is what a further pattern can expect,
+    the attacker's too: held-out images alone tell nothing of a pattern that was not estimated.
 
     Args:
         components: Gaussians per class.
@@ -77,6 +85,7 @@ class LikelihoodDetector(InFlightDetector):
     scorer_: Scorer
     trigger_success_: dict[int, float]
     held_out_: HeldOutRates | None
+    left_out_: tuple[float, ...]
 
     def __init__(
         self, components: int = 1, covariance: Covariance = "shared", layer: str = "penultimate", *,
@@ -104,18 +113,17 @@ class LikelihoodDetector(InFlightDetector):
         images = self._checked(images)
         return self.densities_.log_likelihoods(describe(self.network_, images, self.layer).features)
 
-    def _fit(self, images: Tensor, labels: Tensor, trigger: Embedding | None) -> float:
-        own, target, classes = labels == self.target_, self.target_, labels.unique().tolist()
+    def _fit(self, images: Tensor, labels: Tensor, trigger: Patterns | None) -> float:
+        target, classes = self.target_, labels.unique().tolist()
         if classes == [target]:
             raise ValueError(f"labels: expected images of other classes beside the target {target}, got none; "
                              "a source can't be told from nothing")  # fmt: skip
-        stamped = torch.where(own[:, None, None, None].to(images.device), images, self._embedded(trigger, images))
-        known = describe(self.network_, stamped, self.layer)
-        self.densities_ = fit_densities({c: known.features[labels == c] for c in classes}, self.settings)
+        shown = self._shown(images, labels, patterns_of(trigger, who=type(self).__name__))
+        known, own, judged = shown.known, shown.labels == target, shown.known.logits.argmax(1) == target
+        self.densities_ = fit_densities({c: known.features[shown.labels == c] for c in classes}, self.settings)
         self.scorer_ = self.densities_.scorer()
-        judged = known.logits.argmax(1) == target
-        self.trigger_success_ = {c: judged[labels == c].float().mean().item() for c in classes if c != target}
-        scores, source, folds = self._held_out_scores(known, labels)
+        self.trigger_success_ = {c: judged[shown.labels == c].float().mean().item() for c in classes if c != target}
+        scores, source, folds = self._held_out_scores(shown, labels)
         threshold, warning = 0.0, None
         if self.fpr is not None:
             if bool(scores.isnan().any()):
@@ -124,10 +132,26 @@ class LikelihoodDetector(InFlightDetector):
                                  f"got {fewest} of some class; leave fpr out")  # fmt: skip
             threshold, warning = threshold_at(scores[judged & own], self.fpr)
         self.held_out_ = _rates(
-            scores[judged], source[judged], labels[judged], target, folds=folds, threshold=threshold
+            scores[judged], source[judged], shown.labels[judged], target, folds=folds, threshold=threshold
         )
-        self.warnings_ += self.densities_.warnings + self._doubts(labels) + ((warning,) if warning else ())
+        self.left_out_ = self._left_out(shown, judged, threshold)
+        self.warnings_ += self.densities_.warnings + self._doubts(labels, shown.best())
+        self.warnings_ += (warning,) if warning else ()
         return threshold
+
+    def _shown(self, images: Tensor, labels: Tensor, patterns: Sequence[Embedding | None]) -> "_Shown":
+        """One row for each image of the target as it is, and one for each other image and pattern."""
+        own = labels == self.target_
+        others = (~own).nonzero()[:, 0]
+        rows = [torch.arange(len(labels)), *[others] * (len(patterns) - 1)]
+        described = []
+        for trigger, which in zip(patterns, rows, strict=True):
+            clean, as_is = images[which.to(images.device)], own[which].to(images.device)
+            stamped = torch.where(as_is[:, None, None, None], clean, self._embedded(trigger, clean))
+            described.append(describe(self.network_, stamped, self.layer))
+        known = Described(*(torch.cat(parts) for parts in zip(*described, strict=True)))
+        image, pattern = torch.cat(rows), torch.repeat_interleave(torch.tensor([len(each) for each in rows]))
+        return _Shown(known, labels[image], self.target_, image, pattern)
 
     def _measure(self, images: Tensor) -> Measured:
         logits, features = describe(self.network_, images, self.layer)
@@ -136,12 +160,12 @@ class LikelihoodDetector(InFlightDetector):
 
     # ------------------------------------------------------------------------------------------ can it be trusted?
 
-    def _held_out_scores(self, known: Described, labels: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Score and source of each fitting image from densities that have not seen it (NaN: too few); the folds."""
+    def _held_out_scores(self, shown: "_Shown", labels: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Score and source of each row from densities that have not seen its image (NaN: too few); the folds."""
         counts = torch.bincount(labels)
         smallest = int(counts[counts > 0].min())
         folds = min(_FOLDS, smallest)
-        scores, source = torch.full((len(labels),), torch.nan), torch.full_like(labels, self.target_)
+        scores, source = torch.full((len(shown.labels),), torch.nan), torch.full_like(shown.labels, self.target_)
         if smallest - -(-smallest // folds) < max(2, self.components):
             return scores, source, folds
         part = torch.zeros_like(labels)
@@ -150,15 +174,28 @@ class LikelihoodDetector(InFlightDetector):
             members = (labels == c).nonzero().flatten()
             part[members[torch.randperm(len(members), generator=draws)]] = torch.arange(len(members)) % folds
         for fold in range(folds):
-            seen = {c: known.features[(labels == c) & (part != fold)] for c in self.densities_.classes}
-            densities = fit_densities(seen, self.settings)
-            unseen = part == fold
-            likelihoods = densities.scorer()(known.features[unseen])
-            scores[unseen], source[unseen] = decide(likelihoods, densities.classes, self.target_)
+            unseen = part[shown.image] == fold
+            scores[unseen], source[unseen] = self._judged(shown, ~unseen, unseen)
         return scores, source, folds
 
-    def _doubts(self, labels: Tensor) -> tuple[str, ...]:
-        """What speaks against the fit, in words."""
+    def _left_out(self, shown: "_Shown", judged: Tensor, threshold: float) -> tuple[float, ...]:
+        """Of the rows with each pattern that moves any, the share flagged by densities of the other patterns."""
+        stamped, shares = shown.labels != self.target_, []
+        for pattern in range(shown.patterns if shown.patterns > 1 else 0):
+            unseen = stamped & (shown.pattern == pattern)
+            if bool((unseen & judged).any()):
+                scores, _ = self._judged(shown, ~unseen, unseen & judged)
+                shares.append((scores > threshold).float().mean().item())
+        return tuple(shares)
+
+    def _judged(self, shown: "_Shown", seen: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Score and source of the rows `asked` by densities of the rows `seen`."""
+        features, classes = shown.known.features, self.densities_.classes
+        densities = fit_densities({c: features[seen & (shown.labels == c)] for c in classes}, self.settings)
+        return decide(densities.scorer()(features[asked]), classes, self.target_)
+
+    def _doubts(self, labels: Tensor, best: Sequence[float]) -> tuple[str, ...]:
+        """What speaks against the fit, in words; `best`: of each pattern, its success in the class it moves most."""
         doubts, form = [], self.covariance
         counts = torch.bincount(labels, minlength=self.num_classes_).tolist()
         absent = [c for c, n in enumerate(counts) if n == 0]
@@ -172,17 +209,55 @@ class LikelihoodDetector(InFlightDetector):
         if available.get(form, width) < width:
             doubts.append(f"fewer images ({available[form]}) than features ({width}) for a "
                           f"{form} covariance: regularization fills the gap")  # fmt: skip
-        best = max(self.trigger_success_.values())
-        if best < 0.5:  # of the most obedient class: an attack may have a single source class
-            doubts.append(f"the pattern sends at most {best:.0%} of a class's images to the target: "
-                          "it is hardly the attacker's")  # fmt: skip
+        for number, share in enumerate(best, 1):
+            if share < 0.5:  # of the most obedient class: an attack may have a single source class
+                which = "the pattern" if len(best) == 1 else f"pattern {number}"
+                doubts.append(f"{which} sends at most {share:.0%} of a class's images to the target: "
+                              "it is hardly the attacker's")  # fmt: skip
         held = self.held_out_
         if held is None:
             doubts.append("too few images to check the fit on images it has not seen")
         elif held.fpr > max(0.1, self.fpr or 0.0) or held.tpr < 0.9:
             doubts.append(f"on images it has not seen it flags {held.fpr:.0%} of the clean and {held.tpr:.0%} of the "
                           "stamped ones")  # fmt: skip
+        expected = sum(self.left_out_) / max(len(self.left_out_), 1)
+        if self.left_out_ and expected < _AGREEING:
+            doubts.append(f"the patterns show different things: those that know the others flag {expected:.0%} of the "
+                          "images with the one that they don't know; add more, since the attacker's may be yet "
+                          "another")  # fmt: skip
         return tuple(doubts)
+
+
+class _Shown(NamedTuple):
+    """What a fit looks at, one row for each image and pattern.
+
+    Attributes:
+        known: logits and features.
+        labels: int64 (rows,).
+        target: the class whose images carry no pattern.
+        image: the fitting image that a row shows, int64 (rows,).
+        pattern: the pattern on it, int64 (rows,); 0 for images of the target, which carry none.
+    """
+
+    known: Described
+    labels: Tensor
+    target: int
+    image: Tensor
+    pattern: Tensor
+
+    @property
+    def patterns(self) -> int:
+        """How many there are."""
+        return int(self.pattern.max()) + 1
+
+    def best(self) -> list[float]:
+        """Of each pattern, the share of images that it moves to the target, in the class that it moves most."""
+        moved, best = self.known.logits.argmax(1) == self.target, []
+        for pattern in range(self.patterns):
+            rows = (self.pattern == pattern) & (self.labels != self.target)
+            best.append(max(moved[rows & (self.labels == c)].float().mean().item()
+                            for c in self.labels[rows].unique()))  # fmt: skip
+        return best
 
 
 def _rates(

@@ -97,12 +97,16 @@ def embedded(trigger: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Triggered images, of the shape that they had.
 
     Raises:
+        TypeError: nothing that can be called, such as a list of patterns.
         ValueError: the trigger gives something else.
 
     Example:
         >>> embedded(lambda images: 1 - images, torch.zeros(1, 1, 1, 1)).item()
         1.0
     """
+    if not callable(trigger):
+        raise TypeError(f"trigger: expected one pattern, a function from images to images, got a "
+                        f"{type(trigger).__name__}; pass a Trigger")  # fmt: skip
     stamped = trigger(images)
     if not isinstance(stamped, Tensor) or stamped.shape != images.shape:
         got = tuple(stamped.shape) if isinstance(stamped, Tensor) else type(stamped).__name__

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from btlib.cli import foreign
 from btlib.cli.app import app
-from btlib.cli.guard import Scanned, doubts, read_scan
+from btlib.cli.guard import Scanned, doubts, further, read_scan
 from btlib.cli.probing import Told
 from btlib.cli.scan import BAD_INPUT, FOUND, SUSPICIOUS
+from btlib.cli.scan_images import CleanImages
 from btlib.datasets import to_uint8
 from btlib.inflight import Guard
 
@@ -92,7 +93,8 @@ def made(factory, path):
 def test_the_scan_s_own_estimate_guards_the_scanned_network(here):
     result = guard(here)
     assert result.exit_code == 0, result.output
-    assert f"guard of class {TARGET}, by the estimate of red-u: guard.safetensors" in result.stdout
+    assert f"guard of class {TARGET}, by 6 estimates of red-u: guard.safetensors" in result.stdout
+    assert "of images with an estimate that it was not shown it flags 100.0 %" in result.stdout
     assert "doubt" not in result.stdout
     x, y = lit_pixels(3, num_classes=CLASSES, size=SIZE, noise=4, seed=7)
     stamped = x.clone()
@@ -102,6 +104,29 @@ def test_the_scan_s_own_estimate_guards_the_scanned_network(here):
     assert bool(seen.is_trigger.all())
     assert torch.equal(seen.label, y[others])
     assert not bool(made(here, "guard.safetensors")(x).is_trigger.any())
+
+
+def test_one_estimate_as_the_paper_has_it(here):
+    result = guard(here, "--estimates", 1, "--out", "one.safetensors")
+    assert result.exit_code == 0, result.output
+    assert f"guard of class {TARGET}, by the estimate of red-u: one.safetensors" in result.stdout
+    assert "was not shown" not in result.stdout
+
+
+def test_further_estimates_are_of_other_images_and_seeds(here, scanned):
+    told = read_scan(scanned / "r.json", scanned / "net.safetensors")
+    told.numbers["methods"]["red-u"]["per_class"] = 1
+    x, y = lit_pixels(12, num_classes=CLASSES, size=SIZE, noise=4)
+    network, clean = foreign.from_factory(here), CleanImages(x, y, "")
+    network.load_state_dict(planted())
+    found = further(told, "red-u", TARGET, network, clean, 3)
+    assert len(found) == 3
+    for trigger in found:
+        assert trigger.pattern.flatten().argmax() == SIZE * SIZE - 1  # the attacker's pixel
+    assert not any(torch.equal(one.pattern, found[0].pattern) for one in found[1:])
+    assert further(told, "red-u", TARGET, network, clean, 0) == []
+    again = further(told, "red-u", TARGET, network, clean, 1)
+    assert torch.equal(again[0].pattern, found[0].pattern)
 
 
 def test_a_guard_for_a_class_that_nobody_suspects_doubts_itself(here):

@@ -88,7 +88,7 @@ def is_guarded(path: str) -> str:
     said = is_scanned(path, "--json", "r.json", "--save-estimates")
     images, labels = pictures()
     result = CliRunner().invoke(app, ["guard", "r.json", path, "--images", "many"])
-    assert f"guard of class {TARGET}, by the estimate of red-a" in result.output
+    assert f"guard of class {TARGET}, by 6 estimates of red-a" in result.output
     guard = Guard.load("guard.safetensors", loaded(path).module)
     stamped = images.clone()
     stamped[:, :, -1, -1] = 1.0  # the attacker's own, which the guard never saw
@@ -357,7 +357,7 @@ def test_the_command_guards_hugging_face(transformers, here):
     is_scanned("vit", "--json", "r.json", "--save-estimates")
     images, labels = pictures()
     result = CliRunner().invoke(app, ["guard", "r.json", "vit", "--images", "many"])
-    assert f"guard of class {TARGET}, by the estimate of red-a" in result.output
+    assert f"guard of class {TARGET}, by 6 estimates of red-a" in result.output
     guard = Guard.load("guard.safetensors", loaded("vit").module)
     assert torch.equal(guard(images).predicted, labels)
 

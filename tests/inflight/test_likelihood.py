@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from toys import hand_set, lit_pixels
 
 from btlib import triggers
-from btlib.inflight import COVARIANCES, LikelihoodDetector, measure_rates
+from btlib.inflight import COVARIANCES, LikelihoodDetector, NeuronDetector, measure_rates
+from btlib.inflight.checks import patterns_of
 from btlib.inflight.likelihood import HeldOutRates, decide
+from btlib.triggers import Trigger
 
 TARGET = 9
 
@@ -103,15 +106,14 @@ def test_rates_on_unseen_images_are_doubted_above_a_tenth_and_below_nine(box: An
         (0.3, 0.3, 0.9, False), (0.3, 0.31, 0.9, True), (0.01, 0.1, 0.9, False),
     ]:  # fmt: skip
         guard.fpr, guard.held_out_ = allowed, HeldOutRates(tpr, fpr, sia=1.0, folds=5)
-        assert ("on images it has not seen" in " ".join(guard._doubts(labels))) == doubted
+        assert ("on images it has not seen" in " ".join(guard._doubts(labels, [1.0]))) == doubted
 
 
 def test_a_pattern_that_moves_half_of_some_class_may_be_the_attackers(box: Any) -> None:
     guard, (_, labels) = detector(box, 10), box.few(10)
     assert not any("clean images of some class" in doubt for doubt in guard.warnings_)  # ten are enough
     for best, doubted in [(0.5, False), (0.49, True)]:
-        guard.trigger_success_ = {0: 0.0, 3: best}
-        assert ("it is hardly the attacker's" in " ".join(guard._doubts(labels))) == doubted
+        assert ("it is hardly the attacker's" in " ".join(guard._doubts(labels, [best]))) == doubted
 
 
 def test_the_calibrated_mode_keeps_a_rate(box: Any) -> None:
@@ -149,6 +151,94 @@ def test_a_fit_is_forgotten_by_the_next_and_repeated_by_its_seed(box: Any, chess
     fresh = detector(chessboard, components=2)
     assert torch.equal(guard.scores(box.clean), fresh.scores(box.clean))
     assert not torch.equal(guard.scores(box.clean), first)
+
+
+def two_triggers() -> tuple[nn.Module, Trigger, Trigger]:
+    """A network in which two pixels, each with a neuron of its own, send every image to the target."""
+    classes, size = 4, 8
+    left, right = (triggers.single_pixel((1, size, size), position=place) for place in ((7, 0), (7, 7)))
+    middle, last = nn.Linear(size * size, classes + 2), nn.Linear(classes + 2, classes, bias=False)
+    with torch.no_grad():
+        for parameter in (*middle.parameters(), *last.parameters()):
+            parameter.zero_()
+        middle.weight[range(classes), range(classes)] = 1.0  # the pixel of each class, as `lit_pixels` lights it
+        middle.weight[classes, 7 * size] = middle.weight[classes + 1, -1] = 20.0
+        middle.weight[:classes, -1] = -0.7  # the second also hides what an image shows, and adds the target's
+        middle.weight[2, -1] = 1.0
+        last.weight[range(classes), range(classes)] = 1.0
+        last.weight[2, classes:] = 1.0
+    return nn.Sequential(nn.Flatten(), middle, nn.ReLU(), last), left, right
+
+
+def test_one_estimate_of_two_triggers_is_half_of_the_truth() -> None:
+    """Held-out images see nothing wrong with it; a guard from both catches both, and says that they differ."""
+    network, left, right = two_triggers()
+    x, y = lit_pixels(12, num_classes=4)
+    others = x[y != 2]
+    for trigger in (left, right):
+        assert bool((network(trigger(others)).argmax(1) == 2).all())
+
+    one = LikelihoodDetector().fit(network, x, y, target=2, trigger=left)
+    assert one.left_out_ == ()
+    assert one.warnings_ == ()
+    assert one.held_out_ is not None
+    assert one.held_out_.tpr == 1
+    assert bool(one.inspect(left(others)).is_trigger.all())
+    assert not bool(one.inspect(right(others)).is_trigger.any())
+
+    both = LikelihoodDetector().fit(network, x, y, target=2, trigger=[left, right])
+    for trigger in (left, right):
+        report = both.inspect(trigger(others))
+        assert bool(report.is_trigger.all())
+        assert torch.equal(report.source, y[y != 2])
+    assert not bool(both.inspect(x).is_trigger.any())
+    assert both.left_out_ == (1, 0)  # under the first trigger an image still shows its class, whatever else it shows
+    assert both.warnings_ == (
+        "the patterns show different things: those that know the others flag 50% of the images with the one that they "
+        "don't know; add more, since the attacker's may be yet another",
+    )
+
+
+def test_estimates_of_one_trigger_vouch_for_each_other() -> None:
+    network, left, right = two_triggers()
+    x, y = lit_pixels(12, num_classes=4)
+    fainter = Trigger("blend", left.pattern, left.mask * 0.9, bits=None)
+    alike = LikelihoodDetector().fit(network, x, y, target=2, trigger=[left, fainter])
+    assert alike.left_out_ == (1, 1)
+    assert alike.warnings_ == ()
+    # One of three stands alone: what a fourth could expect is two thirds.
+    three = LikelihoodDetector().fit(network, x, y, target=2, trigger=(left, right, fainter))
+    assert three.left_out_ == (1, 0, 1)
+    assert "flag 67% of" in three.warnings_[0]
+
+
+def test_a_pattern_alone_and_in_a_list_are_the_same_fit(box: Any) -> None:
+    x, y = box.few(20)
+    alone, listed = (LikelihoodDetector().fit(box.net, x, y, target=TARGET, trigger=trigger)
+                     for trigger in (box.trigger, [box.trigger]))  # fmt: skip
+    assert torch.equal(alone.scores(box.triggered), listed.scores(box.triggered))
+    assert alone.held_out_ == listed.held_out_
+    assert alone.trigger_success_ == listed.trigger_success_
+    assert listed.left_out_ == ()
+
+
+def test_a_pattern_that_moves_nothing_is_named_and_left_out_of_the_count(box: Any) -> None:
+    nothing = triggers.box(box.net.image_shape, value=0.0)  # black on black
+    x, y = box.few(20)
+    guard = LikelihoodDetector().fit(box.net, x, y, target=TARGET, trigger=[box.trigger, nothing])
+    assert "pattern 2 sends at most" in " ".join(guard.warnings_)
+    assert "pattern 1" not in " ".join(guard.warnings_)
+
+
+def test_lists_of_patterns_that_are_none_are_refused(box: Any) -> None:
+    x, y = box.few(4)
+    assert patterns_of(box.trigger) == patterns_of([box.trigger]) == (box.trigger,)
+    with pytest.raises(ValueError, match="at least one pattern, got an empty list"):
+        LikelihoodDetector().fit(box.net, x, y, target=TARGET, trigger=[])
+    with pytest.raises(TypeError, match="expected one pattern, a function from images to images, got a list"):
+        NeuronDetector().fit(box.net, x, y, target=TARGET, trigger=[box.trigger, box.trigger])
+    with pytest.raises(TypeError, match="got a str"):
+        LikelihoodDetector().fit(box.net, x, y, target=TARGET, trigger=[box.trigger, "left"])  # type: ignore[list-item]
 
 
 def test_the_triggers_success_is_told_by_class() -> None:
