@@ -33,7 +33,7 @@ from btlib.results import environment, load, save
 
 PATH, SEARCHES, JUDGED = "results/which-estimate.json", 6, 200
 ROWS = {"inflight-2/wb-multi": "full", "inflight-2/cb-single": "full", "inflight-2/wb-multi, fast": "fast"}
-SEARCHED = (("neural-cleanse", 20), ("red-a", 20), ("neural-cleanse", PER_CLASS))  # the last is how a row has it
+SEARCHED = (("neural-cleanse", 20), ("red-a", 20), ("neural-cleanse", None))  # the last is how a row has it
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def guarded(of: Subject, patterns: Sequence[Pattern]) -> dict[str, Any]:
             "left out": list(guard.left_out_), "warnings": list(guard.warnings_)}  # fmt: skip
 
 
-def row(of: Subject, method: str, per_class: int) -> dict[str, Any]:
+def row(of: Subject, method: str, per_class: int | None) -> dict[str, Any]:
     """Six searches, and guards from one, three and six of them."""
     found, told = [], []
     for seed in range(SEARCHES):
@@ -118,7 +118,7 @@ def main() -> None:
             continue
         of = loaded()
         for method, per_class in SEARCHED[: 3 if name in ROWS else 2]:
-            key = f"{name}, {method}, {per_class} images of a class"
+            key = f"{name}, {method}, {per_class or 'all'} images of a class"
             rows = load(PATH).get("rows", {})
             if key not in rows:
                 rows[key] = row(of, method, per_class)

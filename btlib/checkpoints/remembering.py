@@ -74,7 +74,7 @@ def find(spec: Named, *, folder: str | Path | None = None) -> Path | None:
         >>> find(Spec(trigger="box", seed=12345)) is None
         True
     """
-    places = [Path(folder)] if folder else [SHIPPED, SHIPPED / "attacks", SHIPPED / "colour", cache_folder(None)]
+    places = [Path(folder)] if folder else [SHIPPED, SHIPPED / "attacks", cache_folder(None)]
     return next((place / spec.file_name for place in places if (place / spec.file_name).exists()), None)
 
 

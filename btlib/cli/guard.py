@@ -1,5 +1,6 @@
 """`btlib guard`: from a scan's estimate to a guard in service, which says when it doubts itself."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,15 +133,15 @@ class Made:
         """What is printed."""
         held = self.detector.held_out_
         rates = "too few images to measure it" if held is None else (
-            f"on clean images it has not seen: flags {100 * held.tpr:.1f} % of those stamped with the estimate, "
+            f"on clean images it has not seen: flags {100 * held.tpr:.1f} % of those stamped with an estimate, "
             f"{100 * held.fpr:.1f} % of the clean ones of class {self.target}; names the right source for "
             f"{100 * held.sia:.1f} %"
         )  # fmt: skip
         by = "the estimate" if self.estimates == 1 else f"{self.estimates} estimates"
         lines = [f"guard of class {self.target}, by {by} of {self.method}: {path}", rates]
-        if self.detector.left_out_:
-            expected = sum(self.detector.left_out_) / len(self.detector.left_out_)
-            lines.append(f"of images with an estimate that it was not shown it flags {100 * expected:.1f} %")
+        if not math.isnan(self.detector.expected):
+            lines.append(f"fitted without one of the estimates, it flags {100 * self.detector.expected:.1f} % of the "
+                         "images with that one")  # fmt: skip
         return "\n".join([*lines, *(f"doubt: {doubt}" for doubt in self.doubts)])
 
 
@@ -158,7 +159,8 @@ def read_scan(scan: Path, weights: Path) -> Scanned:
     try:
         numbers = read_json(scan)
         _ = numbers["verdict"]["targets"], numbers["methods"], numbers["images"]["classes"]
-        _ = numbers["network"]["told"]["convention"]
+        _ = numbers["network"]["told"]["convention"], numbers["seed"]
+        _ = [told["per_class"] for told in numbers["methods"].values()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignError(f"SCAN: expected the JSON of a scan, got {scan} ({type(error).__name__}: {error}); scan "
                            "with --json and --save-estimates") from None  # fmt: skip
@@ -181,7 +183,9 @@ def guards(
         estimates, layer, per_class, fpr, seed: see `command`.
     """
     from btlib.cli import foreign, meaning, scan_images
+    from btlib.datasets import as_float
     from btlib.inflight import LikelihoodDetector
+    from btlib.inflight.features import describe
 
     wanted = list(targets or told.suspected)
     if not wanted:
@@ -194,6 +198,7 @@ def guards(
     _check_layers(loaded)
     clean = scan_images.read(source, loaded.image_shape, per_class, seed)
     meaning.checked_accuracy(loaded, clean.x, clean.y, source.classes)
+    describe(loaded.module, as_float(clean.x[:2]), layer)  # is there such a layer? Asked before minutes of searching
     made = []
     for target in wanted:
         by = told.surest(target, method)
@@ -211,14 +216,16 @@ def further(
     """What the method finds on other draws of images, begun elsewhere: a network may obey several patterns.
 
     Training mirrors and moves its images, and the trigger on them. One search finds one of what came of it, and a guard
-    that knows only that one may see hardly a trigger of the attacker.
+    that knows only that one may see hardly a trigger of the attacker. A search takes two thirds of the images at most:
+    methods that begin at zero would find the same thing on the same images.
     """
     from btlib import detection
 
     first, per_class = told.numbers["seed"], told.numbers["methods"][method]["per_class"]
+    few = min(per_class, max(1, 2 * clean.smallest_class // 3))
     found = []
     for seed in range(first + 1, first + 1 + count):
-        search = detection.configured(detection.find(method), seed=seed, per_class=per_class)
+        search = detection.configured(detection.find(method), seed=seed, per_class=few, progress=True)
         found.append(search(network, clean.x, clean.y, targets=[target]).estimates[target].trigger)
     return found
 

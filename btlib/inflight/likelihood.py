@@ -1,5 +1,6 @@
 """The likelihood-based in-flight detector (Li, Xiang, Miller and Kesidis, Section 4.2)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -14,7 +15,7 @@ from btlib.inflight.features import Described, describe
 from btlib.seeds import generator
 
 _FOLDS = 5
-_AGREEING = 0.8  # mean of `left_out_`: with one pattern of three or four standing alone it is below
+_AGREEING = 0.8  # mean of `left_out_`: below it where one of three or four stands alone, not where one of six does
 _FEW = 10  # images of a class: with fewer, held-out rates come in steps of more than a tenth
 
 
@@ -51,8 +52,9 @@ class LikelihoodDetector(InFlightDetector):
 
     `fit` takes one pattern, as the paper has it, or several estimates of it: every class is then represented by its
     images with each of them. ``left_out_`` says of each pattern what share of the images that carry it, and go to
-    the target, is flagged by densities which know only the others. Its mean is what a further pattern can expect,
-    the attacker's too: held-out images alone tell nothing of a pattern that was not estimated.
+    the target, is flagged by densities fitted with the others only (NaN: it moves no image, or no other does). The
+    mean is what a further pattern can expect, the attacker's too: held-out images alone tell nothing of a pattern
+    that was not estimated.
 
     Args:
         components: Gaussians per class.
@@ -95,6 +97,12 @@ class LikelihoodDetector(InFlightDetector):
         if fpr is not None:
             check_rate("fpr", fpr)
         _ = self.settings  # which checks the others
+
+    @property
+    def expected(self) -> float:
+        """What share of a further pattern's images would be flagged: the mean of ``left_out_``; NaN: not known."""
+        known = [share for share in self.left_out_ if not math.isnan(share)]
+        return sum(known) / len(known) if known else math.nan
 
     @property
     def settings(self) -> DensitySettings:
@@ -179,14 +187,16 @@ class LikelihoodDetector(InFlightDetector):
         return scores, source, folds
 
     def _left_out(self, shown: "_Shown", judged: Tensor, threshold: float) -> tuple[float, ...]:
-        """Of the rows with each pattern that moves any, the share flagged by densities of the other patterns."""
-        stamped, shares = shown.labels != self.target_, []
-        for pattern in range(shown.patterns if shown.patterns > 1 else 0):
-            unseen = stamped & (shown.pattern == pattern)
-            if bool((unseen & judged).any()):
-                scores, _ = self._judged(shown, ~unseen, unseen & judged)
-                shares.append((scores > threshold).float().mean().item())
-        return tuple(shares)
+        """Of the moved rows with each pattern, the share flagged by densities of the others that move any."""
+        own, every = shown.labels == self.target_, range(shown.patterns)
+        rows = [~own & (shown.pattern == pattern) for pattern in every]
+        moving = [pattern for pattern in every if bool((rows[pattern] & judged).any())]
+        shares = [math.nan] * shown.patterns
+        for pattern in moving if len(moving) > 1 else ():
+            others = torch.stack([rows[other] for other in moving if other != pattern]).any(0)
+            scores, _ = self._judged(shown, own | others, rows[pattern] & judged)
+            shares[pattern] = (scores > threshold).float().mean().item()
+        return tuple(shares) if shown.patterns > 1 else ()
 
     def _judged(self, shown: "_Shown", seen: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """Score and source of the rows `asked` by densities of the rows `seen`."""
@@ -220,11 +230,9 @@ class LikelihoodDetector(InFlightDetector):
         elif held.fpr > max(0.1, self.fpr or 0.0) or held.tpr < 0.9:
             doubts.append(f"on images it has not seen it flags {held.fpr:.0%} of the clean and {held.tpr:.0%} of the "
                           "stamped ones")  # fmt: skip
-        expected = sum(self.left_out_) / max(len(self.left_out_), 1)
-        if self.left_out_ and expected < _AGREEING:
-            doubts.append(f"the patterns show different things: those that know the others flag {expected:.0%} of the "
-                          "images with the one that they don't know; add more, since the attacker's may be yet "
-                          "another")  # fmt: skip
+        if self.expected < _AGREEING:
+            doubts.append(f"the patterns show different things: fits that lack one of them flag {self.expected:.0%} of "
+                          "the images with it; add more, since the attacker's may be yet another")  # fmt: skip
         return tuple(doubts)
 
 

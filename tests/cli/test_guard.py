@@ -94,7 +94,7 @@ def test_the_scan_s_own_estimate_guards_the_scanned_network(here):
     result = guard(here)
     assert result.exit_code == 0, result.output
     assert f"guard of class {TARGET}, by 6 estimates of red-u: guard.safetensors" in result.stdout
-    assert "of images with an estimate that it was not shown it flags 100.0 %" in result.stdout
+    assert "fitted without one of the estimates, it flags 100.0 % of the images with that one" in result.stdout
     assert "doubt" not in result.stdout
     x, y = lit_pixels(3, num_classes=CLASSES, size=SIZE, noise=4, seed=7)
     stamped = x.clone()
@@ -110,20 +110,22 @@ def test_one_estimate_as_the_paper_has_it(here):
     result = guard(here, "--estimates", 1, "--out", "one.safetensors")
     assert result.exit_code == 0, result.output
     assert f"guard of class {TARGET}, by the estimate of red-u: one.safetensors" in result.stdout
-    assert "was not shown" not in result.stdout
+    assert "fitted without one" not in result.stdout
 
 
 def test_further_estimates_are_of_other_images_and_seeds(here, scanned):
     told = read_scan(scanned / "r.json", scanned / "net.safetensors")
-    told.numbers["methods"]["red-u"]["per_class"] = 1
-    x, y = lit_pixels(12, num_classes=CLASSES, size=SIZE, noise=4)
+    assert told.numbers["methods"]["red-u"]["per_class"] == 8
+    x, y = lit_pixels(8, num_classes=CLASSES, size=SIZE, noise=4)  # no more of a class than the scan took
     network, clean = foreign.from_factory(here), CleanImages(x, y, "")
     network.load_state_dict(planted())
     found = further(told, "red-u", TARGET, network, clean, 3)
     assert len(found) == 3
     for trigger in found:
         assert trigger.pattern.flatten().argmax() == SIZE * SIZE - 1  # the attacker's pixel
-    assert not any(torch.equal(one.pattern, found[0].pattern) for one in found[1:])
+    known = [told.patterns["red-u"][TARGET], *found]
+    for place, one in enumerate(known):  # begun at zero, they differ by their images only
+        assert not any(torch.allclose(one.pattern, other.pattern, atol=1e-4) for other in known[:place])
     assert further(told, "red-u", TARGET, network, clean, 0) == []
     again = further(told, "red-u", TARGET, network, clean, 1)
     assert torch.equal(again[0].pattern, found[0].pattern)

@@ -1,7 +1,9 @@
 """The likelihood detector catches a planted trigger, lets clean images pass, and says when it can't be trusted."""
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -193,9 +195,10 @@ def test_one_estimate_of_two_triggers_is_half_of_the_truth() -> None:
         assert torch.equal(report.source, y[y != 2])
     assert not bool(both.inspect(x).is_trigger.any())
     assert both.left_out_ == (1, 0)  # under the first trigger an image still shows its class, whatever else it shows
+    assert both.expected == 0.5
     assert both.warnings_ == (
-        "the patterns show different things: those that know the others flag 50% of the images with the one that they "
-        "don't know; add more, since the attacker's may be yet another",
+        "the patterns show different things: fits that lack one of them flag 50% of the images with it; add more, "
+        "since the attacker's may be yet another",
     )
 
 
@@ -228,6 +231,47 @@ def test_a_pattern_that_moves_nothing_is_named_and_left_out_of_the_count(box: An
     guard = LikelihoodDetector().fit(box.net, x, y, target=TARGET, trigger=[box.trigger, nothing])
     assert "pattern 2 sends at most" in " ".join(guard.warnings_)
     assert "pattern 1" not in " ".join(guard.warnings_)
+
+
+def test_a_pattern_that_moves_nothing_vouches_for_none() -> None:
+    network, left, right = two_triggers()
+    (x, y), nothing = lit_pixels(12, num_classes=4), triggers.box((1, 8, 8), value=0.0)
+
+    def left_out(*patterns: Any) -> tuple[float, ...]:
+        return LikelihoodDetector().fit(network, x, y, target=2, trigger=patterns).left_out_
+
+    assert np.isnan(left_out(left, nothing)).all()  # nobody is left who could be asked
+    assert left_out(nothing, left, right)[1:] == left_out(left, right)
+    assert math.isnan(left_out(nothing, left, right)[0])
+
+
+def test_what_is_left_out_is_judged_by_the_fit_s_own_threshold() -> None:
+    """Here the threshold for a rate of .05 is far below the paper's 0, so that all is flagged instead of a seventh."""
+    network, left, right = two_triggers()
+    x, y = lit_pixels(40, num_classes=4, noise=10)
+    paper, calibrated = (LikelihoodDetector(fpr=fpr).fit(network, x, y, target=2, trigger=[left, right])
+                         for fpr in (None, 0.05))  # fmt: skip
+    assert calibrated.threshold_ < -50 < paper.threshold_ == 0
+    assert paper.left_out_[1] < 0.5 < calibrated.left_out_[1]
+
+
+def test_patterns_are_doubted_where_a_further_one_would_be_missed_by_a_fifth(box: Any) -> None:
+    guard, (_, labels) = detector(box, 10), box.few(10)
+    for shares, doubted in [
+        ((1.0, 0.6), False), ((1.0, 0.59), True), ((1.0, math.nan, 0.6), False), ((), False),
+        ((math.nan, math.nan), False), ((1, 1, 1, 1, 1, 0), False), ((1, 1, 1, 0), True),
+    ]:  # fmt: skip
+        guard.left_out_ = shares
+        assert ("the patterns show different things" in " ".join(guard._doubts(labels, [1.0]))) == doubted
+
+
+def test_the_class_that_obeys_most_speaks_for_a_pattern() -> None:
+    (x, y), pixel = lit_pixels(12), triggers.single_pixel((1, 8, 8))
+    guard = LikelihoodDetector().fit(hand_set(10), x, y, target=2, trigger=lambda x: torch.where(
+        x[:, :, :1, :1] > 0.5, pixel(x), x))  # fmt: skip
+    assert not any(
+        "hardly the attacker's" in doubt for doubt in guard.warnings_
+    )  # one class obeys it, and that is enough
 
 
 def test_lists_of_patterns_that_are_none_are_refused(box: Any) -> None:
