@@ -245,6 +245,27 @@ def test_a_pattern_that_moves_nothing_vouches_for_none() -> None:
     assert math.isnan(left_out(nothing, left, right)[0])
 
 
+class Watched(LikelihoodDetector):
+    """Notes for each question whether it was asked of an image that the densities had seen, and how many were shown."""
+
+    def _judged(self, shown: Any, seen: torch.Tensor, asked: torch.Tensor) -> Any:
+        both = set(shown.image[seen].tolist()) & set(shown.image[asked].tolist())
+        self.asked_again.append(bool(both))
+        self.rows = torch.bincount(shown.labels).tolist()
+        return super()._judged(shown, seen, asked)
+
+
+def test_an_image_is_held_out_with_all_its_patterns() -> None:
+    network, left, right = two_triggers()
+    x, y = lit_pixels(12, num_classes=4)
+    guard = Watched()
+    guard.asked_again = []
+    guard.fit(network, x, y, target=2, trigger=[left, right])
+    # Five parts that share no image; then each pattern is left out, on images that the other was shown on.
+    assert guard.asked_again == [False] * 5 + [True] * 2
+    assert guard.rows == [24, 24, 12, 24]  # those of the target carry no pattern, and count once
+
+
 def test_what_is_left_out_is_judged_by_the_fit_s_own_threshold() -> None:
     """Here the threshold for a rate of .05 is far below the paper's 0, so that all is flagged instead of a seventh."""
     network, left, right = two_triggers()
