@@ -81,6 +81,10 @@ RECIPES: dict[str, Recipe] = {
         epochs=12, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=1e-3, schedule="one_cycle",
         augment="shift+flip",
     ),
+    "small-resnet-bf16": Recipe(
+        epochs=12, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=1e-3, schedule="one_cycle",
+        augment="shift+flip", precision="auto",
+    ),
     "l-red-cifar10": Recipe(epochs=100, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
     "l-red-cifar100": Recipe(epochs=120, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
     "l-red-mnist": Recipe(epochs=60, batch_size=256, lr=1e-2, optimizer="sgd"),
