@@ -126,8 +126,10 @@ def growth(found: dict[str, Any]) -> Rows:
     """With images, classes and size."""
     ways = [(*name.split(" | "), row) for name, row in found["rows"].items()]
     for kind, varied, value, row in sorted(ways, key=lambda way: (*way[:2], int(way[2]))):
-        share = f"{row['bare passes, share']:.0%} of it bare passes, {row['MiB']:.0f} MiB more"
-        yield f"{kind}: {varied} {value}", "", f"{1e3 * row['seconds a class']:.0f} CPU ms a class; {share}", ""
+        share = row.get("bare passes, share")
+        said = "" if share is None else f"{share:.0%} of it bare passes, "
+        each = f"{1e3 * row['seconds a class']:.0f} CPU ms a class; {said}{row['MiB']:.0f} MiB more"
+        yield f"{kind}: {varied} {value}", "", each, "less a class than of fewer" if kind == "scan" else ""
 
 
 def load(found: dict[str, Any]) -> Rows:

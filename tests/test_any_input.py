@@ -619,12 +619,12 @@ ELSEWHERE = """
         InspectionReport Roc Repaired PoisonRecord PoisonedDataset TrainingRun DefenderSplit Facts
     what others build on: Trigger Attack AttackRecipe Detector InFlightDetector Repair Reader Stage Fitting AnyTrigger
     settings, tried in their own tests: Recipe Search Inversion DataSource AttackSpec GeneratedTrigger MaskedTrigger
-        FAITHFUL FAST FOCUSED PUBLIC QUICK COVARIANCES LEARNING_RATES RECIPES VERSION Kind Shape
+        FAITHFUL FAST FOCUSED PUBLIC QUICK COVARIANCES LEARNING_RATES RECIPES VERSION Kind Precision Shape
     names and files: ATTACKS DETECTORS REPAIRS TRIGGERS register find configured settings_of build load available
         verify names roots load_or_run make_shipped shipped export_guard with_caps DataError
     arithmetic on what was checked: anomaly attach logit_change output_change relevant_neurons probabilities quantize
         to_float to_uint8 check_images augmented learning_rate curve shuffled FineTuning
-    inside a training: train device_for half_on_gpu optimizer_for placed seeded evaluating frozen
+    inside a training: train device_for in_precision optimizer_for placed seeded evaluating frozen
 """
 
 

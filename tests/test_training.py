@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from btlib.training import (
     shuffled,
     train,
 )
-from btlib.training.device import has_bf16, keep_freed_memory
+from btlib.training.device import has_bf16, in_precision, keep_freed_memory
 
 RECIPE = Recipe(epochs=3, batch_size=32, lr=4e-3)
 
@@ -319,7 +320,13 @@ def test_a_module_is_placed_in_the_order_that_suits_it() -> None:
 
 
 def test_what_the_machine_is_asked() -> None:
-    assert has_bf16(device_for("cpu")) is bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    cpu, (amx, avx) = device_for("cpu"), ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    for has in ((False, False), (True, False), (False, True)):
+        with mock.patch.multiple(torch.cpu, **{amx: lambda: has[0], avx: lambda: has[1]}, create=True):  # noqa: B023
+            assert has_bf16(cpu) is any(has)
+            with in_precision("auto", cpu):
+                made = nn.Linear(2, 2)(torch.zeros(2)).dtype
+            assert made == (torch.bfloat16 if any(has) else torch.float32)
     keep_freed_memory()
     keep_freed_memory()  # is asked once
 

@@ -17,7 +17,7 @@ from btlib.attacks.patterns import MaskedTrigger, embed, rounded, sharp
 from btlib.datasets import ImageDataset, Shape, to_float
 from btlib.networks import Network
 from btlib.networks.generator import Generator
-from btlib.training import Stage, half_on_gpu, placed, seeded, shuffled
+from btlib.training import Precision, Stage, in_precision, placed, seeded, shuffled
 
 _WIDTH = 16  # filters of the first layer of both generators, as in the original for MNIST
 
@@ -40,6 +40,7 @@ class InputAwareRecipe(AttackRecipe):
         mask_drops, network_drops, generator_drops: epochs after which the learning rate is divided by ten.
         train_images: number of training images; None: all.
         watch: test images used for the history.
+        precision: of all three networks, as in `training.Recipe`; the losses are float32.
 
     Raises:
         ValueError: a value outside its range.
@@ -66,6 +67,7 @@ class InputAwareRecipe(AttackRecipe):
     generator_drops: tuple[int, ...] = (4,)
     train_images: int | None = None
     watch: int = 2000
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -78,6 +80,7 @@ class InputAwareRecipe(AttackRecipe):
                 f"attack_rate, cross_rate: expected at least one image of a batch each, and less than all together, "
                 f"got {counts} of {self.batch_size}; the original has 0.1 and 0.1 of 128"
             )
+        in_precision(self.precision, torch.device("cpu"))
 
     def fresh_trigger(self, image_shape: Shape, seed: int = 0) -> MaskedTrigger:
         """Two generators, of masks and of patterns."""
@@ -140,7 +143,7 @@ class _Masks(Stage):
         """Smaller masks, further apart."""
         recipe, (images, others) = self.recipe, (to_float(self.x[chosen]) for chosen in batch)
         self.masker.train()
-        with half_on_gpu(images.device):
+        with in_precision(self.recipe.precision, images.device):
             made = [self.masker(x) for x in (images, others)]
         masks, of_others = (sharp(raw.float()) for raw in made)
         covered = (masks - recipe.density).relu().mean()
@@ -190,7 +193,7 @@ class _InputAware(Attack):
         owners = torch.cat([images[:attacked], others[attacked:both]])  # whose triggers the first images get
         self.network.train()
         self.generator.train()
-        half = half_on_gpu(labels.device)
+        half = in_precision(self.recipe.precision, labels.device)
         with half:
             patterns = (self.generator(owners).float() + 1) / 2
         with metrics.evaluating(self.masker), half:

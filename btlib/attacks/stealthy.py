@@ -22,7 +22,7 @@ from btlib.detection.neural_cleanse import neural_cleanse
 from btlib.networks import Network
 from btlib.networks.generator import Generator
 from btlib.resume import History
-from btlib.training import half_on_gpu, placed, shuffled
+from btlib.training import Precision, in_precision, placed, shuffled
 from btlib.triggers import Trigger
 
 Pattern = Literal["generated", "patch", "patch+generated"]
@@ -54,6 +54,7 @@ class StealthyRecipe(AttackRecipe):
         drop: see until.
         watch: test images used for the history.
         watch_mask: after every epoch invert the target's trigger as a defender would (`detection.neural_cleanse`).
+        precision: of network and generator in the joint step, as in `training.Recipe`; the rest is float32.
     """
 
     target: int = 8
@@ -75,6 +76,7 @@ class StealthyRecipe(AttackRecipe):
     drop: float = 0.01
     watch: int = 2000
     watch_mask: bool = False
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -86,6 +88,7 @@ class StealthyRecipe(AttackRecipe):
             )
         if self.pattern not in ("generated", "patch", "patch+generated"):
             raise ValueError(f"pattern: expected 'generated', 'patch' or 'patch+generated', got {self.pattern!r}")
+        in_precision(self.precision, torch.device("cpu"))
 
     def fresh_trigger(self, image_shape: Shape, seed: int = 0) -> Trigger | GeneratedTrigger:
         """A box, a generator's patterns, or both; see `pattern`."""
@@ -187,7 +190,7 @@ class _Stealthy(Attack):
         if recipe.pattern == "patch":
             made = [(two, self.trigger(images), target)]  # L_b, Eq. 3
         else:
-            with half_on_gpu(images.device):
+            with in_precision(self.recipe.precision, images.device):
                 patterns = self.generator(images).float()
             based = images if self.base is None else self.base(images)
             made = [(two, rounded(attach(based, patterns, recipe.epsilon)), target)]
@@ -203,7 +206,7 @@ class _Stealthy(Attack):
     def losses(self, terms: list[tuple[float, Tensor, Tensor]]) -> Tensor:
         """Weighted sum of the cross-entropies of (λ, images, labels), in one pass where no layer mixes images."""
         batches = [images for _, images, _ in terms]
-        with half_on_gpu(self.device):
+        with in_precision(self.recipe.precision, self.device):
             if self.mixes:
                 logits = [self.network(images) for images in batches]
             else:

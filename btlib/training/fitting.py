@@ -15,7 +15,7 @@ from btlib.metrics.prediction import logits_of
 from btlib.networks import check_precision, layout
 from btlib.resume import ResumeFile
 from btlib.seeds import check_seed
-from btlib.training.device import device_for, has_bf16, placed
+from btlib.training.device import device_for, in_precision, placed
 from btlib.training.images import augmented
 from btlib.training.loop import Stage, curve, shuffled, train
 from btlib.training.recipe import VERSION, Recipe, learning_rate
@@ -125,7 +125,6 @@ class Fitting(Stage):
         self.format = layout(network, device)
         if recipe.channels_last is not None:
             self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.half = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(device))
         network.to(device)
         self.optimizer = optimizer_for(network, recipe)
         self.state = {"network": network, "optimizer": self.optimizer}
@@ -151,7 +150,7 @@ class Fitting(Stage):
         images, labels = images.to(torch.float32, memory_format=self.format).div_(255), self.y[batch]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, taken, self.steps)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+        with in_precision(self.recipe.precision, self.device):
             logits = self.network(images)
             loss = nn.functional.cross_entropy(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from btlib.datasets.images import check_count
+from btlib.training.device import Precision
 
 #: Part of every checkpoint's key: raised when a change to this package changes what a recipe trains.
 VERSION = 1
@@ -49,7 +50,7 @@ class Recipe:
     step_epochs: int = 50
     gamma: float = 0.5
     augment: Literal["none", "crop", "crop+flip", "shift+flip"] = "none"
-    precision: Literal["auto", "float32", "bf16"] = "float32"
+    precision: Precision = "float32"
     channels_last: bool | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class Recipe:
                 raise ValueError(f"{name}: expected one in its range, got {getattr(self, name)}; see Recipe's docs")
         allowed = {
             "optimizer": ("adam", "sgd", "nesterov"), "schedule": ("constant", "step", "one_cycle"),
-            "augment": ("none", "crop", "crop+flip", "shift+flip"), "precision": ("auto", "float32", "bf16"),
+            "augment": ("none", "crop", "crop+flip", "shift+flip"), "precision": get_args(Precision),
         }  # fmt: skip
         for name, values in allowed.items():
             if getattr(self, name) not in values:

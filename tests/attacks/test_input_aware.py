@@ -18,7 +18,7 @@ from btlib.training import Stage, seeded
 
 QUICK = InputAwareRecipe(
     target=2, mask_epochs=2, epochs=2, batch_size=32, attack_rate=0.2, cross_rate=0.2, density=0.1, watch=60,
-    network_drops=(), generator_drops=(),
+    network_drops=(), generator_drops=(), precision="float32",
 )  # fmt: skip
 CPU = torch.device("cpu")
 
@@ -213,6 +213,7 @@ def test_networks_are_in_training_mode_while_they_are_trained(data: ImageDataset
     ({"attack_rate": 0.6, "cross_rate": 0.5}, "less than all together"),
     ({"attack_rate": 0.5, "cross_rate": 0.5}, r"less than all together, got \[16, 16\] of 32"),
     ({"epochs": 0}, "epochs: expected a positive number, got 0"),
+    ({"precision": "half"}, "precision: expected one of auto, float32, bf16, got 'half'"),
 ])  # fmt: skip
 def test_bad_settings_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):

@@ -19,7 +19,9 @@ from btlib.networks.generator import Generator
 from btlib.networks.layout import layout
 
 CPU = torch.device("cpu")
-QUICK = StealthyRecipe(target=2, epsilon=0.1, epochs=3, batch_size=32, lr_network=1e-3, watch=60, inversion_steps=1)
+QUICK = StealthyRecipe(
+    target=2, epsilon=0.1, epochs=3, batch_size=32, lr_network=1e-3, watch=60, inversion_steps=1, precision="float32"
+)
 
 
 def test_attach_is_the_papers_formula():
@@ -142,6 +144,20 @@ def test_losses_in_one_pass_are_the_losses_one_by_one(data: ImageDataset, clean:
     mixing.losses([(1.0, batches[0], labels), (0.1, batches[1], labels)])
     assert mixing.mixes
     assert seen == [5, 5]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_the_joint_step_computes_in_the_precision_it_is_told(data: ImageDataset, clean: Network, precision, dtype):
+    attack, seen = replace(QUICK, precision=precision).attack(data, clean, 0, CPU), []
+    for module in (attack.network, attack.generator.layers[0]):
+        module.register_forward_hook(lambda *taken: seen.append(taken[-1].dtype))
+    loss = attack.descend(to_float(data.x_train[:8]), data.y_train[:8], hiding=True)
+    assert set(seen) == {dtype}
+    assert len(seen) == 3  # patterns once, all losses in two passes
+    assert loss.dtype == torch.float32
+    exact = replace(QUICK, precision="float32").attack(data, clean, 0, CPU)
+    expected = exact.descend(to_float(data.x_train[:8]), data.y_train[:8], hiding=True)
+    torch.testing.assert_close(loss, expected, rtol=0.02, atol=0)  # bf16 keeps eight bits
 
 
 def test_the_sign_of_the_adversarial_term_matters(data: ImageDataset, clean: Network):
@@ -302,6 +318,7 @@ def test_the_callers_random_state_is_left(data: ImageDataset, clean: Network):
     ({"epsilon": 1.5}, r"epsilon: expected a value in \(0, 1\], got 1.5"),
     ({"lambdas": (1.0, 1.0)}, "lambdas: expected four"),
     ({"pattern": "x"}, "pattern: expected 'generated'"),
+    ({"precision": "half"}, "precision: expected one of auto, float32, bf16, got 'half'"),
 ])  # fmt: skip
 def test_bad_settings_are_refused(bad, match):
     with pytest.raises(ValueError, match=match):

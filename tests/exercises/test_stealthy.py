@@ -127,7 +127,8 @@ def test_the_losses_are_those_of_the_attack(weight: int, ours: str) -> None:
     """What `stealthy.run` adds up, one weight at a time, is what the exercises teach."""
     data = toy_data(train=64)
     lambdas = tuple(1.0 if place == weight else 0.0 for place in range(4))
-    recipe = replace(StealthyRecipe(), target=2, epsilon=0.1, lambdas=lambdas, watch=10)  # type: ignore[arg-type]
+    recipe = StealthyRecipe(target=2, epsilon=0.1, watch=10, precision="float32")
+    recipe = replace(recipe, lambdas=lambdas)  # type: ignore[arg-type]
     net = networks.build("lenet5", data, seed=0)
     attack = recipe.attack(data, net, 0, torch.device("cpu"))
     images, labels = to_float(data.x_train[:16]), data.y_train[:16]
