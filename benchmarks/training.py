@@ -33,7 +33,14 @@ TEXTBOOK = {
         nn.Flatten(), nn.Linear(1024, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 10),
     ),
 }  # fmt: skip
-RECIPES = {"lenet5": "lenet5", "lenet5-large-batch": "lenet5", "littlenet": "littlenet"}  # recipe → network
+BF16 = ", bf16"  # after the name of a recipe: in that precision
+#: Recipe → network.
+RECIPES = {
+    "lenet5": "lenet5",
+    "lenet5-large-batch": "lenet5",
+    "littlenet": "littlenet",
+    "littlenet" + BF16: "littlenet",
+}
 
 
 def textbook(network: networks.Network, name: str = "lenet5") -> nn.Module:
@@ -74,9 +81,15 @@ def tutorial(name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> 
     return epochs * len(images) / seconds, metrics.accuracy(network, data.x_test, data.y_test)
 
 
+def recipe_of(name: str, epochs: int) -> training.Recipe:
+    """The recipe of that name for so many epochs."""
+    recipe = training.RECIPES[name.removesuffix(BF16)]
+    return replace(recipe, epochs=epochs, precision="bf16" if name.endswith(BF16) else recipe.precision)
+
+
 def ours(recipe_name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> tuple[float, float]:
     """Train with btlib's recipe of that name; returns images per second and test accuracy."""
-    recipe = replace(training.RECIPES[recipe_name], epochs=epochs)
+    recipe = recipe_of(recipe_name, epochs)
     network = networks.build(RECIPES[recipe_name], data, seed=seed)
     started = time.perf_counter()
     training.fit(network, data, recipe, seed=seed, progress=False, device="cpu")
@@ -86,14 +99,15 @@ def ours(recipe_name: str, data: datasets.ImageDataset, epochs: int, seed: int) 
 
 def passes(recipe_name: str, data: datasets.ImageDataset, epochs: int, seed: int) -> float:
     """Images per second of the recipe's steps alone: there and back and the optimiser, on a batch that lies ready."""
-    recipe = replace(training.RECIPES[recipe_name], epochs=epochs)
+    recipe = recipe_of(recipe_name, epochs)
     network = networks.build(RECIPES[recipe_name], data, seed=seed)
     stage = training.Fitting(network, data, recipe, seed=seed, device=torch.device("cpu"))
     first, steps = stage.start(1)[0], epochs * stage.steps
     x, y = datasets.to_float(data.x_train[first]).contiguous(memory_format=stage.format), data.y_train[first]
     started = time.perf_counter()
     for _ in range(steps):
-        loss = nn.functional.cross_entropy(network(x), y)
+        with training.in_precision(recipe.precision, x.device):
+            loss = nn.functional.cross_entropy(network(x), y)
         stage.optimizer.zero_grad()
         loss.backward()
         stage.optimizer.step()
