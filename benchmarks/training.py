@@ -21,6 +21,7 @@ from torch import nn
 
 from btlib import datasets, metrics, networks, training
 from btlib.results import environment, save
+from btlib.training.device import has_bf16
 
 TEXTBOOK = {
     "lenet5": lambda: nn.Sequential(
@@ -119,7 +120,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=60_000, help="training images, the first of the set")
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    usual = [name for name in RECIPES if has_bf16(torch.device("cpu")) or not name.endswith(BF16)]
+    parser.add_argument("--recipes", nargs="+", default=usual, choices=list(RECIPES))
     parser.add_argument("--out", default="results/benchmark-training.json")
     settings = parser.parse_args()
 

@@ -274,7 +274,7 @@ _CUDA: dict[str, Any] = {
 
 @contextmanager
 def emulated_gpu() -> Iterator[Counter[str]]:
-    """Inside, torch has a GPU, without bf16, which a CPU is slow at; gives `counts`, from zero. Once is enough."""
+    """Inside, torch has a GPU, without bf16, which many CPUs are slow at; gives `counts`, from zero. Once is enough."""
     counts.clear()
     waits.clear()
     if torch.cuda.get_device_name is _CUDA["get_device_name"]:

@@ -395,10 +395,10 @@ def test_shipped_names_stay() -> None:
         "three-sources": "fashion-mnist-lenet5-local_chessboard-s0-83f7191ad6.safetensors",
     }
     assert {name: spec.file_name for name, spec in attacks.shipped().items()} == {
-        "input-aware": "fashion-mnist-lenet5-input_aware-s0-2afa91ce58.safetensors",
+        "input-aware": "fashion-mnist-lenet5-input_aware-s0-ead572e461.safetensors",
         "invisible": "fashion-mnist-lenet5-invisible-s0-3bd932b2ff.safetensors",
-        "stealthy": "fashion-mnist-lenet5-stealthy-s0-d800b7b84e.safetensors",
-        "stealthy-plain": "fashion-mnist-lenet5-stealthy-s0-6567396fc7.safetensors",
+        "stealthy": "fashion-mnist-lenet5-stealthy-s0-80becce68b.safetensors",
+        "stealthy-plain": "fashion-mnist-lenet5-stealthy-s0-0a7dc3dfff.safetensors",
     }
     assert {name: spec.file_name for name, spec in checkpoints.in_colour().items()} == {
         "box": "folder-cifar10-jpg-small_resnet-box-s0-536b8a88c2.safetensors",

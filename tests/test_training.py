@@ -327,6 +327,9 @@ def test_what_the_machine_is_asked() -> None:
             with in_precision("auto", cpu):
                 made = nn.Linear(2, 2)(torch.zeros(2)).dtype
             assert made == (torch.bfloat16 if any(has) else torch.float32)
+            with in_precision("bf16", cpu):  # slowly, where it is emulated
+                assert nn.Linear(2, 2)(torch.zeros(2)).dtype == torch.bfloat16
+            assert not has_bf16(torch.device("mps"))
     keep_freed_memory()
     keep_freed_memory()  # is asked once
 
@@ -463,10 +466,14 @@ def test_trained_images_are_what_augmentation_and_division_make(toy: ImageDatase
 
 
 def test_bf16_learns_too(toy: ImageDataset) -> None:
-    net = networks.build("lenet5", toy, seed=0)
+    net, seen = networks.build("lenet5", toy, seed=0), set()
+    net.head.register_forward_hook(lambda head, _, made: seen.add((head.training, made.dtype)))
     run = fit(net, toy, Recipe(epochs=5, batch_size=32, lr=4e-3, precision="bf16"), progress=False)
     assert run.curve("train_accuracy")[-1] > 0.95
     assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert seen == {(True, torch.bfloat16), (False, torch.float32)}  # trained in it, looked at before in float32
+    fit(net, toy, Recipe(epochs=1), progress=False)
+    assert (True, torch.float32) in seen
 
 
 def test_layout_does_not_change_what_is_computed(toy: ImageDataset) -> None:

@@ -113,11 +113,11 @@ def shipped() -> dict[str, AttackSpec]:
         >>> shipped()["stealthy"].recipe.adversarial, shipped()["stealthy-plain"].recipe.adversarial
         (True, False)
     """
-    clean = checkpoints.shipped()["clean"]
+    clean, course = checkpoints.shipped()["clean"], replace(stealthy.COURSE, target=9, precision="float32")
     recipes: dict[str, AttackRecipe] = {
-        "stealthy": replace(stealthy.COURSE, target=9),
-        "stealthy-plain": replace(stealthy.COURSE, target=9, adversarial=False),
-        "input-aware": InputAwareRecipe(target=9),
+        "stealthy": course,
+        "stealthy-plain": replace(course, adversarial=False),
+        "input-aware": InputAwareRecipe(target=9, precision="float32"),
         "invisible": InvisibleRecipe(target=9),
     }
     return {name: AttackSpec(recipe, clean) for name, recipe in recipes.items()}

@@ -21,6 +21,8 @@ TOLERANCE = 0.02
 THRESHOLDS = {"p_value": 0.05, "anomaly_index": 2.0}
 #: An attack with a lower success did not take: no backdoor was planted, and there is none to find.
 TOOK = 0.5
+#: The same pictures, and what they were made from; what their form changes is said in `differs`.
+COPIES = {"folder:cifar10-jpg": "cifar10"}
 _OF_ALL = ("success", "accuracy")  # the attack's own numbers: to leave out its failures would make it better
 State = Literal["done", "not run", "needs data", "needs GPU", "not in this profile"]
 
@@ -36,7 +38,7 @@ class Comparison:
         runs: how many seeds are measured; with an empty `each` there was no such number.
         differs: what our measurement does otherwise than the paper, in words.
         stand_in: measured on another data set than the paper's: another experiment, whose gaps say nothing of the
-            paper's.
+            paper's. The paper's pictures in another form (`COPIES`) are no other data set.
     """
 
     row: Row
@@ -141,7 +143,7 @@ def compare(name: str, profile: str = "full", folder: str | Path | None = None) 
         if len(took) < len(results):
             left_out = f"{len(results) - len(took)} of {len(results)} attacks did not take: no detector is judged by it"
             differs = "; ".join(filter(None, (differs, left_out)))
-        stand_in = _data(row, profile) not in (None, _data(row, "paper"))
+        stand_in = _pictures(row, profile) not in (None, _pictures(row, "paper"))
         for column, published in row.numbers.items():
             judged = results if column in _OF_ALL else took
             each = tuple(value for r in judged if (value := r.number(column)) is not None)
@@ -201,10 +203,12 @@ def _threshold(column: str) -> float | None:
     return THRESHOLDS.get(column.rpartition(".")[2])
 
 
-def _data(row: Row, profile: str) -> DataSource | None:
-    """The data set of a row's measurement; None: no measurement in this profile."""
+def _pictures(row: Row, profile: str) -> DataSource | None:
+    """The data set of a row's measurement, a copy being what it is a copy of; None: no measurement in this profile."""
     planned = plan(row, profile)
-    return None if isinstance(planned, str) else planned.measurement.data
+    source = None if isinstance(planned, str) else planned.measurement.data
+    whole = source is not None and source == DataSource.of(source.name)  # its size is that of the files
+    return DataSource.of(COPIES[source.name]) if source and whole and source.name in COPIES else source
 
 
 def _results(row: Row, profile: str, known: Mapping[str, Result]) -> tuple[list[Result], str]:

@@ -259,6 +259,8 @@ def _attack_spec(measurement: Measurement) -> attacks.AttackSpec:
     name, told = measurement.settings["attack"], measurement.settings.get("attack_settings", {})
     make = attacks.ATTACKS.find(name, argument="attack")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+    if hasattr(make, "precision"):
+        settings.setdefault("precision", "float32")  # one row's networks are alike, whatever processor made them
     how = make(target=measurement.settings["target"], **settings)
     return attacks.AttackSpec(how, start=measurement.spec.clean_twin())
 

@@ -23,7 +23,7 @@ _NOT_MEASURED = ("differs", "skip", "kind", "random_place", "training")
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement: same measurement, same numbers (on a CPU with the same number of threads).
+    """One measurement: same measurement, same numbers (on one CPU, with the same number of threads).
 
     Attributes:
         kind: what to do: a name in `jobs.KINDS`, or your own function as ``"module:function"``.

@@ -49,9 +49,11 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes in bf16 faster than in float32."""
+    """Whether the hardware computes in bf16 faster than in float32; of other than GPUs and CPUs it is not known."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     # Measured: a small residual network trains 1.9 times as fast with AVX-512 BF16; where it is emulated, half as fast.
     return any(bool(getattr(torch.cpu, f"_is_{has}_supported", bool)()) for has in ("amx_tile", "avx512_bf16"))
 

@@ -56,8 +56,8 @@ def fit(
 ) -> TrainingRun:  # fmt: skip
     """Train a network in place on a data set, clean or poisoned.
 
-    On a CPU the same seed and the same number of threads give the same weights; the caller's random state is left as it
-    was, and so is the number of threads. The network ends in evaluation mode, on `device`. On glibc, the process keeps
+    On one CPU the same seed and the same number of threads give the same weights; the caller's random state is left as
+    it was, and so is the number of threads. The network ends in evaluation mode, on `device`. On glibc, the process keeps
     freed memory from the first call on (`mallopt`): a fifth of an epoch's time.
 
     Args:

@@ -29,7 +29,7 @@ class Recipe:
         augment: ``"none"``, ``"crop"`` (4 pixels of zero padding), ``"crop+flip"`` or ``"shift+flip"`` (2 pixels,
             mirrored border). It acts on clean and poisoned images alike, after poisoning: a trainer does not know
             which is which, and a trigger moves with its image.
-        precision: ``"float32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware has it.
+        precision: ``"float32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where the hardware is faster in it.
         channels_last: memory layout; None: where it pays (`networks.layout`).
 
     Raises:

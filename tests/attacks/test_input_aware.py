@@ -107,6 +107,20 @@ def test_patterns_pay_for_being_alike(data: ImageDataset, clean: Network):
     assert losses[1] - losses[0] == pytest.approx(by_hand, rel=1e-4)
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_steps_compute_in_the_precision_they_are_told(data: ImageDataset, clean: Network, precision, dtype):
+    attack, seen, shown = replace(QUICK, precision=precision).attack(data, clean, 0, CPU), set(), []
+    (masking,) = attack.before
+    for module in (attack.network, masking.masker.layers[0], attack.generator.layers[0]):
+        module.register_forward_hook(lambda *taken: seen.add(taken[-1].dtype))
+    attack.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].dtype))
+    losses = [stage.step(batch(0, 32, 32), 0) for stage in (masking, attack)]
+    assert seen == {dtype}
+    assert {loss.dtype for loss in losses} == {torch.float32}
+    assert shown == [torch.float32]  # images keep more than eight bits
+    assert masking.masker.training
+
+
 def test_every_step_starts_from_cleared_gradients(data: ImageDataset, clean: Network):
     # Three public copies never clear the generator's: its second gradient is then the sum of two.
     attack = replace(QUICK, lr_network=1e-12, lr_generator=1e-12).attack(data, clean, 0, CPU)

@@ -155,6 +155,10 @@ def test_the_joint_step_computes_in_the_precision_it_is_told(data: ImageDataset,
     assert set(seen) == {dtype}
     assert len(seen) == 3  # patterns once, all losses in two passes
     assert loss.dtype == torch.float32
+    shown = []
+    attack.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].dtype))
+    attack.descend(to_float(data.x_train[:8]), data.y_train[:8], hiding=False)
+    assert shown == [torch.float32, torch.float32]  # ε acts on images, and they have more than eight bits
     exact = replace(QUICK, precision="float32").attack(data, clean, 0, CPU)
     expected = exact.descend(to_float(data.x_train[:8]), data.y_train[:8], hiding=True)
     torch.testing.assert_close(loss, expected, rtol=0.02, atol=0)  # bf16 keeps eight bits

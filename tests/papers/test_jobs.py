@@ -214,3 +214,10 @@ def test_what_cannot_be_done_is_said(measurement, words):
 
 def test_plain_values():
     assert plain({1: (math.inf, torch.tensor([1.0, math.nan])), "a": None}) == {"1": [None, [1.0, None]], "a": None}
+
+
+def test_one_rows_networks_are_of_one_precision_wherever_they_are_made():
+    planned = plan("stealthy-1/ours-mnist").measurement
+    assert [made.recipe.precision for made in jobs.networks(planned)] == ["float32", "float32"]
+    told = {**planned.settings, "attack_settings": {**planned.settings["attack_settings"], "precision": "auto"}}
+    assert jobs.networks(replace(planned, settings=told))[1].recipe.precision == "auto"
