@@ -35,7 +35,8 @@ from btlib.results import environment, load, save
 PATH, SEARCHES, JUDGED = "results/which-estimate.json", 6, 200
 ROWS = {
     "inflight-2/wb-multi": "full", "inflight-2/wb-single": "full",
-    "inflight-2/cb-multi": "full", "inflight-2/cb-single": "full", "inflight-2/wb-multi, fast": "fast",
+    "inflight-2/cb-multi": "full", "inflight-2/cb-single": "full", "inflight-2/sp-multi": "full",
+    "inflight-2/sp-single": "full", "inflight-2/wb-multi, fast": "fast",
 }  # fmt: skip
 SEARCHED = (("neural-cleanse", 20), ("red-a", 20), ("neural-cleanse", None))  # the last is how a row has it
 
