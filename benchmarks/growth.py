@@ -36,7 +36,7 @@ from btlib.detection import costs
 from btlib.detection.descent import Inversion
 from btlib.detection.screening import screen
 from btlib.peak_memory import PeakMemory
-from btlib.results import environment, save
+from btlib.results import environment, load, save
 
 OUT = "results/benchmark-growth.json"
 USUAL = {"classes": 10, "size": 28, "images of a class": 10}
@@ -149,6 +149,9 @@ def main() -> None:
     """Every setting, once a round."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--kind", choices=["masks", "screening", "scan"], help="only this, beside what was measured before"
+    )
     parser.add_argument("--note", help="written beside the figures, such as what else the machine did")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--out", default=OUT)
@@ -158,14 +161,20 @@ def main() -> None:
         print(json.dumps(one(kind, setting)))
         return
     runs: dict[str, list[dict[str, float]]] = {}
+    wanted = [each for each in settings() if told.kind in (None, each[0])]
     for _ in range(told.rounds):
-        for kind, name, value, setting in settings():
+        for kind, name, value, setting in wanted:
             runs.setdefault(f"{kind} | {name} | {value}", []).append(apart(kind, setting))
             print(f"{kind} | {name} | {value}", runs[f"{kind} | {name} | {value}"][-1], flush=True)
     rows: dict[str, Any] = {
         name: {key: statistics.median(run[key] for run in made) for key in made[0]} for name, made in runs.items()
     }
-    save(told.out, {"environment": environment(), "rounds": told.rounds, "rows": rows, "note": told.note})
+    if told.kind is None:
+        save(told.out, {"environment": environment(), "rounds": told.rounds, "rows": rows, "note": told.note})
+        return
+    kept = load(told.out)  # of the other kinds, with the environment that they were measured in
+    again = {told.kind: {"environment": environment(), "rounds": told.rounds, "note": told.note}}
+    save(told.out, kept | {"rows": kept.get("rows", {}) | rows, "again": kept.get("again", {}) | again})
 
 
 if __name__ == "__main__":
