@@ -57,8 +57,8 @@ def fit(
     """Train a network in place on a data set, clean or poisoned.
 
     On one CPU the same seed and the same number of threads give the same weights; the caller's random state is left as
-    it was, and so is the number of threads. The network ends in evaluation mode, on `device`. On glibc, the process keeps
-    freed memory from the first call on (`mallopt`): a fifth of an epoch's time.
+    it was, and so is the number of threads. The network ends in evaluation mode, on `device`. On glibc, the process
+    keeps freed memory from the first call on (`mallopt`): a fifth of an epoch's time.
 
     Args:
         network: takes images (N, C, H, W) in [0, 1], gives logits (N, K).
