@@ -80,12 +80,7 @@ def stealthy(found: dict[str, Any]) -> Rows:
     yield "joint step of the stealthy attack", "a straightforward one", _times(found["median_ratio"]), "2.5 times"
     if found.get("bf16"):
         ratio = _times(found["median_ratio_in_float32"])
-        yield (
-            "the same in float32, which a processor without AMX and AVX-512 BF16 takes",
-            "a straightforward one",
-            ratio,
-            "",
-        )
+        yield "joint step in float32, as without AMX and AVX-512 BF16", "a straightforward one", ratio, ""
     yield "joint step: share of its bare passes", "a straightforward one", _share(found), ""
 
 
@@ -137,7 +132,9 @@ def growth(found: dict[str, Any]) -> Rows:
         share = row.get("bare passes, share")
         said = "" if share is None else f"{share:.0%} of it bare passes, "
         each = f"{1e3 * row['seconds a class']:.0f} CPU ms a class; {said}{row['MiB']:.0f} MiB more"
-        yield f"{kind}: {varied} {value}", "", each, "less a class than of fewer" if kind == "scan" else ""
+        again = found.get("again", {}).get(kind)
+        beside = f"measured at commit {again['environment']['commit']}" if again else ""
+        yield f"{kind}: {varied} {value}", beside, each, "less a class than of fewer" if kind == "scan" else ""
 
 
 def load(found: dict[str, Any]) -> Rows:

@@ -143,7 +143,7 @@ class _Masks(Stage):
         """Smaller masks, further apart."""
         recipe, (images, others) = self.recipe, (to_float(self.x[chosen]) for chosen in batch)
         self.masker.train()
-        with in_precision(self.recipe.precision, images.device):
+        with in_precision(recipe.precision, images.device):
             made = [self.masker(x) for x in (images, others)]
         masks, of_others = (sharp(raw.float()) for raw in made)
         covered = (masks - recipe.density).relu().mean()
@@ -193,7 +193,7 @@ class _InputAware(Attack):
         owners = torch.cat([images[:attacked], others[attacked:both]])  # whose triggers the first images get
         self.network.train()
         self.generator.train()
-        half = in_precision(self.recipe.precision, labels.device)
+        half = in_precision(recipe.precision, labels.device)
         with half:
             patterns = (self.generator(owners).float() + 1) / 2
         with metrics.evaluating(self.masker), half:

@@ -190,7 +190,7 @@ class _Stealthy(Attack):
         if recipe.pattern == "patch":
             made = [(two, self.trigger(images), target)]  # L_b, Eq. 3
         else:
-            with in_precision(self.recipe.precision, images.device):
+            with in_precision(recipe.precision, images.device):
                 patterns = self.generator(images).float()
             based = images if self.base is None else self.base(images)
             made = [(two, rounded(attach(based, patterns, recipe.epsilon)), target)]

@@ -207,8 +207,10 @@ def _pictures(row: Row, profile: str) -> DataSource | None:
     """The data set of a row's measurement, a copy being what it is a copy of; None: no measurement in this profile."""
     planned = plan(row, profile)
     source = None if isinstance(planned, str) else planned.measurement.data
-    whole = source is not None and source == DataSource.of(source.name)  # its size is that of the files
-    return DataSource.of(COPIES[source.name]) if source and whole and source.name in COPIES else source
+    for copy, original in COPIES.items():
+        if source == DataSource.of(copy):
+            return DataSource.of(original)
+    return source
 
 
 def _results(row: Row, profile: str, known: Mapping[str, Result]) -> tuple[list[Result], str]:

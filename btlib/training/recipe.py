@@ -1,7 +1,7 @@
 """Settings of a training, and what the papers and the course train with (floor 2)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from btlib.datasets.images import check_count
@@ -72,20 +72,19 @@ class Recipe:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
 
 
+_SMALL_RESNET = Recipe(
+    epochs=12, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=1e-3, schedule="one_cycle",
+    augment="shift+flip",
+)  # fmt: skip
+
 #: The papers' settings by name, and the course's own small ones. Optimisers the papers do not name: docs/choices.md.
 RECIPES: dict[str, Recipe] = {
     "lenet5": Recipe(epochs=8, batch_size=256, lr=4e-3, schedule="one_cycle"),
     "lenet5-quick": Recipe(epochs=4, batch_size=256, lr=4e-3, schedule="one_cycle"),
     "lenet5-large-batch": Recipe(epochs=8, batch_size=512, lr=8e-3, schedule="one_cycle"),
     "littlenet": Recipe(epochs=6, batch_size=256, lr=2e-3, schedule="one_cycle"),
-    "small-resnet": Recipe(
-        epochs=12, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=1e-3, schedule="one_cycle",
-        augment="shift+flip",
-    ),
-    "small-resnet-bf16": Recipe(
-        epochs=12, batch_size=512, lr=0.4, optimizer="nesterov", weight_decay=1e-3, schedule="one_cycle",
-        augment="shift+flip", precision="auto",
-    ),
+    "small-resnet": _SMALL_RESNET,
+    "small-resnet-bf16": replace(_SMALL_RESNET, precision="auto"),
     "l-red-cifar10": Recipe(epochs=100, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
     "l-red-cifar100": Recipe(epochs=120, batch_size=32, lr=1e-3, augment="crop+flip", precision="auto"),
     "l-red-mnist": Recipe(epochs=60, batch_size=256, lr=1e-2, optimizer="sgd"),
